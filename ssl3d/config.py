@@ -1,0 +1,57 @@
+"""The base of every configuration: frozen, bounded, described, and helpful about typos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ssl3d.errors import RecipeError, nearest
+
+
+class Config(BaseModel):
+    """A frozen set of settings. Every field has a default, bounds and a description.
+
+    >>> class Example(Config):
+    ...     momentum: float = Field(0.996, ge=0, le=1, description="weight of the old momentum encoder")
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Build from plain values; the first fault becomes one sentence.
+
+        Args:
+            values: nested plain values, as read from TOML.
+            where: put in front of the field's name in the message ("byol.momentum").
+
+        Raises:
+            RecipeError: an unknown field (the nearest is suggested), a wrong type, or a value out of bounds.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(_sentence(cls, error, where)) from None
+
+
+def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    field = ".".join([where, *path] if where else path)
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {field!r}{nearest(path[-1], _fields(model, path[:-1]))}"
+    if first["type"] == "value_error":
+        return f"{field or model.__name__}: {first['ctx']['error']}"
+    return f"{field} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the fields of the nested model at ``path``."""
+    for part in path:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

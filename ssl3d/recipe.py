@@ -1,0 +1,121 @@
+"""Recipes: all that a cell needs, as one frozen value. TOML in, canonical JSON and its hash out. Loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ssl3d.config import Config
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareRange = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+Positive = Annotated[float, Field(gt=0)]
+Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
+class DataRecipe(Config):
+    """Which volumes, and which label of theirs. Where the files are is not part of a recipe: their bytes are."""
+
+    name: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
+    task: str | None = Field(None, description="label to predict; the data set's first if unset")
+    plane: str | None = Field(None, description="plane of the exam; the data set's first if unset")
+
+
+class AugmentRecipe(Config):
+    """What a view does to its volume. Geometry is one resampling; D, H, W are slices, rows, columns."""
+
+    crop: ShareRange = Field((0.4, 1.0), description="range of the share of the in-plane area kept")
+    aspect: tuple[Positive, Positive] = Field((0.75, 1.3333), description="range of the crop's height to width")
+    depth: ShareRange = Field((0.6, 1.0), description="range of the share of the slices kept")
+    flip: tuple[Share, Share, Share] = Field(
+        (0.0, 0.0, 0.5), description="chance of a flip along D, H, W; never along the axis that swaps left and right"
+    )
+    flip_left_right: bool = Field(False, description="allow flips along the axis that swaps left and right, too")
+    rotate: float = Field(10.0, ge=0, le=180, description="largest in-plane rotation, degrees either way")
+    brightness: float = Field(0.3, ge=0, description="largest shift, in standard deviations of the volume, either way")
+    contrast: float = Field(0.3, ge=0, lt=1, description="largest change of the contrast factor from 1, either way")
+    gamma: float = Field(0.3, ge=0, description="exponent between 1/(1+gamma) and 1+gamma, on values scaled to [0, 1]")
+    blur: Share = Field(0.5, description="chance of a Gaussian blur")
+    blur_sigma: tuple[Positive, Positive] = Field((0.1, 1.0), description="range of its width, in voxels of the view")
+    noise: float = Field(0.1, ge=0, description="largest standard deviation of Gaussian voxel noise")
+    slice_dropout: Share = Field(0.0, description="largest share of the slices replaced by the volume's mean")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("crop", "aspect", "depth", "blur_sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = ({low}, {high}): the first must not be larger than the second")
+        return self
+
+
+class PretrainRecipe(Config):
+    """One pretraining: how long, in what portions, with which optimiser."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training volumes")
+    batch_size: int = Field(64, ge=2, description="effective batch: volumes behind one optimiser step")
+    micro_batch: int | None = Field(
+        None, ge=1, description="volumes on the device with activations at one time; unset: the effective batch"
+    )
+    accumulation: Literal["exact", "plain"] = Field(
+        "exact", description="exact: the gradient of the whole effective batch; plain: a loss for each micro-batch"
+    )
+    optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="optimiser")
+    lr: float = Field(2e-3, gt=0, description="base learning rate, for an effective batch of 256 where it is scaled")
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        "sqrt", description="how lr follows the effective batch: lr * (batch/256), or its square root, or not at all"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
+    weight_decay: float = Field(1e-4, ge=0, description="not applied to norms and biases")
+    warmup_epochs: float = Field(10.0, ge=0, description="epochs of linear warm-up; at most a tenth of a short run")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
+        "32-true", description="arithmetic of the backbone; heads and loss are float32 at least"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(
+                f"micro_batch = {self.micro_batch} is larger than batch_size = {self.batch_size}; "
+                "a micro-batch is a part of the effective batch"
+            )
+        return self
+
+
+class EvaluateRecipe(Config):
+    """How the encoder is judged."""
+
+    protocols: tuple[Literal["linear", "knn", "finetune"], ...] = Field(
+        ("linear", "knn"), min_length=1, description="linear probe, nearest neighbours, fine-tuning"
+    )
+    folds: int = Field(5, ge=2, description="inner folds of cross-validation that choose what a protocol tunes")
+    batch_size: int = Field(16, ge=1, description="volumes encoded at one time")
+    finetune_epochs: int = Field(30, ge=1, description="epochs of fine-tuning")
+    finetune_lr: float = Field(1e-3, gt=0, description="its learning rate (AdamW, cosine)")
+    finetune_batch_size: int = Field(16, ge=2, description="its batch")
+
+
+class Recipe(Config):
+    """Everything that decides a cell's numbers."""
+
+    method: str = "byol"
+    method_config: dict[str, Any] = {}
+    backbone: str = "tiny"
+    backbone_config: dict[str, Any] = {}
+    seed: int = Field(0, ge=0)
+    data: DataRecipe = DataRecipe()
+    view_size: Size = (16, 112, 112)
+    augment: AugmentRecipe = AugmentRecipe()
+    pretrain: PretrainRecipe = PretrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    def canonical(self) -> str:
+        """Return JSON with sorted keys and no white space: equal recipes, equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def hash(self) -> str:
+        """Return the first 10 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
