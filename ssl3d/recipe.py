@@ -70,7 +70,9 @@ class PretrainRecipe(Config):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
     weight_decay: float = Field(1e-4, ge=0, description="not applied to norms and biases")
-    warmup_epochs: float = Field(10.0, ge=0, description="epochs of linear warm-up; at most a tenth of a short run")
+    warmup_epochs: float | None = Field(
+        None, ge=0, description="epochs of linear warm-up; unset: a tenth of the run; longer than the run: clamped"
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
         "32-true", description="arithmetic of the backbone; heads and loss are float32 at least"
     )

@@ -1,0 +1,1 @@
+"""First-party plugins of ssl3d: methods and backbones, one file each."""

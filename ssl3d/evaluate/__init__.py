@@ -1,0 +1,1 @@
+"""Judging an encoder: features, protocols, metrics, statistics."""

@@ -1,0 +1,1 @@
+"""Runs: a plan of cells, what each left, and the tables made from them."""

@@ -1,0 +1,1 @@
+"""One effective batch into gradients, and the loop around it."""
