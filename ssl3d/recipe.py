@@ -31,7 +31,8 @@ class AugmentRecipe(Config):
     aspect: tuple[Positive, Positive] = Field((0.75, 1.3333), description="range of the crop's height to width")
     depth: ShareRange = Field((0.6, 1.0), description="range of the share of the slices kept")
     flip: tuple[Share, Share, Share] = Field(
-        (0.0, 0.0, 0.5), description="chance of a flip along D, H, W; never along the axis that swaps left and right"
+        (0.0, 0.0, 0.5),
+        description="chance of a flip along D, H, W; never along the axis that swaps left and right",
     )
     flip_left_right: bool = Field(False, description="allow flips along the axis that swaps left and right, too")
     rotate: float = Field(10.0, ge=0, le=180, description="largest in-plane rotation, degrees either way")
@@ -58,20 +59,26 @@ class PretrainRecipe(Config):
     epochs: int = Field(100, ge=1, description="passes over the training volumes")
     batch_size: int = Field(64, ge=2, description="effective batch: volumes behind one optimiser step")
     micro_batch: int | None = Field(
-        None, ge=1, description="volumes on the device with activations at one time; unset: the effective batch"
+        None,
+        ge=1,
+        description="volumes on the device with activations at one time; unset: the effective batch",
     )
     accumulation: Literal["exact", "plain"] = Field(
-        "exact", description="exact: the gradient of the whole effective batch; plain: a loss for each micro-batch"
+        "exact",
+        description="exact: the gradient of the whole effective batch; plain: a loss for each micro-batch",
     )
     optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="base learning rate, for an effective batch of 256 where it is scaled")
     lr_scaling: Literal["none", "linear", "sqrt"] = Field(
-        "sqrt", description="how lr follows the effective batch: lr * (batch/256), or its square root, or not at all"
+        "sqrt",
+        description="how lr follows the effective batch: lr * (batch/256), or its square root, or not at all",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
     weight_decay: float = Field(1e-4, ge=0, description="not applied to norms and biases")
     warmup_epochs: float | None = Field(
-        None, ge=0, description="epochs of linear warm-up; unset: a tenth of the run; longer than the run: clamped"
+        None,
+        ge=0,
+        description="epochs of linear warm-up; unset: a tenth of the run; longer than the run: clamped",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
         "32-true", description="arithmetic of the backbone; heads and loss are float32 at least"
@@ -104,9 +111,9 @@ class Recipe(Config):
     """Everything that decides a cell's numbers."""
 
     method: str = "byol"
-    method_config: dict[str, Any] = {}
+    method_config: dict[str, Any] = Field(default_factory=dict)
     backbone: str = "tiny"
-    backbone_config: dict[str, Any] = {}
+    backbone_config: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0)
     data: DataRecipe = DataRecipe()
     view_size: Size = (16, 112, 112)

@@ -1,0 +1,42 @@
+"""The baselines that stand in every table: encoders that no method has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from ssl3d.card import Card
+from ssl3d.method import Method
+
+
+class _Untrained(Method):
+    """An encoder judged as it is built."""
+
+    trains = False
+    baseline = True
+
+    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Raise: there is nothing to train."""
+        raise NotImplementedError(f"{self.card.name} is judged as it is built; it has no loss")
+
+
+class Random(_Untrained):
+    """A freshly initialised encoder: what the architecture alone gives."""
+
+    card: ClassVar[Card] = Card(name="Random", summary="untrained encoder: what the architecture alone gives")
+
+
+class Kinetics(_Untrained):
+    """An encoder with Kinetics-400 weights: what supervised video pretraining gives."""
+
+    card: ClassVar[Card] = Card(
+        name="Kinetics-400",
+        summary="encoder with Kinetics-400 weights: what supervised video pretraining gives",
+        paper="Kay et al., The Kinetics Human Action Video Dataset",
+        year=2017,
+        link="https://arxiv.org/abs/1705.06950",
+        departures=("The stem is folded to one channel: the same function of a grey volume, a third of the work.",),
+    )
+    initial_weights = "kinetics400"

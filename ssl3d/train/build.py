@@ -1,0 +1,73 @@
+"""Recipes into networks, with every parameter's first value decided by the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ssl3d.backbone import Backbone
+from ssl3d.data.augment import Augment
+from ssl3d.data.rng import mix
+from ssl3d.errors import PluginError
+from ssl3d.method import Method
+from ssl3d.norm import resolve_norm
+from ssl3d.pretrained import load_weights
+from ssl3d.recipe import Recipe
+from ssl3d.registry import load, split_variant
+
+T = TypeVar("T")
+
+
+def method_class(reference: str) -> type[Method]:
+    """Return the method behind a name, ``module:Class`` or ``file.py:Class``; raises PluginError."""
+    return _subclass(load("methods", reference), Method, reference)  # type: ignore[type-abstract]
+
+
+def backbone_class(reference: str) -> type[Backbone]:
+    """Return the backbone behind a name, ``family/variant``, ``module:Class`` or ``file.py:Class``."""
+    return _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
+
+
+def build_backbone(recipe: Recipe, weights_file: Path | None = None) -> Backbone:
+    """Build the backbone of a recipe, with the pretrained weights that its method starts from.
+
+    Raises:
+        WeightsError: they are absent, corrupt, or do not match.
+        RecipeError: the backbone's settings are wrong, or views are smaller than it takes.
+    """
+    kind = backbone_class(recipe.backbone)
+    weights = method_class(recipe.method).initial_weights
+    config = kind.Config.checked(recipe.backbone_config, f"backbone.{recipe.backbone}")
+    config = config.model_copy(update={"norm": resolve_norm(config.norm, pretrained=weights is not None)})
+    with _seeded(recipe.seed, 0):
+        backbone = kind(config, split_variant("backbones", recipe.backbone)[1])
+    if weights is not None:
+        load_weights(backbone, weights, weights_file)
+    return backbone
+
+
+def build_method(recipe: Recipe, weights_file: Path | None = None) -> Method:
+    """Build the method of a recipe around its backbone."""
+    kind = method_class(recipe.method)
+    backbone = build_backbone(recipe, weights_file)
+    config = kind.Config.checked(recipe.method_config, f"method.{recipe.method}")
+    with _seeded(recipe.seed, 1):
+        return kind(backbone, config, Augment(recipe.augment, recipe.view_size))
+
+
+def _subclass(found: type, base: type[T], reference: str) -> type[T]:
+    if not issubclass(found, base):
+        raise PluginError(f"{reference!r} is not a {base.__name__.lower()}: its class is no subclass of ssl3d's")
+    return found
+
+
+@contextmanager
+def _seeded(*key: int) -> Iterator[None]:
+    """Initialise what is built inside from a key, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(mix(*key) >> 1))
+        yield

@@ -1,0 +1,105 @@
+"""Micro-batches into features, the same features however often and in whatever portions they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ssl3d.data.rng import Rng, mix
+from ssl3d.data.volumes import Volumes
+from ssl3d.method import Method
+
+VIEW_BYTES = 64 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
+
+
+class Source(Protocol):
+    """Where volumes come from: the packed store."""
+
+    def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
+        """Return the volumes with these numbers, on the device."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One effective batch: the numbers of its volumes in the store, and the optimiser step they are for."""
+
+    indices: Sequence[int]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass
+class Encoder:
+    """Views and features of parts of an effective batch.
+
+    Views depend on (seed, step, position) alone. Layers that draw at random (dropout, stochastic depth) are seeded for
+    each part, view and network, so that encoding a part again gives the same features; the global generators are left
+    as they were.
+
+    Attributes:
+        method: what makes the views and encodes them.
+        source: gives volumes by number.
+        seed: of the cell.
+        autocast: precision of the backbone.
+    """
+
+    method: Method
+    source: Source
+    seed: int = 0
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    _views: dict[range, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def views(self, batch: Batch, part: range, parts: int) -> tuple[Tensor, ...]:
+        """Return the V views (B, C, D, H, W) of a part, one of ``parts`` of about its size."""
+        if part in self._views:
+            return self._views[part]
+        weight = next(self.method.parameters())
+        volumes = self.source.volumes([batch.indices[position] for position in part], weight.device)
+        views = self.method.views(volumes, Rng(self.seed, batch.step, part, weight.device))
+        views = tuple(view.to(weight.dtype) for view in views)
+        if parts * sum(view.numel() * view.element_size() for view in views) <= VIEW_BYTES:
+            self._views[part] = views
+        return views
+
+    def forget(self) -> None:
+        """Drop the views that were kept: the next effective batch begins."""
+        self._views.clear()
+
+    def online_views(self, count: int) -> Sequence[int]:
+        """Return which of ``count`` views the online network encodes."""
+        return range(count) if self.method.online_views is None else self.method.online_views
+
+    def online(self, view: Tensor, batch: Batch, part: range, index: int) -> Tensor:
+        """Return the features (B, F) of view ``index``, float32 at least, with gradients where they are enabled."""
+        with self._seeded(batch.step, part.start, index, 0), self.autocast():
+            return _at_least_float32(self.method.online(view))
+
+    @torch.no_grad()
+    def targets(self, views: Sequence[Tensor], batch: Batch, part: range) -> list[Tensor]:
+        """Return the momentum encoder's features (B, F), one tensor a view it encodes; empty if there is none."""
+        wanted = range(len(views)) if self.method.target_views is None else self.method.target_views
+        features = []
+        for index in wanted:
+            with self._seeded(batch.step, part.start, index, 1), self.autocast():
+                target = self.method.target(views[index])
+            if target is not None:
+                features.append(_at_least_float32(target.detach()))
+        return features
+
+    @contextmanager
+    def _seeded(self, *key: int) -> Iterator[None]:
+        device = next(self.method.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(mix(self.seed, *key) >> 1))
+            yield
+
+
+def _at_least_float32(features: Tensor) -> Tensor:
+    return features.float() if features.dtype in (torch.bfloat16, torch.float16) else features

@@ -1,0 +1,224 @@
+"""The one pretraining loop: effective batches in a keyed order, one optimiser step each, checkpoints between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from ssl3d.data.rng import mix
+from ssl3d.errors import RunError
+from ssl3d.method import Method
+from ssl3d.progress import Progress
+from ssl3d.recipe import Recipe
+from ssl3d.train import checkpoint
+from ssl3d.train.collapse import measure
+from ssl3d.train.encode import Batch, Encoder, Source
+from ssl3d.train.group import Group
+from ssl3d.train.interrupt import Interrupted, deferred
+from ssl3d.train.optimizer import build_optimizer
+from ssl3d.train.schedule import Schedule
+from ssl3d.train.window import Outcome, Window
+
+
+class TrainingError(Exception):
+    """The loss is no longer finite. Names the step, the learning rate and the last good checkpoint."""
+
+
+@dataclass
+class Job:
+    """One pretraining, as it goes on.
+
+    Attributes:
+        method: on its device.
+        source: the packed store.
+        indices: numbers of the training volumes in it.
+        recipe: of the cell.
+        fabric: device, precision, processes.
+        folder: of the cell; checkpoint and log are written here.
+        name: of the cell, for progress.
+        progress: what is told.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+
+    method: Method
+    source: Source
+    indices: Sequence[int]
+    recipe: Recipe
+    fabric: Fabric
+    folder: Path
+    name: str
+    progress: Progress = field(default_factory=Progress)
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass
+class State:
+    """What a checkpoint holds beside weights and optimiser.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: time spent so far, over all resumes.
+        rows: one row of figures an epoch that is complete.
+        epoch: scalars of the steps of the epoch in hand.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    epoch: list[dict[str, float]] = field(default_factory=list)
+
+
+def pretrain(job: Job) -> State:
+    """Train the method of a job from its last checkpoint, or from the start, to the end of its recipe.
+
+    Raises:
+        Interrupted: a signal asked to stop; the checkpoint holds the last complete step.
+        TrainingError: the loss is not finite.
+        RunError: the checkpoint cannot be read, or is another recipe's.
+    """
+    loop = _Loop(job)
+    with deferred() as stop:
+        while loop.state.step < loop.schedule.steps:
+            loop.step()
+            if stop.requested:
+                loop.save()
+                raise Interrupted
+            loop.save(job.checkpoint_seconds)
+    loop.save()
+    return loop.state
+
+
+class _Loop:
+    """Optimiser, schedule, window and state of a job, and one step of them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        recipe = job.recipe.pretrain
+        self.schedule = Schedule.of(recipe, len(job.indices))
+        if recipe.precision == "64-true":
+            job.method.double()
+        job.method.to(job.fabric.device).train()
+        self.optimizer = build_optimizer(job.method, recipe)
+        self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
+        self.window = Window(
+            Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast),
+            recipe.micro_batch or self.schedule.batch_size,
+            recipe.accumulation == "exact",
+            Group.current(),
+            self.scaler.scale,
+        )
+        self.state = self._resume()
+        self.saved_at = self.started_at = time.monotonic()
+        done = self.state.step
+        job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", done)
+
+    def step(self) -> None:
+        """Take one optimiser step, and close the epoch if it was its last."""
+        started, step = time.monotonic(), self.state.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = Batch(self._indices(step), step)
+        outcome = self.window.backward(batch)
+        self._check(outcome, step)
+        if self._optimise():
+            outcome.statistics.commit()
+            self.job.method.after_step(self.schedule.progress(step), outcome.kept)
+        seconds = time.monotonic() - started
+        self.state.step += 1
+        self.state.seconds += seconds
+        self.state.epoch.append({**outcome.scalars, "volumes": len(batch), "seconds": seconds})
+        figures = {
+            **outcome.scalars,
+            "volumes/s": len(batch) / seconds,
+            "epoch": step // self.schedule.steps_per_epoch + 1,
+        }
+        self.job.progress.advance(self.state.step, figures)
+        if self.state.step % self.schedule.steps_per_epoch == 0:
+            self._close_epoch(outcome)
+
+    def _optimise(self) -> bool:
+        """Step the optimiser; under fp16, say whether the scaler let it."""
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return not self.scaler.is_enabled() or self.scaler.get_scale() >= before
+
+    def _indices(self, step: int) -> list[int]:
+        """Numbers of the volumes of a step: a slice of the epoch's order, which only seed and epoch decide."""
+        key = int(mix(self.job.recipe.seed, step // self.schedule.steps_per_epoch, 2))
+        order = np.random.Generator(np.random.Philox(key)).permutation(len(self.job.indices))
+        window = self.schedule.window(step)
+        return [self.job.indices[place] for place in order[window.start : window.stop]]
+
+    def _check(self, outcome: Outcome, step: int) -> None:
+        if not math.isfinite(outcome.scalars["loss"]):
+            kept = self.job.folder / checkpoint.NAME
+            raise TrainingError(
+                f"the loss is {outcome.scalars['loss']} at step {step + 1} of {self.schedule.steps} (learning rate "
+                f"{self.schedule.lr(step):.3g}); try a smaller --set pretrain.lr. Last good checkpoint: "
+                f"{kept if kept.exists() else 'none yet'}"
+            )
+
+    def _close_epoch(self, outcome: Outcome) -> None:
+        steps = pd.DataFrame(self.state.epoch)
+        volumes, seconds = steps.pop("volumes"), steps.pop("seconds")
+        means = {name: float(np.average(column, weights=volumes)) for name, column in steps.items()}
+        row = {
+            "epoch": float(len(self.state.rows) + 1),
+            "step": float(self.state.step),
+            **{str(name): value for name, value in means.items()},
+            "lr": self.schedule.lr(self.state.step - 1),
+            **measure(outcome.features),
+            "volumes_per_second": float(volumes.sum() / seconds.sum()),
+        }
+        self.state.rows.append(row)
+        self.state.epoch.clear()
+
+    def save(self, least_seconds: float = 0.0) -> None:
+        """Write the checkpoint and the log, unless the last one is younger than ``least_seconds``."""
+        if time.monotonic() - self.saved_at < least_seconds or self.window.group.rank != 0:
+            return
+        checkpoint.save(
+            self.job.folder,
+            {
+                "recipe": self.job.recipe.hash(),
+                "method": self.job.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                **vars(self.state),
+            },
+        )
+        write_log(self.job.folder, self.state.rows)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> State:
+        saved = checkpoint.load(self.job.folder, self.job.fabric.device)
+        if saved is None:
+            return State()
+        if saved["recipe"] != self.job.recipe.hash():
+            raise RunError(
+                f"{self.job.folder / checkpoint.NAME} belongs to another recipe; use another --out or --fresh"
+            )
+        self.job.method.load_state_dict(saved["method"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        kept: dict[str, Any] = {name: saved[name] for name in vars(State())}
+        self.job.progress.note(f"{self.job.name}: going on after step {kept['step']}")
+        return State(**kept)
+
+
+def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write ``log.csv``: one row an epoch."""
+    temporary = folder / ".log.csv"
+    pd.DataFrame(rows).to_csv(temporary, index=False)
+    temporary.replace(folder / "log.csv")

@@ -1,0 +1,71 @@
+"""Schedules as functions of the optimiser step, so that a resumed run has none to restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightly.utils.scheduler import cosine_schedule
+
+from ssl3d.recipe import PretrainRecipe
+
+REFERENCE_BATCH = 256  # the effective batch for which papers state learning rates
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps and learning rates of one pretraining.
+
+    Attributes:
+        volumes: volumes an epoch.
+        batch_size: effective batch; the last one of an epoch may be shorter.
+        epochs: passes over the volumes.
+        warmup_steps: steps of linear warm-up, at most all.
+        peak: learning rate after the warm-up.
+    """
+
+    volumes: int
+    batch_size: int
+    epochs: int
+    warmup_steps: int
+    peak: float
+
+    @classmethod
+    def of(cls, recipe: PretrainRecipe, volumes: int) -> Schedule:
+        """Build the schedule of a recipe for a number of training volumes."""
+        batch = min(recipe.batch_size, volumes)
+        epoch = _steps(volumes, batch)
+        warmup = recipe.epochs / 10 if recipe.warmup_epochs is None else recipe.warmup_epochs
+        ratio = batch / REFERENCE_BATCH
+        factor = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[recipe.lr_scaling]
+        steps = min(round(warmup * epoch), recipe.epochs * epoch)
+        return cls(volumes, batch, recipe.epochs, steps, recipe.lr * factor)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch; a last window of a single volume is left out: it has nothing to be told from."""
+        return _steps(self.volumes, self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole pretraining."""
+        return self.epochs * self.steps_per_epoch
+
+    def window(self, step: int) -> range:
+        """Return the places in the epoch's order that step ``step`` takes."""
+        start = step % self.steps_per_epoch * self.batch_size
+        return range(start, min(start + self.batch_size, self.volumes))
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up to the peak, then half a cosine to zero."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        decay = self.steps - self.warmup_steps + 1
+        return float(cosine_schedule(step - self.warmup_steps, decay, self.peak, 0.0))
+
+    def progress(self, step: int) -> float:
+        """Return the share of the training done before a step, in [0, 1)."""
+        return step / self.steps
+
+
+def _steps(volumes: int, batch: int) -> int:
+    return max(1, volumes // batch + (volumes % batch > 1))
