@@ -33,7 +33,7 @@ def resampled_auc(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndar
     """
     K = probabilities.shape[1]
     classes = (1,) if K == 2 else range(K)
-    return np.mean([_weighted_auc(labels == k, probabilities[:, k], counts) for k in classes], axis=0)
+    return np.asarray(np.mean([_weighted_auc(labels == k, probabilities[:, k], counts) for k in classes], axis=0))
 
 
 def _weighted_auc(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -46,17 +46,16 @@ def _weighted_auc(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) 
         y = scores[block]
         order = ((x[:, None] > y) + (x[:, None] >= y)) / 2  # (m, n), 0, 1/2 or 1
         total += np.einsum("dn,dn->d", weight_x @ order, counts[:, block])
-    return total / (weight_x.sum(axis=1) * counts[:, ~positive].sum(axis=1))
+    return np.asarray(total / (weight_x.sum(axis=1) * counts[:, ~positive].sum(axis=1)))
 
 
 def mean_over_seeds(aucs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the mean (draws,) over resampled seeds of AUCs (draws, S)."""
     draws, S = aucs.shape
     if S == 1:
-        return aucs[:, 0]
+        return np.asarray(aucs[:, 0])
     drawn = rng.integers(S, size=(draws, S - 1))
-    mean: np.ndarray = np.take_along_axis(aucs, drawn, axis=1).mean(axis=1)
-    return mean
+    return np.asarray(np.take_along_axis(aucs, drawn, axis=1).mean(axis=1))
 
 
 def bootstrap_auc(

@@ -1,4 +1,4 @@
-"""Many comparisons: corrected p values, detectable differences, ranks with ties. Needs neither torch nor scikit-learn."""
+"""Many comparisons: corrected p values, detectable differences, ranks with ties. Loads neither torch nor sklearn."""
 
 from __future__ import annotations
 

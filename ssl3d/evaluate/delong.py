@@ -29,13 +29,13 @@ class Components:
     @property
     def smallest(self) -> int:
         """Size of the smaller class."""
-        return min(self.positive.shape[1], self.negative.shape[1])
+        return int(min(self.positive.shape[1], self.negative.shape[1]))
 
     def variance(self) -> np.ndarray:
         """Return the variance (M,) of each AUC; NaN if a class has one case."""
         if self.smallest < 2:
             return np.full(len(self.auc), np.nan)
-        return _spread(self.positive) + _spread(self.negative)
+        return np.asarray(_spread(self.positive) + _spread(self.negative))
 
     def difference_variance(self, a: int = 0, b: int = 1) -> float:
         """Return the variance of ``auc[a] - auc[b]``, both on the same cases; NaN if a class has one case."""
@@ -119,8 +119,9 @@ def logit_limits(auc: np.ndarray, se: np.ndarray, smallest: int, level: float = 
     half = ndtri(0.5 + level / 2) * se / (middle * (1 - middle))
     low, high = expit(logit(middle) - half), expit(logit(middle) + half)
     bound = extreme_bound(smallest, level)
-    low, high = np.where(auc >= 1, bound, np.where(auc <= 0, 0.0, low)), np.where(
-        auc <= 0, 1 - bound, np.where(auc >= 1, 1.0, high)
+    low, high = (
+        np.where(auc >= 1, bound, np.where(auc <= 0, 0.0, low)),
+        np.where(auc <= 0, 1 - bound, np.where(auc >= 1, 1.0, high)),
     )
     unknown = np.isnan(se)
     return np.where(unknown, 0.0, low), np.where(unknown, 1.0, high)

@@ -42,7 +42,7 @@ def splits(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, 
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels))
 
 
-def choose(fit_predict: FitPredict, labels: np.ndarray, classes: int, folds: int, seed: int, default: int) -> Choice:
+def choose(fit_predict: FitPredict, labels: np.ndarray, *, classes: int, folds: int, seed: int, default: int) -> Choice:
     """Choose a setting of a grid by stratified cross-validation: by AUC for two classes, by log loss for more.
 
     Of equally good settings the first wins, so a grid goes from the most to the least regular.

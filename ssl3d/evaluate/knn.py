@@ -1,4 +1,4 @@
-"""k nearest neighbours, weighted by cosine similarity, as in Wu et al. 2018 (arXiv 1805.01978) and DINO (2104.14294)."""
+"""k nearest neighbours, weighted by cosine similarity (Wu et al. 2018, arXiv 1805.01978; DINO, 2104.14294)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def knn(
     test_x: np.ndarray,
     folds: int = 5,
     seed: int = 0,
+    *,
     classes: int | None = None,
 ) -> Prediction:
     """Let the k most similar training cases vote with weights exp(cos / 0.07); k by inner cross-validation.
@@ -46,7 +47,7 @@ def knn(
     def fit_predict(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
         return vote(train_x[fit], train_y[fit], train_x[held], K, grid)
 
-    choice = choose(fit_predict, train_y, K, folds, seed, default=0)
+    choice = choose(fit_predict, train_y, classes=K, folds=folds, seed=seed, default=0)
     k = grid[choice.index]
     probabilities = vote(train_x, train_y, test_x, K, [k])[0]
     return Prediction(probabilities, choice.threshold, {"k": k, "temperature": TEMPERATURE, **choice.report})
@@ -77,4 +78,4 @@ def vote(x: np.ndarray, y: np.ndarray, queries: np.ndarray, K: int, grid: Sequen
 
 def _unit(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x, np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny))

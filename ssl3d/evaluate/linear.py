@@ -23,6 +23,7 @@ def linear(
     test_x: np.ndarray,
     folds: int = 5,
     seed: int = 0,
+    *,
     classes: int | None = None,
 ) -> Prediction:
     """Fit L2-penalised logistic regression on standardised features.
@@ -46,12 +47,12 @@ def linear(
     unconverged: list[float] = []
 
     def fit_predict(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return _path(train_x[fit], train_y[fit], train_x[held], K, STRENGTHS, unconverged)
+        return _path(train_x[fit], train_y[fit], train_x[held], K, strengths=STRENGTHS, unconverged=unconverged)
 
-    choice = choose(fit_predict, train_y, K, folds, seed, default=STRENGTHS.index(1.0))
+    choice = choose(fit_predict, train_y, classes=K, folds=folds, seed=seed, default=STRENGTHS.index(1.0))
     strength = STRENGTHS[choice.index]
     unconverged.clear()  # what the fits of the grid ran into is no news; what the final fit does is
-    probabilities = _path(train_x, train_y, test_x, K, (strength,), unconverged)[0]  # (N_test, K)
+    probabilities = _path(train_x, train_y, test_x, K, strengths=(strength,), unconverged=unconverged)[0]  # (N_test, K)
     chosen = {"C": strength, **choice.report}
     if unconverged:
         chosen["converged"] = f"no, stopped after {ITERATIONS} iterations"
@@ -59,7 +60,7 @@ def linear(
 
 
 def _path(
-    x: np.ndarray, y: np.ndarray, other: np.ndarray, K: int, strengths: Sequence[float], unconverged: list[float]
+    x: np.ndarray, y: np.ndarray, other: np.ndarray, K: int, *, strengths: Sequence[float], unconverged: list[float]
 ) -> np.ndarray:
     """Return probabilities (G, n, K) for each strength, each fit started from the one before."""
     scaler = StandardScaler().fit(x)

@@ -83,7 +83,7 @@ class Price(_Record):
 class CellResult(_Record):
     """One cell: method x backbone x seed on one data set, finished or failed."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     cell: str
     status: Literal["done", "failed"]
     reason: str | None = None

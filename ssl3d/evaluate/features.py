@@ -1,0 +1,69 @@
+"""Features of a frozen encoder, extracted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssl3d.backbone import Backbone
+from ssl3d.data.augment import whole
+from ssl3d.data.volumes import Volumes
+
+
+class Source(Protocol):
+    """Where volumes come from: the packed store."""
+
+    def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
+        """Return the volumes with these numbers, on the device."""
+
+
+def extract(
+    encoder: Backbone,
+    source: Source,
+    indices: Sequence[int],
+    *,
+    size: tuple[int, int, int],
+    batch_size: int,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Return features (N, F), float32, of whole volumes; the encoder is left exactly as it was.
+
+    Args:
+        encoder: on ``device``.
+        source: of the volumes.
+        indices: N numbers of volumes.
+        size: (D, H, W) that volumes are resampled to.
+        batch_size: volumes encoded at one time.
+        device: where it happens.
+        autocast: lower precision of the encoder, None for its own.
+        progress: told (volumes done, N) after every batch.
+    """
+    features = np.empty((len(indices), encoder.embed_dim), np.float32)
+    with evaluating(encoder), torch.inference_mode(), torch.autocast(device.type, autocast, autocast is not None):
+        weight = next(encoder.parameters())
+        for start in range(0, len(indices), batch_size):
+            part = list(indices[start : start + batch_size])
+            x = whole(source.volumes(part, device), size).to(weight.dtype)  # (B, C, D, H, W)
+            features[start : start + len(part)] = encoder(x).float().cpu().numpy()  # (B, F)
+            if progress is not None:
+                progress(start + len(part), len(indices))
+    return features
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module and all of its parts into evaluation mode, and each part back into its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

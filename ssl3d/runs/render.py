@@ -1,0 +1,179 @@
+"""Tables for people: Markdown, LaTeX, CSV, and a terminal. Synthetic data are called synthetic in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Format = Literal["md", "latex", "csv"]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+def caption(leaderboard: pd.DataFrame) -> str:
+    """Return one line: the data, called synthetic where they are, task, plane, number of test volumes."""
+    known = leaderboard[leaderboard["n_test"].notna()]
+    if known.empty:
+        return "No cell has finished."
+    row = known.iloc[0]
+    text = str(row["data"]) + (" (synthetic data)" if row["synthetic"] else "")
+    parts = [text, f"task {row['task']}" if pd.notna(row["task"]) else ""]
+    parts += [f"plane {row['plane']}" if pd.notna(row["plane"]) else "", f"{row['n_test']} test volumes"]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def conclusion(comparisons: pd.DataFrame) -> str:
+    """Return what the test set could and could not show, protocol by protocol; empty without a pair."""
+    sentences = []
+    for protocol, pairs in comparisons.groupby("protocol", sort=False):
+        tied = int((pairs["verdict"] == "cannot be separated").sum())
+        sentence = f"{protocol}: {tied} of {len(pairs)} pairs cannot be separated"
+        detectable = pairs["smallest_detectable"].dropna()
+        if not detectable.empty:
+            low, high = (f"{value:.3f}" for value in (detectable.min(), detectable.max()))
+            size = low if low == high else f"{low} to {high}, depending on the pair"
+            sentence += f"; smallest difference in AUC that this test set shows in 8 of 10 trials: {size}"
+        sentences.append(sentence + ".")
+    if not sentences:
+        return ""
+    return "Methods that share a letter cannot be separated (Holm-corrected, 5%). " + " ".join(sentences)
+
+
+def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaderboard as texts: the columns that people read, those without any content left out."""
+    table = pd.DataFrame({title: leaderboard.apply(make, axis=1) for title, make in _SHOWN.items()}, dtype="str")
+    return table.loc[:, [name for name in table.columns if name in _ALWAYS or (table[name] != "").any()]]
+
+
+def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Return caption, table and conclusion as Markdown."""
+    table = shown(leaderboard)
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    lines = ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("---" for _ in table.columns) + " |")
+    parts = [_escape_markdown(caption(leaderboard)), "\n".join(lines), _escape_markdown(conclusion(comparisons))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Return a LaTeX table (booktabs): of each protocol the best, and what cannot be separated from it, in bold."""
+    table = shown(leaderboard).drop(columns=["note"], errors="ignore")
+    best = (leaderboard["rank"] == 1).fillna(False).to_numpy(bool)
+    text = f"{caption(leaderboard)} {conclusion(comparisons)}".strip()
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(text)}}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
+    lines += [_latex_row([_escape_latex(name) for name in table.columns]), r"\midrule"]
+    for bold, row in zip(best, table.to_numpy().tolist(), strict=True):
+        cells = dict(zip(table.columns, map(_escape_latex, row), strict=True))
+        if bold:
+            cells["AUC"] = rf"\textbf{{{cells['AUC']}}}"
+        lines.append(_latex_row(list(cells.values())))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Return any table as CSV; the column ``synthetic`` says what the caption says."""
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    """Return a table for a terminal."""
+    from rich.markup import escape  # noqa: PLC0415  # only terminals need rich
+    from rich.table import Table  # noqa: PLC0415
+
+    table = shown(leaderboard)
+    out = Table(title=escape(caption(leaderboard)), caption=escape(conclusion(comparisons)))
+    for name in table.columns:
+        out.add_column(name, overflow="fold")
+    for row in table.to_numpy().tolist():
+        out.add_row(*map(escape, row))
+    return out
+
+
+def render(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, form: Format) -> str:
+    """Return the leaderboard as Markdown, LaTeX or CSV."""
+    if form == "csv":
+        return to_csv(leaderboard)
+    return to_latex(leaderboard, comparisons) if form == "latex" else to_markdown(leaderboard, comparisons)
+
+
+def _text(name: str) -> Callable[[Mapping[str, object]], str]:
+    return lambda row: "" if pd.isna(row[name]) else str(row[name])  # type: ignore[call-overload]  # scalars only
+
+
+def _number(name: str, digits: int = 3) -> Callable[[Mapping[str, float]], str]:
+    return lambda row: "" if pd.isna(row[name]) else f"{row[name]:.{digits}f}"
+
+
+def _auc(row: Mapping[str, float]) -> str:
+    if pd.isna(row["auc"]):
+        return str(row["status"]) if row["status"] != "done" else "none"
+    return f"{row['auc']:.3f} ({row['ci_low']:.3f}-{row['ci_high']:.3f})"
+
+
+def _minutes(row: Mapping[str, float]) -> str:
+    seconds = row["pretrain_seconds"]
+    if pd.isna(seconds):
+        return ""
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _collapsed(row: Mapping[str, object]) -> str:
+    flag = row["collapsed"]
+    return "" if flag is pd.NA else "collapsed" if flag else "no"
+
+
+_SHOWN: Mapping[str, Callable[..., str]] = {
+    "protocol": _text("protocol"),
+    "rank": _text("rank"),
+    "method": _text("method"),
+    "backbone": _text("backbone"),
+    "AUC": _auc,
+    "group": _text("group"),
+    "seeds": _text("seeds"),
+    "spread": _number("spread"),
+    "AP": _number("average_precision"),
+    "bal. acc.": _number("balanced_accuracy"),
+    "sens.": _number("sensitivity"),
+    "spec.": _number("specificity"),
+    "Brier": _number("brier"),
+    "gradient": _text("exactness"),
+    "collapse": _collapsed,
+    "pretraining": _minutes,
+    "vol/s": _number("volumes_per_second", 1),
+    "note": _text("note"),
+}
+_ALWAYS: Sequence[str] = ("protocol", "rank", "method", "backbone", "AUC", "group", "seeds")
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _escape_latex(text: str) -> str:
+    return " ".join("".join(_LATEX.get(letter, letter) for letter in text).split())
+
+
+def _escape_markdown(text: str) -> str:
+    """Keep a text in its cell and out of the markup."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
+    return " ".join(text.replace("|", r"\|").replace("`", r"\`").replace("*", r"\*").replace("_", r"\_").split())

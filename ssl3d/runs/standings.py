@@ -1,0 +1,129 @@
+"""Entries with their uncertainty: intervals, tests of every pair, ranks with ties. One pass behind both tables."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl3d.evaluate.bootstrap import DRAWS, bootstrap_auc, resample_cases
+from ssl3d.evaluate.compare import holm, letters, pairs, ranks, smallest_detectable
+from ssl3d.evaluate.delong import Interval, PairedTest, auc_interval, logit_limits, paired_test, wald
+from ssl3d.runs.entries import Entry
+
+LEVEL = 0.05  # of tests, after Holm's correction; intervals are at 95%
+BOOTSTRAP_SEED = 20220800  # fixed: a table made again is the same table
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two entries compared; ``a`` has the higher AUC. ``p_holm`` is corrected over all pairs of the protocol."""
+
+    a: Entry
+    b: Entry
+    test: str
+    outcome: PairedTest
+    p_holm: float
+
+    @property
+    def separated(self) -> bool:
+        """Whether the data can tell them apart."""
+        return bool(self.p_holm < LEVEL)
+
+    @property
+    def detectable(self) -> float:
+        """Smallest difference found with 80% power by one such test, uncorrected; NaN if nothing is known."""
+        return smallest_detectable(self.outcome.se)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An entry with its interval and place. Without an AUC there is neither."""
+
+    entry: Entry
+    interval: Interval | None = None
+    interval_from: str = ""
+    rank: int | None = None
+    group: str = ""
+
+
+def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standing], list[Pair]]:
+    """Return the entries of all protocols with intervals and ranks, and every pair within a protocol.
+
+    One seed and two classes: DeLong. Otherwise a bootstrap over cases and seeds together, whose standard error goes
+    into the same interval (on the logit scale) and the same test.
+
+    Args:
+        entries: ordered by protocol and AUC.
+        draws: of the bootstrap.
+    """
+    found: list[Standing] = []
+    compared: list[Pair] = []
+    for protocol in dict.fromkeys(entry.protocol for entry in entries):
+        members = [entry for entry in entries if entry.protocol == protocol]
+        scored = [entry for entry in members if entry.auc is not None]
+        resamples = _resamples(scored, draws)
+        tested = _pairs(scored, resamples)
+        found += _placed(scored, tested, resamples)
+        found += [Standing(entry) for entry in members if entry.auc is None]
+        compared += tested
+    return found, compared
+
+
+def _resamples(entries: Sequence[Entry], draws: int) -> list[np.ndarray]:
+    """Bootstrap draws of each entry's mean AUC, on the same resampled cases; empty where DeLong does for all."""
+    if all(_simple(entry) for entry in entries):
+        return []
+    counts = resample_cases(entries[0].labels, draws, np.random.default_rng(BOOTSTRAP_SEED))
+    out = []
+    for entry in entries:
+        rng = np.random.default_rng([BOOTSTRAP_SEED, zlib.crc32("/".join(entry.key).encode())])
+        out.append(bootstrap_auc(entry.labels, entry.probabilities, counts, rng))
+    return out
+
+
+def _simple(entry: Entry) -> bool:
+    """Whether DeLong's formulas hold for the entry: one seed, two classes."""
+    return entry.probabilities.shape[0] == 1 and entry.probabilities.shape[2] == 2
+
+
+def _pairs(entries: Sequence[Entry], resamples: Sequence[np.ndarray]) -> list[Pair]:
+    tests = []
+    for i, j in pairs(len(entries)):
+        a, b = entries[i], entries[j]
+        if _simple(a) and _simple(b):
+            tests.append((a, b, "DeLong", paired_test(a.labels, a.probabilities[0, :, 1], b.probabilities[0, :, 1])))
+        else:
+            se = float(np.std(resamples[i] - resamples[j], ddof=1))
+            difference = float(np.mean(a.aucs) - np.mean(b.aucs))
+            tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a))))
+    corrected = holm([outcome.p for *_, outcome in tests])
+    return [Pair(a, b, test, outcome, float(p)) for (a, b, test, outcome), p in zip(tests, corrected, strict=True)]
+
+
+def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[np.ndarray]) -> list[Standing]:
+    place = {entry.key: index for index, entry in enumerate(entries)}
+    better = [(place[pair.a.key], place[pair.b.key]) for pair in tested if pair.separated]
+    rank, group = ranks(len(entries), better), letters(len(entries), better)
+    out = []
+    for index, entry in enumerate(entries):
+        simple = _simple(entry)
+        interval = (
+            auc_interval(entry.labels, entry.probabilities[0, :, 1])
+            if simple
+            else _bootstrap_interval(entry, resamples[index])
+        )
+        out.append(Standing(entry, interval, "DeLong" if simple else "bootstrap", rank[index], group[index]))
+    return out
+
+
+def _bootstrap_interval(entry: Entry, draws: np.ndarray) -> Interval:
+    auc, se = float(np.mean(entry.aucs)), float(np.std(draws, ddof=1))
+    low, high = logit_limits(np.array([auc]), np.array([se]), _smallest(entry))
+    return Interval(auc, se, float(low[0]), float(high[0]))
+
+
+def _smallest(entry: Entry) -> int:
+    return int(np.unique(entry.labels, return_counts=True)[1].min())
