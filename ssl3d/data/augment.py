@@ -1,9 +1,21 @@
-"""One view of a batch of volumes."""
+"""One view of a batch of volumes: parameters are drawn first, then applied by functions without chance.
+
+Volumes are handled one after the other. So a view has the same bits whatever else is in the batch, ragged shapes need
+no padding, and on a CPU a view stays in the cache from its first operation to its last.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ssl3d.data import intensity
+from ssl3d.data.geometry import Plane, Size, depth_weights, resample
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import AugmentRecipe
@@ -17,15 +29,152 @@ class Augment:
         size: (D, H, W) of a view.
     """
 
-    def __init__(self, recipe: AugmentRecipe | None = None, size: tuple[int, int, int] = (16, 112, 112)) -> None:
+    def __init__(self, recipe: AugmentRecipe | None = None, size: Size = (16, 112, 112)) -> None:
         self.recipe = recipe or AugmentRecipe()
         self.size = size
 
     def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
-        """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation."""
-        raise NotImplementedError
+        """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
+
+        The volumes share their number of channels, and their device with ``rng``; their shapes are their own.
+        Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
+        """
+        views = draw_views(self.recipe, rng, self.size[0])
+        rows = zip(views, volumes.voxels, volumes.mean, volumes.std, strict=True)
+        out = torch.empty(len(volumes), volumes.voxels[0].shape[0], *self.size, device=volumes.device)
+        with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
+            for i, (view, voxels, mean, std) in enumerate(rows):
+                out[i] = view.of(voxels, mean, std, self.size)
+        return out
 
 
-def whole(volumes: Volumes, size: tuple[int, int, int]) -> Tensor:
-    """Return the whole volumes (B, C, D, H, W) at one size, standardised, nothing random: what is judged."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class View:
+    """Everything that chance decides about one view; 0 (or 1 for factors) where a change is off.
+
+    Attributes:
+        height, width: of the crop, shares of the volume's.
+        y, x: of the crop's first row and column, shares of the room there is.
+        depth: share of the slices kept.
+        start: of the kept part, see :func:`ssl3d.data.geometry.depth_weights`.
+        angle: radians.
+        flip: along D, H, W.
+        gamma: exponent.
+        contrast: factor.
+        brightness: shift, in standard deviations of the volume.
+        sigma: of the blur, in voxels of the view.
+        noise: its standard deviation.
+        generator: of the noise; made to be used once.
+        dropped: slices of the view.
+    """
+
+    height: float = 1.0
+    width: float = 1.0
+    y: float = 0.0
+    x: float = 0.0
+    depth: float = 1.0
+    start: float = 0.0
+    angle: float = 0.0
+    flip: tuple[bool, bool, bool] = (False, False, False)
+    gamma: float = 1.0
+    contrast: float = 1.0
+    brightness: float = 0.0
+    sigma: float = 0.0
+    noise: float = 0.0
+    generator: torch.Generator | None = None
+    dropped: tuple[int, ...] = ()
+
+    def of(self, voxels: Tensor, mean: Tensor, std: Tensor, size: Size) -> Tensor:
+        """Return this view (C, D, H, W) of a volume (C, D0, H0, W0) with the given mean and deviation, scalars."""
+        weights = depth_weights(size[0], voxels.shape[1], self.depth, self.start, self.flip[0])
+        view = resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), size[1:])
+        view = intensity.standardise(view, mean, std)
+        if self.gamma != 1:
+            view = intensity.gamma(view, self.gamma)
+        if self.contrast != 1:
+            view = intensity.contrast(view, self.contrast)
+        if self.brightness != 0:
+            view = intensity.brightness(view, self.brightness)
+        if self.sigma > 0:
+            view = intensity.blur(view, self.sigma)
+        if self.noise > 0 and self.generator is not None:
+            view = intensity.noise(view, self.noise, self.generator)
+        return intensity.drop_slices(view, self.dropped)
+
+    def _plane(self, H: int, W: int) -> Plane:
+        h, w = self.height * H, self.width * W
+        return Plane(
+            centre=(self.y * (H - h) + h / 2, self.x * (W - w) + w / 2),
+            extent=(-h if self.flip[1] else h, -w if self.flip[2] else w),
+            angle=self.angle,
+        )
+
+
+def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
+    """Yield a view a volume.
+
+    Every number is drawn whether it is used or not, so that turning one change off leaves the others as they were.
+
+    Args:
+        recipe: ranges and chances.
+        rng: what the draws depend on.
+        slices: of the view.
+    """
+    height, width = _shares(recipe, rng)
+    y, x = rng.numbers(), rng.numbers()
+    depth, start = rng.numbers(*recipe.depth), rng.numbers()
+    angle = np.radians(recipe.rotate) * rng.numbers(-1, 1)
+    flip = np.stack([rng.numbers() < p for p in recipe.flip], axis=1)  # (B, 3)
+    exponent = (1 + recipe.gamma) ** rng.numbers(-1, 1)
+    contrast = 1 + recipe.contrast * rng.numbers(-1, 1)
+    brightness = recipe.brightness * rng.numbers(-1, 1)
+    sigma = np.where(rng.numbers() < recipe.blur, rng.numbers(*recipe.blur_sigma), 0.0)
+    noise = recipe.noise * rng.numbers()
+    generators = rng.generators()
+    count = np.rint(recipe.slice_dropout * rng.numbers() * slices).astype(int)
+    order = rng.numbers(count=slices).argsort(axis=1)  # (B, slices)
+    for i in range(len(rng)):
+        yield View(
+            height=float(height[i]),
+            width=float(width[i]),
+            y=float(y[i]),
+            x=float(x[i]),
+            depth=float(depth[i]),
+            start=float(start[i]),
+            angle=float(angle[i]),
+            flip=(bool(flip[i, 0]), bool(flip[i, 1]), bool(flip[i, 2])),
+            gamma=float(exponent[i]),
+            contrast=float(contrast[i]),
+            brightness=float(brightness[i]),
+            sigma=float(sigma[i]),
+            noise=float(noise[i]),
+            generator=generators[i],
+            dropped=tuple(order[i, : count[i]].tolist()),
+        )
+
+
+def _shares(recipe: AugmentRecipe, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the height and width (B,) of the crops, as shares of the volume's.
+
+    The area is uniform, the aspect log-uniform within what an area leaves: both at most 1. (torchvision's
+    RandomResizedCrop draws again instead, up to ten times.)
+    """
+    area = rng.numbers(*recipe.crop)
+    low, high = (np.clip(bound, area, 1 / area) for bound in recipe.aspect)
+    aspect = np.exp(np.log(low) + rng.numbers() * (np.log(high) - np.log(low)))
+    return np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)
+
+
+def whole(volumes: Volumes, size: Size) -> Tensor:
+    """Return the whole volumes (B, C, D, H, W) at one size, standardised, nothing random: what is judged.
+
+    Linear interpolation, against aliasing widened along every axis by the factor that it shrinks (a triangle filter).
+    """
+    out = torch.empty(len(volumes), volumes.voxels[0].shape[0], *size, device=volumes.device)
+    with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
+        for i, voxels in enumerate(volumes.voxels):
+            weights = torch.from_numpy(depth_weights(size[0], voxels.shape[1])).to(volumes.device)
+            mixed = (weights @ voxels.flatten(2).float()).view(-1, size[0], *voxels.shape[2:])  # (C, D, H0, W0)
+            view = F.interpolate(mixed, size=size[1:], mode="bilinear", antialias=True, align_corners=False)
+            out[i] = intensity.standardise(view, volumes.mean[i], volumes.std[i])
+    return out

@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def mix(*parts: int | np.ndarray) -> np.ndarray:
+def mix(*parts: int | NDArray[np.integer]) -> NDArray[np.uint64]:
     """Hash integers (or arrays of them, broadcast) into uint64 keys, SplitMix64 chained over the parts."""
-    key = np.zeros((), np.uint64)
+    key: NDArray[np.uint64] = np.zeros((), np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
             key = _finalise(key + np.asarray(part).astype(np.uint64) + _GOLDEN)
     return key
 
 
-def _finalise(key: np.ndarray) -> np.ndarray:
+def _finalise(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))
@@ -35,6 +36,8 @@ def _finalise(key: np.ndarray) -> np.ndarray:
 @dataclass
 class Rng:
     """Draws for the volumes of a micro-batch, one row a volume.
+
+    The n-th draw has a key of its own, (seed, step, position, n), whatever kind of draw it is.
 
     Attributes:
         seed: of the cell.
@@ -52,23 +55,34 @@ class Rng:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def numbers(self, low: float = 0.0, high: float = 1.0, count: int | None = None) -> NDArray[np.float64]:
+        """Return float64 draws from [low, high) on the host, (B,) or (B, count).
+
+        For what steers a computation: reading a number back from a GPU would make the host wait for it.
+        """
+        keys = self._keys()  # (B,)
+        if count is not None:
+            keys = mix(keys[:, None], np.arange(count))  # (B, count)
+        unit = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53  # 53 bits fit a float64
+        return unit * (high - low) + low
+
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Return (B,) float32 draws from [low, high), one a volume."""
-        unit = (self._keys() >> np.uint64(40)).astype(np.float32) / np.float32(2**24)  # (B,), 24 bits fit a float32
-        return torch.from_numpy(unit * np.float32(high - low) + np.float32(low)).to(self.device)
+        """Return (B,) float32 draws from [low, high), one a volume; rounding to float32 may return ``high``."""
+        return torch.from_numpy(self.numbers(low, high).astype(np.float32)).to(self.device)
 
     def bernoulli(self, p: float) -> Tensor:
-        """Return (B,) booleans, true with probability p."""
-        return self.uniform() < p
+        """Return (B,) booleans, true with probability p: never for 0, always for 1."""
+        return torch.from_numpy(self.numbers() < p).to(self.device)
+
+    def generators(self) -> list[torch.Generator]:
+        """Return B fresh generators on the device, one a volume, as one draw."""
+        return [torch.Generator(self.device).manual_seed(int(key >> np.uint64(1))) for key in self._keys()]
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Return (B, *shape) standard normal float32 draws, as for voxel noise."""
-        rows = []
-        for key in self._keys():
-            generator = torch.Generator(self.device).manual_seed(int(key >> np.uint64(1)))
-            rows.append(torch.randn(tuple(shape), generator=generator, device=self.device))
+        """Return (B, *shape) standard normal float32 draws. They differ between kinds of device."""
+        rows = [torch.randn(tuple(shape), generator=one, device=self.device) for one in self.generators()]
         return torch.stack(rows)  # (B, *shape)
 
-    def _keys(self) -> np.ndarray:
+    def _keys(self) -> NDArray[np.uint64]:
         self._draws += 1
         return mix(self.seed, self.step, np.asarray(self.positions, np.int64), self._draws)  # (B,)

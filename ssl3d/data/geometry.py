@@ -1,0 +1,152 @@
+"""Where the voxels of a view lie in its volume, and reading the volume there: once, straight from its own type.
+
+Coordinates are continuous: slice, row or column i covers [i, i + 1) and its centre lies at i + 0.5, so a crop of
+[0, n) resized to any size is the whole axis (``align_corners=False``). All rotation is in the plane, so the
+trilinear mapping is exactly a bilinear one in the plane followed by a linear one along depth, and is computed so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Size = tuple[int, int, int]
+
+
+def depth_weights(
+    slices: int, n: int, share: float = 1.0, start: float = 0.0, flip: bool = False
+) -> NDArray[np.float32]:
+    """Return the weights (slices, n) with which the slices of a view are made from the n of a volume.
+
+    A view keeps ``share`` of the depth: one run of slices is left out, and the rest, in order, is spread over the
+    view. Where that run starts is a place on the circle that the depth axis makes when its ends are joined. If the
+    run spans the joint, an ordinary crop remains; else the view holds both ends and steps over the run. Drawn
+    uniformly, every slice is left out equally often. No contiguous crop of more than half a volume can do that: it
+    always holds the middle, and never both ends.
+
+    Weights are linear interpolation, widened to the step between slices of the view where that is above one slice of
+    the volume (a triangle filter against aliasing). Positions beyond the outermost centres take the outermost slice.
+
+    Args:
+        slices: of the view.
+        n: slices of the volume.
+        share: of the depth that is kept, in (0, 1].
+        start: of the kept part on the circle, in [0, 1).
+        flip: reverse the order.
+    """
+    step = share * n / slices
+    z = (np.arange(slices) + 0.5) * step  # within the kept part
+    wrapped = start + share - 1.0  # share of the depth kept at the lower end, when the kept part wraps
+    z += np.where(z < wrapped * n, 0.0, (1.0 - share if wrapped > 0 else start) * n)
+    z = np.clip(z[:, None] - 0.5, 0, n - 1)
+    weights = np.clip(1 - np.abs(z - np.arange(n)) / max(step, 1.0), 0, None)  # (slices, n)
+    weights /= weights.sum(axis=1, keepdims=True)
+    rounded: NDArray[np.float32] = weights.astype(np.float32)
+    return rounded[::-1] if flip else rounded
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The rectangle of each slice that a view shows.
+
+    Attributes:
+        centre: (y, x), in rows and columns.
+        extent: height and width, in rows and columns; negative where the view is flipped.
+        angle: of the rotation about the centre, radians.
+    """
+
+    centre: tuple[float, float]
+    extent: tuple[float, float]
+    angle: float = 0.0
+
+    def axes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return for y and for x how far each moves over the height and over the width of the view."""
+        (h, w), cos, sin = self.extent, math.cos(self.angle), math.sin(self.angle)
+        return (cos * h, -sin * w), (sin * h, cos * w)
+
+    def shrink(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return how many whole rows and columns of the volume fall on one of the view."""
+        return max(1, int(abs(self.extent[0]) / size[0])), max(1, int(abs(self.extent[1]) / size[1]))
+
+
+def resample(volume: Tensor, weights: NDArray[np.float32], plane: Plane, size: tuple[int, int]) -> Tensor:
+    """Return the view (C, slices, H, W) of a volume (C, D, H0, W0), float32, in the volume's own values.
+
+    Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the plane
+    shrinks by a factor of k or more, k whole, the box is first averaged over k x k voxels, against aliasing.
+    Corners that a rotation turns out of the volume repeat its border.
+
+    Args:
+        volume: (C, D, H0, W0), of any type.
+        weights: (slices, D), from :func:`depth_weights`.
+        plane: what is shown of each slice.
+        size: (H, W) of the view.
+    """
+    used: NDArray[np.bool_] = np.any(weights > 0, axis=0)  # (D,)
+    pool = plane.shrink(size)
+    (y0, y1), (x0, x1) = (_span(plane, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
+    runs = [volume[:, low:high, y0:y1, x0:x1] for low, high in _runs(used)]
+    box = (torch.cat(runs, dim=1) if len(runs) > 1 else runs[0]).to(torch.float32)  # (C, d, h, w)
+    box = _pooled(box, pool)
+    grid = _grid(plane, (y0, x0), (y1 - y0, x1 - x0), size, volume.device)
+    C, d = box.shape[:2]
+    flat = F.grid_sample(
+        box.reshape(1, C * d, *box.shape[2:]), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    mixing = torch.from_numpy(np.ascontiguousarray(weights[:, used])).to(volume.device, non_blocking=True)
+    return (mixing @ flat.view(C, d, -1)).view(C, len(weights), *size)
+
+
+def _runs(used: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield [low, high) of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], used, [False])).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _span(plane: Plane, axis: int, n: int, pool: int) -> tuple[int, int]:
+    """Return the rows (axis 0) or columns (1) [low, high) that the rectangle needs, a multiple of ``pool`` of them."""
+    reach = sum(abs(part) for part in plane.axes()[axis]) / 2
+    low = min(max(math.floor(plane.centre[axis] - reach - 0.5 * pool), 0), n - 1)
+    high = min(max(math.ceil(plane.centre[axis] + reach + 0.5 * pool), low + 1), n)
+    count = min(math.ceil((high - low) / pool), n // pool) * pool
+    low = min(low, n - count)
+    return low, low + count
+
+
+def _pooled(box: Tensor, pool: tuple[int, int]) -> Tensor:
+    """Average (C, d, h, w) over pool[0] x pool[1] voxels: a few strided sums, four times as fast as ``avg_pool2d``."""
+    if pool == (1, 1):
+        return box
+    for axis, k in zip((2, 3), pool, strict=True):
+        shape = (*box.shape[:axis], box.shape[axis] // k, k, *box.shape[axis + 1 :])
+        first, *others = box.reshape(shape).unbind(axis + 1)
+        box = sum(others, start=first)
+    return box.div_(pool[0] * pool[1])
+
+
+def _grid(
+    plane: Plane, corner: tuple[int, int], covered: tuple[int, int], size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Return the grid (1, H, W, 2) of ``grid_sample`` on a box.
+
+    Args:
+        plane: what the view shows.
+        corner: row and column of the volume where the box begins.
+        covered: rows and columns of the volume that it covers, whatever it was averaged to.
+        size: (H, W) of the view.
+        device: of the grid.
+    """
+    v, u = ((torch.arange(n, device=device) + 0.5) / n - 0.5 for n in size)  # (H,), (W,) in [-0.5, 0.5]
+    grid = torch.empty(1, *size, 2, device=device)
+    for axis, (down, across) in enumerate(plane.axes()):
+        scale = 2.0 / covered[axis]  # grid_sample: -1 and 1 are the outer edges of the box
+        offset = (plane.centre[axis] - corner[axis]) * scale - 1.0
+        torch.add((v * (down * scale) + offset)[:, None], u * (across * scale), out=grid[0, :, :, 1 - axis])
+    return grid

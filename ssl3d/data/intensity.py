@@ -1,0 +1,79 @@
+"""Changes of intensity of one view (C, D, H, W), float32, in units of its volume's standard deviation.
+
+Each changes the view that it is handed, so use what it returns; takes its strength as a plain number; and reads
+nothing back from the device. All are finite for a constant view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def standardise(view: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtract the volume's mean, divide by its standard deviation, or by 1 where that is 0.
+
+    Args:
+        view: any shape, changed.
+        mean: a scalar.
+        std: a scalar.
+    """
+    return view.sub_(mean).div_(torch.where(std > 0, std, torch.ones_like(std)))
+
+
+def gamma(view: Tensor, exponent: float) -> Tensor:
+    """Raise the values to a power on [0, 1], to which the view's own range is scaled, and scale back."""
+    low, high = view.aminmax()
+    span = torch.where(high > low, high - low, torch.ones_like(high))
+    return view.sub_(low).div_(span).pow_(exponent).mul_(span).add_(low)
+
+
+def contrast(view: Tensor, factor: float) -> Tensor:
+    """Multiply the distances from the view's mean."""
+    middle = view.mean()
+    return view.sub_(middle).mul_(factor).add_(middle)
+
+
+def brightness(view: Tensor, shift: float) -> Tensor:
+    """Add a constant."""
+    return view.add_(shift)
+
+
+def blur(view: Tensor, sigma: float) -> Tensor:
+    """Convolve rows and columns with a Gaussian of ``sigma`` voxels of the view, cut at three sigma; edges repeat.
+
+    In the plane alone: slices of the field's scans are several times thicker than their pixels are wide, so a blur
+    that is round in millimetres hardly leaves the plane.
+    """
+    radius = max(1, math.ceil(3 * sigma))
+    taps = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(radius + 1)]
+    total = taps[0] + 2 * sum(taps[1:])
+    taps = [tap / total for tap in taps]
+    return _convolved(_convolved(view, taps, dim=2), taps, dim=3)
+
+
+def _convolved(view: Tensor, taps: list[float], dim: int) -> Tensor:
+    """Convolve with the symmetric kernel of which ``taps`` is the right half: shifted sums, which are the fastest."""
+    n, radius = view.shape[dim], len(taps) - 1
+    shape = list(view.shape)
+    shape[dim] = radius
+    padded = torch.cat((view.narrow(dim, 0, 1).expand(shape), view, view.narrow(dim, n - 1, 1).expand(shape)), dim)
+    out = padded.narrow(dim, radius, n) * taps[0]
+    for i, tap in enumerate(taps[1:], start=1):
+        out.add_(padded.narrow(dim, radius - i, n), alpha=tap).add_(padded.narrow(dim, radius + i, n), alpha=tap)
+    return out
+
+
+def noise(view: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Add normal noise, independent for each voxel."""
+    return view.add_(torch.randn(view.shape, generator=generator, device=view.device), alpha=std)
+
+
+def drop_slices(view: Tensor, slices: Iterable[int]) -> Tensor:
+    """Replace slices by 0, the volume's mean."""
+    for index in slices:
+        view[:, index].zero_()
+    return view
