@@ -1,0 +1,133 @@
+"""Published weights into a backbone: found, checked, folded to one channel, and counted. Nothing is loaded silently."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ssl3d import registry
+from ssl3d.backbone import Backbone, Weights
+from ssl3d.errors import PluginError, WeightsError
+
+SHARE_NEEDED = 0.95
+
+
+def load_weights(backbone: Backbone, name: str, file: Path | None = None) -> str:
+    """Load pretrained weights by name, from ``file``, the weights folder, or the internet, in this order.
+
+    Args:
+        backbone: the network that they are for.
+        name: one of ``backbone.weights``, "kinetics400".
+        file: a local file (.pth, .pyth, .pt, .safetensors) to use instead of the published one.
+
+    Returns:
+        What was loaded, in one line: "kinetics400: matched 102 of 102 tensors (100%) of r3d_18-b3b3357e.pth".
+
+    Raises:
+        WeightsError: the name is unknown, the file is absent, cannot be downloaded or read, holds less than 95% of
+            the network's tensors, or holds batch norm statistics that the network has no place for.
+    """
+    if name not in backbone.weights:
+        raise WeightsError(f"{backbone.card.name} has no weights {name!r}; these exist: {_offers()}")
+    path = _find(backbone.weights[name], backbone.variant) if file is None else file.expanduser()
+    state = read_state(path)
+    norm = backbone.config.norm
+    if norm in {"auto", "group"} and any(key.endswith("running_mean") for key in state):
+        raise WeightsError(
+            f"the weights in {path} were trained with batch norm, and norm = {norm} would drop its statistics; "
+            "set the backbone's norm to frozen or batch"
+        )
+    matched, expected = backbone.load_pretrained(state)
+    share = f"matched {matched} of {expected} tensors ({matched / expected:.0%})"
+    if matched < SHARE_NEEDED * expected:
+        raise WeightsError(
+            f"{share} of {backbone.card.name} in {path}, and {SHARE_NEEDED:.0%} are needed: this file is of another "
+            "network; give the one published for this backbone"
+        )
+    return f"{name}: {share} of {path.name}"
+
+
+def weights_folder() -> Path:
+    """Return the folder of downloaded weights: SSL3D_WEIGHTS, or else the one that torch.hub uses."""
+    chosen = os.environ.get("SSL3D_WEIGHTS")
+    return Path(chosen).expanduser() if chosen else Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, unwrapped from ``model_state``, ``state_dict`` or ``model``.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or there are no tensors in it.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise WeightsError(f"{path} is damaged or no file of weights ({reason}); remove it and fetch it again") from error
+    for wrapper in ("model_state", "state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    items = state.items() if isinstance(state, Mapping) else ()
+    tensors = {key: value for key, value in items if isinstance(value, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; give a file with a network's state dict")
+    return tensors
+
+
+@torch.no_grad()
+def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Copy every tensor whose name and shape fit; a stem's kernels of three channels are summed to one.
+
+    The sum is the same function of a grey volume as the kernels are of that volume repeated three times. Counters of
+    batches are left alone, and not counted.
+
+    Returns:
+        (matched, expected) tensors of the network.
+    """
+    own = {key: tensor for key, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    matched = 0
+    for key, tensor in own.items():
+        given = state.get(key)
+        if given is not None and given.ndim > 2 and given.shape[1] == 3 and tensor.shape[1] == 1:
+            given = given.sum(dim=1, keepdim=True)
+        if given is not None and given.shape == tensor.shape:
+            tensor.copy_(given)
+            matched += 1
+    return matched, len(own)
+
+
+def _find(weights: Weights, variant: str | None) -> Path:
+    """Return the published file, downloaded if it is not in the weights folder. ``{variant}`` is filled in."""
+    url, name = (text.format(variant=variant) for text in (weights.url, weights.file))
+    path = weights_folder() / name
+    if path.is_file():
+        return path
+    digits = re.search(r"-([0-9a-f]{8,})\.", name)  # torchvision ends names in the first digits of the SHA-256
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written under another name and moved when complete, so that a broken download leaves nothing behind.
+        torch.hub.download_url_to_file(url, str(path), digits.group(1) if digits else None, progress=False)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise WeightsError(f"cannot download {url} ({error}); fetch it by other means and put it at {path}") from error
+    return path
+
+
+def _offers() -> str:
+    """Return every registered backbone that has weights, with their names. One that does not import offers none."""
+    found = []
+    for name in registry.plugins("backbones"):
+        with suppress(PluginError):
+            weights = getattr(registry.load("backbones", name), "weights", {})
+            if weights:
+                found.append(f"{name} ({', '.join(weights)})")
+    return ", ".join(found) or "none"
