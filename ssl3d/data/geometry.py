@@ -32,7 +32,8 @@ def depth_weights(
     always holds the middle, and never both ends.
 
     Weights are linear interpolation, widened to the step between slices of the view where that is above one slice of
-    the volume (a triangle filter against aliasing). Positions beyond the outermost centres take the outermost slice.
+    the volume (a triangle filter against aliasing). What reaches beyond the ends is mirrored, which leaves the outer
+    slices with as much weight as the others.
 
     Args:
         slices: of the view.
@@ -45,9 +46,10 @@ def depth_weights(
     z = (np.arange(slices) + 0.5) * step  # within the kept part
     wrapped = start + share - 1.0  # share of the depth kept at the lower end, when the kept part wraps
     z += np.where(z < wrapped * n, 0.0, (1.0 - share if wrapped > 0 else start) * n)
-    z = np.clip(z[:, None] - 0.5, 0, n - 1)
-    weights = np.clip(1 - np.abs(z - np.arange(n)) / max(step, 1.0), 0, None)  # (slices, n)
-    weights /= weights.sum(axis=1, keepdims=True)
+    centres = np.arange(-n, 2 * n) + 0.5
+    weights = np.clip(1 - np.abs(z[:, None] - centres) / max(step, 1.0), 0, None)  # (slices, 3n)
+    below, inside, above = np.split(weights / weights.sum(axis=1, keepdims=True), 3, axis=1)
+    weights = below[:, ::-1] + inside + above[:, ::-1]  # (slices, n)
     rounded: NDArray[np.float32] = weights.astype(np.float32)
     return rounded[::-1] if flip else rounded
 
