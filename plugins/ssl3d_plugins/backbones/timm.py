@@ -1,0 +1,112 @@
+"""timm: any of its image models, run over the slices of a volume and pooled across them.
+
+As MRNet's baseline does with AlexNet (Bien et al. 2018, https://doi.org/10.1371/journal.pmed.1002699), which takes the
+maximum over slices. Models: Wightman 2019, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models;
+``timm/resnet18``, ``timm/vit_tiny_patch16_224``, ... ``norm`` matters for models with batch norm; those with layer norm
+(vision transformers, ConvNeXt) are exact as they are. Models that are tied to one image size get their slices resized
+to it, save vision transformers, which interpolate their position encodings and pad to whole patches.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import timm
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ssl3d.backbone import Backbone, BackboneConfig, Weights
+from ssl3d.card import Card
+from ssl3d.errors import PluginError
+from ssl3d.norm import convert_norm
+from ssl3d.pretrained import load_matching
+
+ANY_SIZE = {"timm.models.vision_transformer", "timm.models.deit", "timm.models.eva"}  # take dynamic_img_size
+
+
+class TimmConfig(BackboneConfig):
+    """Settings of a slice encoder."""
+
+    pool: Literal["mean", "max"] = Field("mean", description="how the slices' features become the volume's")
+
+
+class Timm(Backbone):
+    """A timm image model over slices. The variant is the model's name, with or without the tag of its weights."""
+
+    card: ClassVar[Card] = Card(
+        name="timm",
+        summary="any timm image model over slices, pooled across them: timm/resnet18, timm/vit_tiny_patch16_224, ...",
+        paper="Wightman, PyTorch Image Models; slices pooled as in Bien et al. 2018 (MRNet)",
+        year=2019,
+        link="https://github.com/huggingface/pytorch-image-models",
+        departures=("Slices are pooled by their mean unless `pool` says max, which is what MRNet's baseline does.",),
+        licence="of the weights: see the model's page",
+    )
+    Config = TimmConfig
+    config: TimmConfig
+    weights: ClassVar[Mapping[str, Weights]] = {
+        "imagenet": Weights(
+            url="https://huggingface.co/timm/{variant}/resolve/main/model.safetensors",
+            file="timm-{variant}.safetensors",
+            size=(1, 224, 224),
+            licence="see https://huggingface.co/timm",
+        )
+    }
+    min_size = (1, 32, 32)
+
+    def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:
+        super().__init__(config, variant)
+        info = _info(variant)
+        self.variant = f"{info.architecture}.{info.tag}" if info.tag else info.architecture  # names the weights
+        flexible = timm.models.model_entrypoint(info.architecture).__module__ in ANY_SIZE
+        options: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True} if flexible else {}
+        model: Any = timm.create_model(self.variant, in_chans=1, num_classes=0, **options)
+        self.model = model
+        self.embed_dim = int(getattr(model, "head_hidden_size", model.num_features))
+        self.image_size = tuple(info.input_size[1:]) if info.fixed_input_size and not flexible else None
+        convert_norm(self, self.config.norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, F): the model's own features of each slice, pooled over slices."""
+        features: Tensor = self.model(self._slices(x))  # (B*D, F)
+        features = features.unflatten(0, (x.shape[0], x.shape[2]))  # (B, D, F)
+        return features.amax(dim=1) if self.config.pool == "max" else features.mean(dim=1)
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Return the model's maps of the slices (B, F_i, D, H_i, W_i), in its own order."""
+        if not hasattr(self.model, "forward_intermediates"):
+            raise PluginError(f"timm's {self.variant} gives no feature maps; choose another model for them")
+        maps = self.model.forward_intermediates(self._slices(x), intermediates_only=True)  # (B*D, F_i, H_i, W_i)
+        return [m.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2) for m in maps]
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
+        """Load timm's weights, without their classifier, the stem summed to one channel."""
+        return load_matching(self.model, state)
+
+    def _slices(self, x: Tensor) -> Tensor:
+        """Return the slices as images (B*D, 1, H, W), resized where the model is tied to one size."""
+        images = x.transpose(1, 2).flatten(0, 1)
+        if self.image_size is None:
+            return images
+        return F.interpolate(images, size=self.image_size, mode="bilinear", antialias=True)
+
+
+def _info(variant: str | None) -> Any:
+    """Return timm's description of a model.
+
+    Raises:
+        PluginError: no variant is given, or timm has no such model or tag; the nearest is suggested.
+    """
+    if variant is None:
+        raise PluginError("timm needs the name of a model: timm/resnet18, timm/vit_tiny_patch16_224, ...")
+    if not timm.is_model(variant):
+        closest = difflib.get_close_matches(variant, timm.list_models(), n=1, cutoff=0.0)
+        raise PluginError(f"timm has no model {variant!r}; the nearest is {closest[0]!r}")
+    try:
+        return timm.get_pretrained_cfg(variant)
+    except RuntimeError as error:  # the name is a model's, the tag is not
+        known = ", ".join(timm.list_pretrained(f"{variant.partition('.')[0]}.*"))
+        raise PluginError(f"timm has no weights {variant!r}; known: {known}") from error
