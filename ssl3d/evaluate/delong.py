@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import expit, logit, stdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) ->
     return Interval(auc, se, float(low[0]), float(high[0]))
 
 
-def logit_limits(auc: np.ndarray, se: np.ndarray, smallest: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def logit_limits(
+    auc: np.ndarray, se: np.ndarray, smallest: int, level: float = 0.95, df: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
     """Return limits that stay inside [0, 1]: symmetric on the logit scale (Pepe 2003, section 5.2).
 
     logit(auc) +- z se / (auc (1 - auc)). Three cases have no such interval:
@@ -113,16 +115,15 @@ def logit_limits(auc: np.ndarray, se: np.ndarray, smallest: int, level: float = 
         se: (M,) standard errors.
         smallest: number of cases of the smaller class.
         level: confidence.
+        df: degrees of freedom of the standard error (Student's t); infinite: the normal distribution.
     """
     inside = (auc > 0) & (auc < 1)
     middle = np.where(inside, auc, 0.5)
-    half = ndtri(0.5 + level / 2) * se / (middle * (1 - middle))
+    half = stdtrit(df, 0.5 + level / 2) * se / (middle * (1 - middle))
     low, high = expit(logit(middle) - half), expit(logit(middle) + half)
     bound = extreme_bound(smallest, level)
-    low, high = (
-        np.where(auc >= 1, bound, np.where(auc <= 0, 0.0, low)),
-        np.where(auc <= 0, 1 - bound, np.where(auc >= 1, 1.0, high)),
-    )
+    low = np.where(auc >= 1, bound, np.where(auc <= 0, 0.0, low))
+    high = np.where(auc <= 0, 1 - bound, np.where(auc >= 1, 1.0, high))
     unknown = np.isnan(se)
     return np.where(unknown, 0.0, low), np.where(unknown, 1.0, high)
 
@@ -142,8 +143,8 @@ def paired_test(labels: np.ndarray, a: np.ndarray, b: np.ndarray, level: float =
     return wald(difference, float(np.sqrt(found.difference_variance())), found.smallest, level)
 
 
-def wald(difference: float, se: float, smallest: int, level: float = 0.95) -> PairedTest:
-    """Return the two-sided normal test of a difference and its interval, cut off at [-1, 1].
+def wald(difference: float, se: float, smallest: int, level: float = 0.95, df: float = np.inf) -> PairedTest:
+    """Return the two-sided test of a difference and its interval, cut off at [-1, 1].
 
     A difference with se = 0 is one between scores without any error or without any content (AUCs of 0, 1/2, 1 with
     constant components); p is then twice the chance of a perfect ordering by luck, 2 * 0.5^k, as in
@@ -154,6 +155,7 @@ def wald(difference: float, se: float, smallest: int, level: float = 0.95) -> Pa
         se: its standard error.
         smallest: k, number of cases of the smaller class.
         level: confidence of the interval.
+        df: degrees of freedom of the standard error (Student's t); infinite: the normal distribution.
     """
     if np.isnan(se):
         return PairedTest(difference, se, -1.0, 1.0, 1.0)
@@ -162,5 +164,5 @@ def wald(difference: float, se: float, smallest: int, level: float = 0.95) -> Pa
             return PairedTest(0.0, 0.0, 0.0, 0.0, 1.0)
         half, p = 1 - extreme_bound(smallest, level), min(1.0, 2 * 0.5**smallest)
     else:
-        half, p = float(ndtri(0.5 + level / 2)) * se, float(2 * ndtr(-abs(difference) / se))
+        half, p = float(stdtrit(df, 0.5 + level / 2)) * se, float(2 * stdtr(df, -abs(difference) / se))
     return PairedTest(difference, se, max(-1.0, difference - half), min(1.0, difference + half), p)

@@ -81,14 +81,12 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(True)
         weight = next(self.encoder.parameters())
-        self.head = nn.utils.skip_init(nn.Linear, encoder.embed_dim, classes, device=weight.device, dtype=weight.dtype)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.weight = nn.Parameter(weight.new_zeros(classes, encoder.embed_dim))
+        self.bias = nn.Parameter(weight.new_zeros(classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K) of volumes (B, C, D, H, W)."""
-        logits: Tensor = self.head(self.encoder(x))
-        return logits
+        return F.linear(self.encoder(x), self.weight, self.bias)
 
 
 def finetune(
@@ -136,8 +134,9 @@ def finetune(
     total = recipe.finetune_epochs
     with _seeded(seed, device):
         epochs, threshold, chosen = _choose_epochs(tuning, train, labels, _shifted(progress, 0, 2 * total))
-        done = chosen["searched"]
-        for epoch, model in _epochs(tuning, train, epochs):
+        done = total if "held_out" in chosen else 0
+        model = Classifier(encoder, K)
+        for epoch in _epochs(tuning, model, train, epochs):
             _tell(progress, done + epoch, done + epochs)
         return Prediction(_predict(tuning, model, test), threshold, chosen)
 
@@ -150,11 +149,12 @@ def _choose_epochs(
     parts = splits(labels, tuning.recipe.folds, tuning.seed)
     if not parts:
         note = "a class has one training case only: nothing could be held out to choose by"
-        return total, 0.5 if tuning.classes == 2 else None, {"epochs": total, "searched": 0, "note": note}
+        return total, 0.5 if tuning.classes == 2 else None, {"epochs": total, "note": note}
     fit, held = parts[0]
     held_volumes, held_y = [train[i] for i in held], labels[held]
     best, best_score, best_p = 0, -math.inf, np.zeros((len(held), tuning.classes))
-    for epoch, model in _epochs(tuning, [train[i] for i in fit], total):
+    model = Classifier(tuning.encoder, tuning.classes)
+    for epoch in _epochs(tuning, model, [train[i] for i in fit], total):
         probabilities = _predict(tuning, model, held_volumes)
         score = criterion_score(held_y, probabilities)
         if score > best_score:
@@ -162,13 +162,13 @@ def _choose_epochs(
         _tell(progress, epoch, total)
     threshold = best_threshold(held_y, best_p[:, 1]) if tuning.classes == 2 else None
     report = {"criterion": criterion(tuning.classes), "score": best_score, "held_out": len(held)}
-    return best, threshold, {"epochs": best, "searched": total, **report}
+    return best, threshold, {"epochs": best, "of": total, **report}
 
 
-def _epochs(tuning: Tuning, train: Sequence[int], count: int) -> Iterator[tuple[int, Classifier]]:
-    """Train a fresh classifier; yield (epochs done, classifier) after each of ``count`` epochs."""
+def _epochs(tuning: Tuning, model: Classifier, train: Sequence[int], count: int) -> Iterator[int]:
+    """Train a fresh classifier; yield the number of epochs done after each of ``count``."""
     recipe = tuning.recipe
-    model = Classifier(tuning.encoder, tuning.classes).train()
+    model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.finetune_lr, weight_decay=WEIGHT_DECAY)
     weight = _class_weights(tuning.labels[list(train)], tuning.classes).to(tuning.device)
     batches = math.ceil(len(train) / recipe.finetune_batch_size)
@@ -184,13 +184,13 @@ def _epochs(tuning: Tuning, train: Sequence[int], count: int) -> Iterator[tuple[
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimizer.step()
-        yield epoch + 1, model
+        yield epoch + 1
 
 
 def _loss(tuning: Tuning, model: Classifier, batch: Sequence[int], step: int, weight: Tensor) -> Tensor:
     volumes = tuning.source.volumes(batch, tuning.device)
     rng = Rng(int(mix(tuning.seed, 0xF17E) >> 1), step, range(len(batch)), tuning.device)
-    view = tuning.augment(volumes, rng).to(model.head.weight.dtype)  # (B, C, D, H, W)
+    view = tuning.augment(volumes, rng).to(model.weight.dtype)  # (B, C, D, H, W)
     y = torch.from_numpy(tuning.labels[list(batch)]).to(tuning.device)
     with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
         logits = model(view)  # (B, K)
@@ -212,7 +212,7 @@ def _predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.nd
     with evaluating(model), torch.no_grad():
         for start in range(0, len(indices), tuning.recipe.batch_size):
             volumes = tuning.source.volumes(list(indices[start : start + tuning.recipe.batch_size]), tuning.device)
-            x = whole(volumes, tuning.augment.size).to(model.head.weight.dtype)
+            x = whole(volumes, tuning.augment.size).to(model.weight.dtype)
             with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
                 logits = model(x)
             rows.append(logits.double().softmax(dim=1).cpu().numpy())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl3d.evaluate.bootstrap import DRAWS, bootstrap_auc, resample_cases
+from ssl3d.evaluate.bootstrap import DRAWS, Resampled, resample, resample_cases, standard_error
 from ssl3d.evaluate.compare import holm, letters, pairs, ranks, smallest_detectable
 from ssl3d.evaluate.delong import Interval, PairedTest, auc_interval, logit_limits, paired_test, wald
 from ssl3d.runs.entries import Entry
@@ -52,8 +51,8 @@ class Standing:
 def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standing], list[Pair]]:
     """Return the entries of all protocols with intervals and ranks, and every pair within a protocol.
 
-    One seed and two classes: DeLong. Otherwise a bootstrap over cases and seeds together, whose standard error goes
-    into the same interval (on the logit scale) and the same test.
+    One seed and two classes: DeLong. Otherwise the bootstrap over cases with the variance of seeds, whose standard
+    error goes into the same interval (on the logit scale) and the same test.
 
     Args:
         entries: ordered by protocol and AUC.
@@ -72,38 +71,35 @@ def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standi
     return found, compared
 
 
-def _resamples(entries: Sequence[Entry], draws: int) -> list[np.ndarray]:
-    """Bootstrap draws of each entry's mean AUC, on the same resampled cases; empty where DeLong does for all."""
+def _resamples(entries: Sequence[Entry], draws: int) -> list[Resampled]:
+    """Each entry's AUCs on the same resampled cases; empty where DeLong does for all."""
     if all(_simple(entry) for entry in entries):
         return []
     counts = resample_cases(entries[0].labels, draws, np.random.default_rng(BOOTSTRAP_SEED))
-    out = []
-    for entry in entries:
-        rng = np.random.default_rng([BOOTSTRAP_SEED, zlib.crc32("/".join(entry.key).encode())])
-        out.append(bootstrap_auc(entry.labels, entry.probabilities, counts, rng))
-    return out
+    return [resample(entry.labels, entry.probabilities, counts) for entry in entries]
 
 
 def _simple(entry: Entry) -> bool:
     """Whether DeLong's formulas hold for the entry: one seed, two classes."""
-    return entry.probabilities.shape[0] == 1 and entry.probabilities.shape[2] == 2
+    seeds, _, classes = entry.probabilities.shape
+    return bool(seeds == 1 and classes == 2)
 
 
-def _pairs(entries: Sequence[Entry], resamples: Sequence[np.ndarray]) -> list[Pair]:
+def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pair]:
     tests = []
     for i, j in pairs(len(entries)):
         a, b = entries[i], entries[j]
         if _simple(a) and _simple(b):
             tests.append((a, b, "DeLong", paired_test(a.labels, a.probabilities[0, :, 1], b.probabilities[0, :, 1])))
         else:
-            se = float(np.std(resamples[i] - resamples[j], ddof=1))
+            se, df = standard_error(resamples[i], resamples[j])
             difference = float(np.mean(a.aucs) - np.mean(b.aucs))
-            tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a))))
+            tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a), df=df)))
     corrected = holm([outcome.p for *_, outcome in tests])
     return [Pair(a, b, test, outcome, float(p)) for (a, b, test, outcome), p in zip(tests, corrected, strict=True)]
 
 
-def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[np.ndarray]) -> list[Standing]:
+def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[Resampled]) -> list[Standing]:
     place = {entry.key: index for index, entry in enumerate(entries)}
     better = [(place[pair.a.key], place[pair.b.key]) for pair in tested if pair.separated]
     rank, group = ranks(len(entries), better), letters(len(entries), better)
@@ -119,9 +115,10 @@ def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequenc
     return out
 
 
-def _bootstrap_interval(entry: Entry, draws: np.ndarray) -> Interval:
-    auc, se = float(np.mean(entry.aucs)), float(np.std(draws, ddof=1))
-    low, high = logit_limits(np.array([auc]), np.array([se]), _smallest(entry))
+def _bootstrap_interval(entry: Entry, resampled: Resampled) -> Interval:
+    auc = float(np.mean(entry.aucs))
+    se, df = standard_error(resampled)
+    low, high = logit_limits(np.array([auc]), np.array([se]), _smallest(entry), df=df)
     return Interval(auc, se, float(low[0]), float(high[0]))
 
 
