@@ -6,7 +6,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MomentumEncoder(nn.Module):
@@ -38,7 +38,8 @@ class MomentumEncoder(nn.Module):
             raise ValueError(f"update needs the modules {sorted(dict(self.named_children()))}, got {sorted(modules)}")
         for name, module in modules.items():
             target = self.get_submodule(name)
-            ours, theirs = list(target.parameters()), list(module.parameters())
+            ours: list[Tensor] = list(target.parameters())
+            theirs: list[Tensor] = list(module.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
             for ema, source in zip(target.buffers(), module.buffers(), strict=True):
                 if ema.is_floating_point():

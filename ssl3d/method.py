@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone
 from ssl3d.card import Card
-from ssl3d.config import Config
+from ssl3d.config import Config as MethodConfig
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
@@ -29,7 +29,7 @@ class Method(nn.Module, ABC):
     """
 
     card: ClassVar[Card]
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
     preset: ClassVar[Mapping[str, Any]] = {}  # the paper's values of recipe fields; the user's own win over them
     trains: ClassVar[bool] = True  # False: judged as it is built
     baseline: ClassVar[bool] = False  # True: stands in every table
@@ -38,7 +38,7 @@ class Method(nn.Module, ABC):
     online_views: ClassVar[Sequence[int] | None] = None  # views that `online` encodes; None: all
     target_views: ClassVar[Sequence[int] | None] = None  # views that `target` encodes; None: all
 
-    def __init__(self, backbone: Backbone, config: Config | None = None, augment: Augment | None = None) -> None:
+    def __init__(self, backbone: Backbone, config: MethodConfig | None = None, augment: Augment | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.config = config or self.Config()

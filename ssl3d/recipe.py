@@ -28,8 +28,12 @@ class AugmentRecipe(Config):
     """What a view does to its volume. Geometry is one resampling; D, H, W are slices, rows, columns."""
 
     crop: ShareRange = Field((0.4, 1.0), description="range of the share of the in-plane area kept")
-    aspect: tuple[Positive, Positive] = Field((0.75, 1.3333), description="range of the crop's height to width")
-    depth: ShareRange = Field((0.6, 1.0), description="range of the share of the slices kept")
+    aspect: tuple[Positive, Positive] = Field(
+        (0.75, 1.3333), description="range of the crop's height to width, as a multiple of the volume's own"
+    )
+    depth: ShareRange = Field(
+        (0.6, 1.0), description="range of the share of the slices kept; every slice is left out equally often"
+    )
     flip: tuple[Share, Share, Share] = Field(
         (0.0, 0.0, 0.5),
         description="chance of a flip along D, H, W; never along the axis that swaps left and right",
@@ -40,8 +44,10 @@ class AugmentRecipe(Config):
     contrast: float = Field(0.3, ge=0, lt=1, description="largest change of the contrast factor from 1, either way")
     gamma: float = Field(0.3, ge=0, description="exponent between 1/(1+gamma) and 1+gamma, on values scaled to [0, 1]")
     blur: Share = Field(0.5, description="chance of a Gaussian blur")
-    blur_sigma: tuple[Positive, Positive] = Field((0.1, 1.0), description="range of its width, in voxels of the view")
-    noise: float = Field(0.1, ge=0, description="largest standard deviation of Gaussian voxel noise")
+    blur_sigma: tuple[Positive, Positive] = Field(
+        (0.1, 1.0), description="range of its width in the plane, in voxels of the view"
+    )
+    noise: float = Field(0.1, ge=0, description="largest standard deviation of voxel noise, as brightness")
     slice_dropout: Share = Field(0.0, description="largest share of the slices replaced by the volume's mean")
 
     @model_validator(mode="after")
@@ -120,6 +126,7 @@ class Recipe(Config):
     augment: AugmentRecipe = AugmentRecipe()
     pretrain: PretrainRecipe = PretrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
+    sources: dict[str, str] = Field(default_factory=dict, description="hashes of the files that plugins were named by")
 
     def canonical(self) -> str:
         """Return JSON with sorted keys and no white space: equal recipes, equal text."""

@@ -6,9 +6,6 @@ import copy
 
 import pytest
 import torch
-from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
-from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
-from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
 from torch import Tensor
 
 from ssl3d.backbone import BackboneConfig
@@ -16,6 +13,9 @@ from ssl3d.method import Method
 from ssl3d.train.encode import Batch, Encoder
 from ssl3d.train.group import Group
 from ssl3d.train.window import Outcome, Window
+from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
+from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
+from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
 from tests.toys import NoisyAugment, ToyBackbone, ToySource
 
 METHODS = {

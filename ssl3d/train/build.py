@@ -32,8 +32,13 @@ def backbone_class(reference: str) -> type[Backbone]:
     return _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
 
 
-def build_backbone(recipe: Recipe, weights_file: Path | None = None) -> Backbone:
+def build_backbone(recipe: Recipe, weights_file: Path | None = None, initialise: bool = True) -> Backbone:
     """Build the backbone of a recipe, with the pretrained weights that its method starts from.
+
+    Args:
+        recipe: of the cell.
+        weights_file: local file of pretrained weights, in place of a download.
+        initialise: False leaves pretrained weights out: the caller has others to load.
 
     Raises:
         WeightsError: they are absent, corrupt, or do not match.
@@ -45,15 +50,15 @@ def build_backbone(recipe: Recipe, weights_file: Path | None = None) -> Backbone
     config = config.model_copy(update={"norm": resolve_norm(config.norm, pretrained=weights is not None)})
     with _seeded(recipe.seed, 0):
         backbone = kind(config, split_variant("backbones", recipe.backbone)[1])
-    if weights is not None:
+    if weights is not None and initialise:
         load_weights(backbone, weights, weights_file)
     return backbone
 
 
-def build_method(recipe: Recipe, weights_file: Path | None = None) -> Method:
-    """Build the method of a recipe around its backbone."""
+def build_method(recipe: Recipe, weights_file: Path | None = None, initialise: bool = True) -> Method:
+    """Build the method of a recipe around its backbone; arguments and errors are those of :func:`build_backbone`."""
     kind = method_class(recipe.method)
-    backbone = build_backbone(recipe, weights_file)
+    backbone = build_backbone(recipe, weights_file, initialise)
     config = kind.Config.checked(recipe.method_config, f"method.{recipe.method}")
     with _seeded(recipe.seed, 1):
         return kind(backbone, config, Augment(recipe.augment, recipe.view_size))

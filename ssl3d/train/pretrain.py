@@ -141,6 +141,7 @@ class _Loop:
             **outcome.scalars,
             "volumes/s": len(batch) / seconds,
             "epoch": step // self.schedule.steps_per_epoch + 1,
+            "epochs": self.schedule.epochs,
         }
         self.job.progress.advance(self.state.step, figures)
         if self.state.step % self.schedule.steps_per_epoch == 0:

@@ -1,0 +1,75 @@
+"""The same from Python: what the commands do, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssl3d.progress import Progress
+from ssl3d.runs.encoders import load_encoder
+from ssl3d.runs.execute import execute
+from ssl3d.runs.experiment import read_experiment
+from ssl3d.runs.folder import cells_folder
+from ssl3d.runs.leaderboard import leaderboard
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import make_plan
+from ssl3d.runs.results import read_results
+
+__all__ = ["bench", "load_encoder"]
+
+
+def bench(
+    methods: Sequence[str] | None = None,
+    backbones: Sequence[str] | None = None,
+    *,
+    seeds: Sequence[int] | None = None,
+    data: str | None = None,
+    task: str | None = None,
+    plane: str | None = None,
+    protocols: Sequence[str] | None = None,
+    recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Pretrain methods, judge them, write the tables, and return the leaderboard.
+
+    What ``ssl3d bench`` does, with the same defaults: BYOL and SimCLR with the ``tiny`` backbone on the synthetic
+    ``demo`` data. Called again with the same arguments, it goes on from what is done.
+
+    Args:
+        methods: names, ``module:Class`` or ``path/to/file.py:Class``.
+        backbones: likewise.
+        seeds: repetitions.
+        data: data set, "mrnet" or "medmnist3d:adrenalmnist3d"; its files are under ``options.root``.
+        task: label to predict.
+        plane: of the exam.
+        protocols: of "linear", "knn", "finetune".
+        recipe: TOML file; the other arguments win over it.
+        settings: any recipe field by dotted name, ``{"pretrain.epochs": 20}``.
+        options: device, folders.
+        progress: listens.
+
+    Returns:
+        One row a method, backbone and protocol. Cells that failed are rows with their reason.
+
+    Raises:
+        UserError: bad input; nothing was run.
+    """
+    given = {
+        "methods": methods,
+        "backbones": backbones,
+        "seeds": seeds,
+        "data.name": data,
+        "data.task": task,
+        "data.plane": plane,
+        "evaluate.protocols": protocols,
+        **(settings or {}),
+    }
+    options = options or Options()
+    experiment = read_experiment(Path(recipe) if recipe else None, given)
+    outcome = execute(make_plan(experiment, options.root), options, progress)
+    return leaderboard(read_results(cells_folder(outcome.folder)))

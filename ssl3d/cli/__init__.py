@@ -1,0 +1,81 @@
+"""The command line: thin click commands, loaded when they are asked for, so that help and lists stay quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ssl3d.errors import UserError
+
+COMMANDS = {
+    "bench": ("ssl3d.cli.bench:bench", "Pretrain methods, judge them, write leaderboard tables."),
+    "list": ("ssl3d.cli.plugins:list_plugins", "List methods, backbones and data sets."),
+    "show": ("ssl3d.cli.plugins:show", "Show a plugin's card and settings."),
+    "check": ("ssl3d.cli.check:check", "Check that a method or backbone keeps its contract."),
+    "leaderboard": ("ssl3d.cli.tables:leaderboard", "Print the leaderboard of a run."),
+    "compare": ("ssl3d.cli.tables:compare", "Compare the methods of runs in pairs."),
+    "export": ("ssl3d.cli.tables:export", "Write comparison CSVs of a run."),
+    "data": ("ssl3d.cli.data:data", "Check, pack or generate data."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and first lines, and imports one only when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the commands in the order people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name, or say which name is nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from ssl3d.errors import nearest  # noqa: PLC0415  # only needed here, and difflib is slow to load
+
+            raise click.UsageError(f"{error.message.rstrip('.')}{nearest(args[0], COMMANDS)}", ctx) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ssl3d")
+def cli() -> None:
+    """Which self-supervised method should I pretrain with on my 3D volumes, and is the difference real?"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. Bad input is one sentence, never a traceback."""
+    try:
+        result: Any = cli(arguments, prog_name="ssl3d", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. The same command goes on from here.", err=True)
+        return 130
+    return result if isinstance(result, int) else 0

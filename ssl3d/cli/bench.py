@@ -1,0 +1,115 @@
+"""``ssl3d bench``: pretrain, judge, tabulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Names(click.ParamType[Any]):
+    """A comma-separated list."""
+
+    name = "NAME,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split at commas, and drop white space."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        if not names:
+            self.fail("needs at least one name", param, ctx)
+        return names
+
+
+class Numbers(Names):
+    """A comma-separated list of whole numbers."""
+
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Split at commas."""
+        parts = super().convert(value, param, ctx)
+        try:
+            return tuple(int(part) for part in parts)
+        except ValueError:
+            return self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
+
+
+FOLDER = click.Path(path_type=Path)
+FIELDS = {  # options that are recipe fields, by the option's name in Python
+    "methods": "methods",
+    "backbones": "backbones",
+    "seeds": "seeds",
+    "data": "data.name",
+    "task": "data.task",
+    "plane": "data.plane",
+    "epochs": "pretrain.epochs",
+    "batch_size": "pretrain.batch_size",
+    "micro_batch": "pretrain.micro_batch",
+    "accumulation": "pretrain.accumulation",
+    "precision": "pretrain.precision",
+    "protocols": "evaluate.protocols",
+    "baselines": "baselines",
+}
+
+
+@click.command()
+@click.option("--methods", type=Names(), help="Methods to pretrain with.  [default: byol,simclr]")
+@click.option("--backbones", type=Names(), help="Networks to pretrain.  [default: tiny]")
+@click.option("--data", help="Data set: demo, mrnet, medmnist3d:adrenalmnist3d, folder.  [default: demo]")
+@click.option("--root", type=FOLDER, help="Folder of the data set's files.")
+@click.option("--task", help="Label to predict (mrnet: acl, meniscus, abnormal).")
+@click.option("--plane", help="Plane of the exam (mrnet: sagittal, coronal, axial).")
+@click.option("--recipe", type=FOLDER, help="TOML file with any recipe field; options win over it.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any recipe field; may be repeated.")
+@click.option("--epochs", type=int, help="Passes over the training volumes.")
+@click.option("--batch-size", type=int, help="Effective batch: volumes behind one optimiser step.")
+@click.option("--micro-batch", type=int, help="Volumes on the device at one time.  [default: the effective batch]")
+@click.option("--accumulation", help="exact, or plain: a loss for each micro-batch.  [default: exact]")
+@click.option("--seeds", type=Numbers(), help="Repetitions.  [default: 0]")
+@click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
+@click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", help="32-true, bf16-mixed, 16-mixed or 64-true.  [default: 32-true]")
+@click.option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download.")
+@click.option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]")
+@click.option("--store", type=FOLDER, help="Folder of packed volumes, shared by runs.  [default: in the run's folder]")
+@click.option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or begin anew.")
+@click.option("--dry-run", is_flag=True, help="Print the cells and what each will cost; run nothing.")
+@click.option("--quiet", is_flag=True, help="Print nothing but the leaderboard and errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: progress, then the leaderboard.")
+def bench(
+    *,
+    root: Path | None,
+    recipe: Path | None,
+    sets: tuple[str, ...],
+    device: str,
+    weights: Path | None,
+    out: Path | None,
+    store: Path | None,
+    resume: bool,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **fields: Any,
+) -> int:
+    r"""Pretrain each method, judge it downstream, and write leaderboard tables.
+
+    Without --data it runs on generated, synthetic volumes. Every run is a folder; the same command goes on with what
+    the folder holds, and cells that are done are not done again.
+
+    \b
+    ssl3d bench --methods byol,simclr
+    ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
+    """
+    from ssl3d.runs.experiment import read_experiment  # noqa: PLC0415  # help must not wait for pydantic
+
+    experiment = read_experiment(recipe, {FIELDS[name]: value for name, value in fields.items()}, sets)
+
+    from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
+    from ssl3d.runs.options import Options  # noqa: PLC0415
+
+    options = Options(root=root, out=out, store=store, device=device, weights=weights, fresh=not resume)
+    return run_and_show(experiment, options, dry_run=dry_run, quiet=quiet, as_json=as_json)

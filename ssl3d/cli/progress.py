@@ -1,0 +1,160 @@
+"""Progress as a person or a program reads it: bars in a terminal, lines elsewhere, JSON on request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ssl3d.progress import Progress
+
+LINE_SECONDS = 5.0  # least time between two lines of one part of the work
+HIDDEN = frozenset({"epoch", "epochs", "of"})  # figures that have their own place
+
+
+def words(figures: Mapping[str, float]) -> str:
+    """Return figures as text: "epoch 3/30, loss 1.234, volumes/s 210"."""
+    epoch = [f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"] if "epoch" in figures else []
+    rest = [f"{name} {value:.4g}" for name, value in figures.items() if name not in HIDDEN]
+    return ", ".join(epoch + rest)
+
+
+class BarProgress(Progress):
+    """One bar for the cells, one for the part of the cell in hand."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self._cells: TaskID | None = None
+        self._part: TaskID | None = None
+
+    def __enter__(self) -> BarProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def run_started(self, folder: str, cells: Sequence[str]) -> None:
+        """Show the bar of cells."""
+        self._bars.console.print(f"{len(cells)} cells, written to {escape(folder)}")
+        self._cells = self._bars.add_task("cells", total=len(cells), figures="")
+
+    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+        """Show the bar of this part, in place of the one before."""
+        if self._part is not None:
+            self._bars.remove_task(self._part)
+        self._part = self._bars.add_task(
+            escape(f"{_short(cell)} {what}".strip()), total=total, completed=done, figures=""
+        )
+
+    def advance(self, done: int, figures: Mapping[str, float]) -> None:
+        """Move the bar of this part."""
+        if self._part is not None:
+            total = figures.get("of")
+            self._bars.update(self._part, completed=done, total=total, figures=escape(words(figures)))
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(escape(text), style="yellow")
+
+    def cell_finished(self, cell: str, outcome: str) -> None:
+        """Print how the cell ended, and move the bar of cells."""
+        style = "red" if outcome.startswith("failed") else ""
+        self._bars.console.print(f"  {escape(cell)}: {escape(outcome)}", style=style)
+        if self._cells is not None:
+            self._bars.advance(self._cells)
+
+
+class LineProgress(Progress):
+    """A line now and then, for logs and files."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._part, self._total, self._started, self._first, self._last = "", 0, 0.0, 0, 0.0
+
+    def _print(self, text: str) -> None:
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def run_started(self, folder: str, cells: Sequence[str]) -> None:
+        """Print where the run writes."""
+        self._print(f"{len(cells)} cells, written to {folder}")
+
+    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+        """Remember the part in hand."""
+        self._part, self._total, self._first = f"{_short(cell)} {what}".strip(), total, done
+        self._started = self._last = time.monotonic()
+
+    def advance(self, done: int, figures: Mapping[str, float]) -> None:
+        """Print a line if the last one is old enough."""
+        now = time.monotonic()
+        total = int(figures.get("of", self._total))
+        if now - self._last < LINE_SECONDS or done <= self._first:
+            return
+        self._last = now
+        left = (now - self._started) / (done - self._first) * (total - done)
+        self._print(f"  {self._part}: {done}/{total}, {words(figures)}, {left:.0f} s left")
+
+    def note(self, text: str) -> None:
+        """Print the sentence."""
+        self._print(text)
+
+    def cell_finished(self, cell: str, outcome: str) -> None:
+        """Print how the cell ended."""
+        self._print(f"  {cell}: {outcome}")
+
+
+class JsonProgress(Progress):
+    """One JSON object a line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def _print(self, event: str, **values: Any) -> None:
+        self._out.write(json.dumps({"event": event, **values}) + "\n")
+        self._out.flush()
+
+    def run_started(self, folder: str, cells: Sequence[str]) -> None:
+        """Print the run's folder and cells."""
+        self._print("run", folder=folder, cells=list(cells))
+
+    def cell_started(self, cell: str) -> None:
+        """Print the cell's name."""
+        self._print("cell", cell=cell)
+
+    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Print the part that begins."""
+        self._print("phase", cell=cell, phase=what, total=total, unit=unit, done=done)
+
+    def advance(self, done: int, figures: Mapping[str, float]) -> None:
+        """Print how far it has come."""
+        finite = {name: value if value == value else None for name, value in figures.items()}  # noqa: PLR0124  # NaN
+        self._print("progress", done=done, **finite)
+
+    def note(self, text: str) -> None:
+        """Print the sentence."""
+        self._print("note", text=text)
+
+    def cell_finished(self, cell: str, outcome: str) -> None:
+        """Print how the cell ended."""
+        self._print("cell finished", cell=cell, outcome=outcome)
+
+
+def _short(cell: str) -> str:
+    """A cell's name without its hash."""
+    return cell.rpartition("-")[0]

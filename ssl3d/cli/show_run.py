@@ -1,0 +1,89 @@
+"""Running an experiment in front of a person or a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.table import Table
+
+from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress
+from ssl3d.progress import Progress
+from ssl3d.runs.comparisons import comparisons
+from ssl3d.runs.estimate import estimate
+from ssl3d.runs.execute import Outcome, execute
+from ssl3d.runs.experiment import Experiment
+from ssl3d.runs.folder import cells_folder, default_folder
+from ssl3d.runs.leaderboard import leaderboard
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import Plan, make_plan
+from ssl3d.runs.render import caption, conclusion, to_markdown, to_rich
+from ssl3d.runs.results import read_results
+
+
+def run_and_show(
+    experiment: Experiment, options: Options, *, dry_run: bool = False, quiet: bool = False, as_json: bool = False
+) -> int:
+    """Run an experiment; return the exit code: 0, or 1 if cells failed.
+
+    Raises:
+        UserError: bad input; nothing was run.
+    """
+    plan = make_plan(experiment, options.root)
+    if dry_run:
+        return _show_estimate(plan, options, as_json)
+    console = Console(stderr=False)
+    with ExitStack() as stack:
+        progress = _progress(console, quiet, as_json)
+        if isinstance(progress, BarProgress):
+            stack.enter_context(progress)
+        if plan.dataset.synthetic:
+            progress.note(f"{plan.dataset.name}: generated, synthetic volumes; scores say nothing about real data")
+        outcome = execute(plan, options, progress)
+    _show_tables(outcome, console, as_json)
+    for cell, reason in outcome.failures.items():
+        print(f"failed: {cell}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
+    return 1 if outcome.failures else 0
+
+
+def _progress(console: Console, quiet: bool, as_json: bool) -> Progress:
+    if quiet:
+        return Progress()
+    if as_json:
+        return JsonProgress(sys.stdout)
+    return BarProgress(console) if console.is_terminal else LineProgress(sys.stdout)
+
+
+def _show_tables(outcome: Outcome, console: Console, as_json: bool) -> None:
+    results = read_results(cells_folder(outcome.folder))
+    board, pairs = leaderboard(results), comparisons(results)
+    if as_json:
+        rows = json.loads(board.to_json(orient="records"))
+        print(json.dumps({"event": "leaderboard", "folder": str(outcome.folder), "rows": rows}))  # noqa: T201
+    elif console.is_terminal:
+        console.print(caption(board), style="bold")
+        console.print(to_rich(board, pairs))
+        console.print(conclusion(pairs))
+        console.print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")
+    else:
+        print(to_markdown(board, pairs))  # noqa: T201
+        print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")  # noqa: T201
+
+
+def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
+    run = options.out or default_folder(plan.experiment, options.root)
+    rows = [estimate(cell, plan.dataset, run, options.device) for cell in plan.cells]
+    if as_json:
+        print(json.dumps({"event": "plan", "folder": str(run), "cells": rows}))  # noqa: T201
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    shown = Table("cell", "steps", "TFLOP", "time", "", title=f"{len(rows)} cells, to be written to {run}")
+    for row in rows:
+        cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
+        shown.add_row(row["cell"], *cost, row["note"])
+    console.print(shown)
+    total = sum(row["minutes"] for row in rows)
+    console.print(f"About {total:.0f} minutes of pretraining on this machine; judging comes on top. Nothing was run.")
+    return 0

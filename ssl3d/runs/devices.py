@@ -1,0 +1,60 @@
+"""One device and its precision, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import platform
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from ssl3d.errors import RecipeError
+
+
+def open_device(device: str, precision: str) -> Fabric:
+    """Return a Fabric on one device.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+
+    Raises:
+        RecipeError: there is no such device here, or it does not have the precision.
+    """
+    match = re.fullmatch(r"(auto|cpu|mps|cuda)(?::(\d+))?", device)
+    if not match or (match[2] and match[1] != "cuda"):
+        raise RecipeError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N, mps")
+    kind = _pick() if match[1] == "auto" else match[1]
+    if kind == "cuda" and torch.cuda.device_count() <= int(match[2] or 0):
+        raise RecipeError(f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise RecipeError("device 'mps' is not here: torch sees no Metal device")
+    if precision == "16-mixed" and kind == "cpu":
+        raise RecipeError("precision '16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32-true'")
+    if precision == "64-true" and kind == "mps":
+        raise RecipeError("precision '64-true' is not to be had on 'mps'; use '32-true'")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)  # it was not asked for
+        return Fabric(
+            accelerator=kind,
+            devices=[int(match[2])] if match[2] else 1,
+            precision=precision,  # type: ignore[arg-type]  # a string that the recipe has checked
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the hardware's name, for the price column."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
+    model = models[0] if models else platform.processor() or platform.machine()
+    return f"{model} ({torch.get_num_threads()} threads)"
+
+
+def _pick() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,48 @@
+"""The encoder that a cell leaves: written as safetensors, built again from the cell's own record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ssl3d.backbone import Backbone
+from ssl3d.errors import RunError
+from ssl3d.recipe import Recipe
+from ssl3d.runs.results import read_result
+from ssl3d.train.build import build_backbone
+
+NAME = "encoder.safetensors"
+
+
+def save_encoder(folder: Path, encoder: Backbone, recipe: Recipe) -> None:
+    """Write an encoder's weights and buffers, with its recipe as metadata, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.state_dict().items()}
+    temporary = folder / f".{NAME}"
+    save_file(state, temporary, metadata={"recipe": recipe.canonical()})
+    temporary.replace(folder / NAME)
+
+
+def load_encoder(cell: str | Path) -> Backbone:
+    """Return the pretrained encoder of a cell, in evaluation mode.
+
+    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim).
+
+    Args:
+        cell: the folder of a cell, ``runs/NAME/cells/CELL``.
+
+    Raises:
+        RunError: the cell has no result or no encoder, or the file is damaged or does not fit.
+    """
+    folder = Path(cell)
+    result, _ = read_result(folder)
+    path = folder / NAME
+    if not path.is_file():
+        raise RunError(f"{path} is not there: the cell {result.status} without an encoder; run it again")
+    encoder = build_backbone(result.recipe, initialise=False)
+    try:
+        encoder.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise RunError(f"{path} does not hold this cell's encoder ({str(error).splitlines()[0]})") from None
+    return encoder.eval()

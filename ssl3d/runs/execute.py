@@ -1,0 +1,140 @@
+"""A plan into results: cells one after the other, each on its own feet."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from ssl3d.data.pack import pack
+from ssl3d.data.store import Store
+from ssl3d.errors import RunError, UserError
+from ssl3d.progress import Progress
+from ssl3d.runs.cell import failed, run_cell
+from ssl3d.runs.files import write_atomic
+from ssl3d.runs.folder import cells_folder, claimed, default_folder, write_plan
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import Cell, Plan
+from ssl3d.runs.results import RESULT, CellResult, read_result, read_results
+from ssl3d.runs.write import write_tables
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: of the run.
+        failures: reasons by the name of the cell.
+    """
+
+    folder: Path
+    failures: dict[str, str]
+
+
+def execute(plan: Plan, options: Options, progress: Progress | None = None) -> Outcome:
+    """Run every cell of a plan that has no result yet, and write the tables.
+
+    Raises:
+        UserError: the data or the run's folder cannot be used; nothing was run.
+        Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
+    """
+    progress = progress or Progress()
+    run = options.out or default_folder(plan.experiment, options.root)
+    with claimed(run, plan.experiment, options.fresh), _terminable():
+        progress.run_started(str(run), [cell.name for cell in plan.cells])
+        store = _store(plan, run, options, progress)
+        write_plan(run, plan.experiment, {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells})
+        results = [_result(cell, store, run, options, progress) for cell in plan.cells]
+        write_tables(run, read_results(cells_folder(run)))
+    return Outcome(run, {result.cell: str(result.reason) for result in results if result.status == "failed"})
+
+
+def _store(plan: Plan, run: Path, options: Options, progress: Progress) -> Store:
+    """Pack the volumes, or open them packed, and report what stands in both splits."""
+    progress.phase("", f"packing {plan.dataset.name}", 1, "volumes")
+    store = pack(
+        plan.dataset, options.store or run / "store", lambda done, total: progress.advance(done, {"of": total})
+    )
+    leaks = store.duplicates()
+    if leaks:
+        pairs = ", ".join(f"{train} = {test}" for train, test in leaks[:3])
+        progress.note(
+            f"{len(leaks)} volumes stand in both the training and the test split ({pairs}): scores are too high"
+        )
+    return store
+
+
+def _result(cell: Cell, store: Store, run: Path, options: Options, progress: Progress) -> CellResult:
+    """Return the cell's result: the one it has, or the one it comes to now."""
+    folder = cells_folder(run) / cell.name
+    done = _earlier(folder, store)
+    if done is not None:
+        progress.cell_finished(cell.name, "done before")
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    progress.cell_started(cell.name)
+    try:
+        result = run_cell(cell, store, folder, options, progress)
+    except Exception as error:  # one cell that fails never takes the others with it
+        write_atomic(folder / "error.txt", traceback.format_exc())
+        result = failed(cell, folder, reason(error))
+    else:
+        (folder / "error.txt").unlink(missing_ok=True)
+    progress.cell_finished(cell.name, _line(result))
+    write_tables(run, read_results(cells_folder(run)))
+    return result
+
+
+def _earlier(folder: Path, store: Store) -> CellResult | None:
+    """Return a cell's result if it is done; a failed cell is tried again."""
+    if not (folder / RESULT).is_file():
+        return None
+    result, _ = read_result(folder)
+    if result.status != "done" or result.data is None:
+        return None
+    if result.data.fingerprint != store.fingerprint:
+        raise RunError(
+            f"{folder} was made from other data (fingerprint {result.data.fingerprint[:10]}, now "
+            f"{store.fingerprint[:10]}); choose another --out, or --fresh to begin anew"
+        )
+    return result
+
+
+def reason(error: Exception) -> str:
+    """Return one sentence on why a cell failed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory; set a smaller --micro-batch: under exact accumulation the gradient stays the same"
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _line(result: CellResult) -> str:
+    if result.status == "failed":
+        return f"failed: {result.reason}"
+    aucs = [f"{name} AUC {score.metrics['auc']:.3f}" for name, score in result.scores.items() if score.metrics["auc"]]
+    return ", ".join(aucs) or "done"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that what is in hand is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal.signal asks for
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,116 @@
+"""What a run is asked to do, before it is spread out into cells: TOML file, options and ``--set``. Loads no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from ssl3d.config import Config
+from ssl3d.errors import RecipeError, nearest
+from ssl3d.recipe import AugmentRecipe, DataRecipe, EvaluateRecipe, PretrainRecipe, Size
+
+SPREAD = frozenset({"methods", "backbones", "seeds", "baselines", "method", "backbone"})  # may grow within one run
+
+
+class Experiment(Config):
+    """Methods x backbones x seeds on one data set, under one recipe."""
+
+    methods: tuple[str, ...] = Field(("byol", "simclr"), min_length=1, description="methods to pretrain with")
+    backbones: tuple[str, ...] = Field(("tiny",), min_length=1, description="networks to pretrain")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="repetitions")
+    baselines: bool = Field(True, description="add the baselines that every table should carry")
+    data: DataRecipe = DataRecipe()
+    view_size: Size | None = Field(None, description="slices, rows, columns of a view; unset: the data set's own")
+    augment: AugmentRecipe = AugmentRecipe()
+    pretrain: PretrainRecipe = PretrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    method: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of methods, by name")
+    backbone: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of backbones, by name")
+
+    def asked(self) -> dict[str, Any]:
+        """Return what was set, as plain nested values: it wins over a method's preset."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def base(self) -> dict[str, Any]:
+        """Return everything that all cells of a run must share."""
+        return self.model_dump(mode="json", exclude=set(SPREAD))
+
+
+def read_experiment(
+    file: Path | None = None, options: Mapping[str, Any] | None = None, sets: Iterable[str] = ()
+) -> Experiment:
+    """Put a recipe file, options and ``key=value`` settings together; later ones win.
+
+    Args:
+        file: TOML, with the fields of :class:`Experiment`.
+        options: values by dotted name ("pretrain.epochs"); None means not given.
+        sets: "key=value"; the key is a dotted name, or a field's own name where only one section has it; the value is
+            TOML, or plain text.
+
+    Raises:
+        RecipeError: the file cannot be read, or a field is unknown, of the wrong type, or out of bounds.
+    """
+    values = _read_toml(file) if file else {}
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    for name, value in [*given.items(), *map(_parse_set, sets)]:
+        _put(values, name.split("."), value)
+    return Experiment.checked(values, "")
+
+
+def known_fields() -> dict[str, Any]:
+    """Return every settable field by dotted name, with its pydantic description."""
+    return dict(_walk(Experiment, ""))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid TOML: {error}") from None
+
+
+def _parse_set(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {text!r} needs the form key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return _full_name(key.strip()), parsed
+
+
+def _full_name(key: str) -> str:
+    fields = known_fields()
+    if key in fields or (key.split(".", maxsplit=1)[0] in {"method", "backbone"} and key.count(".") >= 2):
+        return key
+    matches = [name for name in fields if name.split(".")[-1] == key]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RecipeError(f"field {key!r} could be {' or '.join(matches)}; write one of them")
+    short = {name.split(".")[-1]: name for name in fields}
+    raise RecipeError(f"unknown field {key!r}{nearest(key, [*fields, *short])}")
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _walk(field.annotation, f"{prefix}{name}.")
+        elif name not in {"method", "backbone"}:
+            yield f"{prefix}{name}", field
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{'.'.join(path)}: {part!r} is a value, not a section")
+        values = inner
+    values[path[-1]] = value

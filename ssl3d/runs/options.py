@@ -1,0 +1,29 @@
+"""How a run is carried out: nothing here changes a cell's meaning, so nothing here is in its hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the work is done.
+
+    Attributes:
+        root: folder of the data set's files; None if it needs none.
+        out: the run's folder; None for the default.
+        store: folder of packed volumes, which runs can share; None keeps them in the run's own folder.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        weights: local file of pretrained weights, in place of a download.
+        fresh: forget what the run's folder holds of an earlier run.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+
+    root: Path | None = None
+    out: Path | None = None
+    store: Path | None = None
+    device: str = "auto"
+    weights: Path | None = None
+    fresh: bool = False
+    checkpoint_seconds: float = 60.0

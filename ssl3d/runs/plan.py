@@ -1,0 +1,181 @@
+"""An experiment into cells: the recipes of every method x backbone x seed, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl3d.backbone import Backbone
+from ssl3d.data.dataset import Dataset
+from ssl3d.errors import PluginError, RecipeError, nearest
+from ssl3d.method import Method
+from ssl3d.recipe import Recipe
+from ssl3d.registry import load, plugins, split_variant
+from ssl3d.runs.experiment import Experiment
+from ssl3d.train.build import backbone_class, method_class
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method x backbone x seed: the unit that runs, resumes, fails, and is reported."""
+
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Name of its folder: METHOD-BACKBONE-sSEED-HASH."""
+        method, backbone = (_safe(reference) for reference in (self.recipe.method, self.recipe.backbone))
+        return f"{method}-{backbone}-s{self.recipe.seed}-{self.recipe.hash()}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A data set, and the cells that are to run on it."""
+
+    experiment: Experiment
+    dataset: Dataset
+    cells: tuple[Cell, ...]
+
+
+def open_dataset(name: str, root: Path | None = None, plane: str | None = None) -> Dataset:
+    """Build a data set from its name, with variant, and a root folder.
+
+    Raises:
+        PluginError: there is no such data set.
+        RecipeError: it has no such plane.
+    """
+    kind = load("datasets", name)
+    if not issubclass(kind, Dataset):
+        raise PluginError(f"{name!r} is not a data set: its class is no subclass of ssl3d's")
+    if plane is not None and plane not in kind.planes:
+        known = ", ".join(kind.planes) if any(kind.planes) else "none to choose from"
+        raise RecipeError(f"data set {name!r} has no plane {plane!r}{nearest(plane, kind.planes)} ({known})")
+    return kind(root, plane or "", split_variant("datasets", name)[1])
+
+
+def make_plan(experiment: Experiment, root: Path | None = None) -> Plan:
+    """Spread an experiment out into cells.
+
+    Raises:
+        UserError: a name is unknown, a setting is out of bounds, or does not fit the data set or the backbone.
+    """
+    dataset = open_dataset(experiment.data.name, root, experiment.data.plane)
+    task = experiment.data.task or dataset.tasks[0]
+    if task not in dataset.tasks:
+        raise RecipeError(f"data set {experiment.data.name!r} has no task {task!r}{nearest(task, dataset.tasks)}")
+    _check_sections(experiment)
+    data = {"name": experiment.data.name, "task": task, "plane": dataset.plane or None}
+    cells = [
+        _cell(experiment, dataset, data, method=method, backbone=backbone, seed=seed)
+        for backbone in experiment.backbones
+        for method in [*experiment.methods, *_baselines(experiment, backbone)]
+        for seed in experiment.seeds
+    ]
+    return Plan(experiment, dataset, tuple({cell.name: cell for cell in cells}.values()))
+
+
+def _baselines(experiment: Experiment, backbone: str) -> Iterator[str]:
+    """Names of the registered baselines that this backbone can stand for and that were not asked for anyway."""
+    if not experiment.baselines:
+        return
+    for name in plugins("methods"):
+        try:
+            kind = method_class(name)
+        except PluginError:
+            continue  # a broken plugin is reported by `ssl3d list`, and by whoever asks for it by name
+        available = kind.initial_weights is None or kind.initial_weights in backbone_class(backbone).weights
+        if kind.baseline and available and name not in experiment.methods:
+            yield name
+
+
+def _check_sections(experiment: Experiment) -> None:
+    """Settings for a method or backbone that is not run are a mistake, most likely a typo."""
+    for section, names in (("method", experiment.methods), ("backbone", experiment.backbones)):
+        for name in getattr(experiment, section):
+            registered = plugins("methods" if section == "method" else "backbones")
+            if name not in names and name not in registered:
+                raise RecipeError(f"settings for unknown {section} {name!r}{nearest(name, [*names, *registered])}")
+
+
+def _cell(
+    experiment: Experiment, dataset: Dataset, data: Mapping[str, Any], *, method: str, backbone: str, seed: int
+) -> Cell:
+    kind, network = method_class(method), backbone_class(backbone)
+    asked = experiment.asked()
+    method_config = {**asked.get("method", {}).get(method, {})}
+    backbone_config = {**asked.get("backbone", {}).get(backbone, {})}
+    values = merge(
+        kind.preset,
+        {
+            **{section: asked[section] for section in ("augment", "pretrain", "evaluate") if section in asked},
+            "backbone_config": backbone_config,
+        },
+    )
+    values |= {"method": method, "method_config": method_config, "backbone": backbone, "seed": seed, "data": data}
+    values["view_size"] = _view_size(experiment, dataset, kind, network, values.get("view_size"))
+    values["sources"] = {reference: _source_hash(reference) for reference in (method, backbone) if ".py:" in reference}
+    kind.Config.checked(method_config, f"method.{method}")
+    network.Config.checked(values["backbone_config"], f"backbone.{backbone}")
+    recipe = Recipe.checked(values)
+    _check_fit(recipe, kind, network)
+    return Cell(_without_left_right_flips(recipe, dataset))
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values in which ``over`` wins, section by section."""
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[name] = merge(below, value) if both else value  # type: ignore[arg-type]  # both are mappings here
+    return merged
+
+
+def _view_size(
+    experiment: Experiment, dataset: Dataset, kind: type[Method], network: type[Backbone], preset: Any
+) -> tuple[int, int, int]:
+    """The size asked for; else the method's; else what its pretrained weights were trained on; else the data set's."""
+    if experiment.view_size is not None:
+        return experiment.view_size
+    if preset is not None:
+        size: tuple[int, int, int] = tuple(preset)
+        return size
+    if kind.initial_weights is not None and kind.initial_weights in network.weights:
+        return network.weights[kind.initial_weights].size
+    return dataset.view_size
+
+
+def _check_fit(recipe: Recipe, kind: type[Method], network: type[Backbone]) -> None:
+    if any(have < need for have, need in zip(recipe.view_size, network.min_size, strict=True)):
+        raise RecipeError(
+            f"view_size = {recipe.view_size} is smaller than backbone {recipe.backbone!r} takes, {network.min_size} "
+            "(slices, rows, columns); set a larger one"
+        )
+    if kind.initial_weights is not None and kind.initial_weights not in network.weights:
+        known = ", ".join(network.weights) or "none"
+        raise RecipeError(
+            f"method {recipe.method!r} starts from {kind.initial_weights} weights, and backbone {recipe.backbone!r} "
+            f"has none of that name (it has: {known}); choose another backbone, or leave {recipe.method!r} out"
+        )
+
+
+def _without_left_right_flips(recipe: Recipe, dataset: Dataset) -> Recipe:
+    if dataset.left_right is None or recipe.augment.flip_left_right:
+        return recipe
+    flip = tuple(0.0 if axis == dataset.left_right else chance for axis, chance in enumerate(recipe.augment.flip))
+    return recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"flip": flip})})
+
+
+def _source_hash(reference: str) -> str:
+    """Hash of the file that ``path/to/file.py:Class`` names: edited code is another cell."""
+    return hashlib.sha256(Path(reference.rpartition(":")[0]).expanduser().read_bytes()).hexdigest()[:16]
+
+
+def _safe(reference: str) -> str:
+    """A reference as a part of a folder's name: ``path/to/file.py:Class`` becomes ``Class``."""
+    name = reference.rpartition(":")[2] if ".py:" in reference else reference
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)

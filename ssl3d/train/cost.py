@@ -1,0 +1,42 @@
+"""What a pretraining costs, in floating-point operations, known before it runs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssl3d.backbone import Backbone
+from ssl3d.method import Method
+from ssl3d.recipe import Recipe
+from ssl3d.train.schedule import Schedule
+
+
+def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
+    """Return the operations (a multiply-add is two) of encoding one view (1, 1, D, H, W); computes no number."""
+    twin = copy.deepcopy(backbone).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        twin(torch.zeros(1, 1, *size, device="meta"))
+    return int(counter.get_total_flops())
+
+
+def pretrain_flops(method: Method, recipe: Recipe, volumes: int, views: int = 2) -> float:
+    """Return the operations of the backbone in a whole pretraining: a backward pass counts as two forward passes.
+
+    Args:
+        method: whose views are encoded by the online network, the momentum encoder, or both.
+        recipe: of the cell.
+        volumes: in the training split.
+        views: that the method makes.
+    """
+    if not method.trains:
+        return 0.0
+    schedule = Schedule.of(recipe.pretrain, volumes)
+    parts = -(-schedule.batch_size // (recipe.pretrain.micro_batch or schedule.batch_size))
+    again = (parts - 1) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
+    online = views if method.online_views is None else len(method.online_views)
+    has_target = type(method).target is not Method.target
+    target = 0 if not has_target else views if method.target_views is None else len(method.target_views)
+    volumes_seen = sum(len(schedule.window(step)) for step in range(schedule.steps_per_epoch)) * schedule.epochs
+    return forward_flops(method.backbone, recipe.view_size) * volumes_seen * (online * (3 + again) + target)
