@@ -71,8 +71,8 @@ class Timm(Backbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, F): the model's own features of each slice, pooled over slices."""
-        features: Tensor = self.model(self._slices(x))  # (B*D, F)
-        features = features.unflatten(0, (x.shape[0], x.shape[2]))  # (B, D, F)
+        slices: Tensor = self.model(self._slices(x))  # (B*D, F)
+        features = slices.reshape(x.shape[0], x.shape[2], -1)  # (B, D, F)
         return features.amax(dim=1) if self.config.pool == "max" else features.mean(dim=1)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
