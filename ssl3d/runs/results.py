@@ -178,7 +178,6 @@ def _read_predictions(path: Path, expected: str) -> pd.DataFrame:
         io.BytesIO(data),
         dtype={"protocol": "str", "case": "str", "label": "int64"},
         keep_default_na=False,  # a case may be called "NA"
-        float_precision="round_trip",
     )
 
 

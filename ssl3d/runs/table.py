@@ -30,7 +30,7 @@ def typed(rows: Sequence[Mapping[str, Any]], columns: Columns) -> pd.DataFrame:
 def read_table(path: Path, columns: Columns) -> pd.DataFrame:
     """Return a table written with ``to_csv(index=False)``, as it was."""
     types: dict[str, Any] = {name: column.dtype for name, column in columns.items()}
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
 
 
 def _value(value: object) -> object:
