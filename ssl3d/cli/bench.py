@@ -95,7 +95,7 @@ def bench(
     as_json: bool,
     **fields: Any,
 ) -> int:
-    r"""Pretrain each method, judge it downstream, and write leaderboard tables.
+    """Pretrain each method, judge it downstream, and write leaderboard tables.
 
     Without --data it runs on generated, synthetic volumes. Every run is a folder; the same command goes on with what
     the folder holds, and cells that are done are not done again.
@@ -103,7 +103,7 @@ def bench(
     \b
     ssl3d bench --methods byol,simclr
     ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
-    """
+    """  # noqa: D301  # click takes a backspace as "do not rewrap"
     from ssl3d.runs.experiment import read_experiment  # noqa: PLC0415  # help must not wait for pydantic
 
     experiment = read_experiment(recipe, {FIELDS[name]: value for name, value in fields.items()}, sets)

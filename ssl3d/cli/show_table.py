@@ -1,0 +1,42 @@
+"""Tables in a terminal; Markdown where there is none."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ssl3d.runs.render import caption, conclusion, to_markdown, to_rich
+
+
+def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Print a leaderboard with its caption and what could not be concluded."""
+    console = Console()
+    if not console.is_terminal:
+        console.file.write(to_markdown(board, pairs))
+        return
+    console.print(escape(caption(board)), style="bold")
+    console.print(to_rich(board, pairs))
+    console.print(escape(conclusion(pairs)))
+
+
+def show_comparisons(pairs: pd.DataFrame) -> None:
+    """Print one row a pair: difference of AUC with interval, p corrected by Holm, and the verdict in words."""
+    console = Console(width=None if Console().is_terminal else 160)
+    if pairs.empty:
+        console.print("There is no pair to compare: one method only, or none with an AUC.")
+        return
+    table = Table("protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
+    for row in pairs.to_dict("records"):
+        table.add_row(
+            escape(str(row["protocol"])),
+            escape(str(row["method_a"])),
+            escape(str(row["method_b"])),
+            f"{row['difference']:+.3f}",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+            f"{row['p']:.3g}",
+            f"{row['p_holm']:.3g}",
+            escape(str(row["verdict"])),
+        )
+    console.print(table)

@@ -1,0 +1,81 @@
+"""``ssl3d leaderboard``, ``compare`` and ``export``: the tables of runs, made again from their results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from ssl3d.runs.entries import Results
+
+RUN = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "latex"]), default="table", help="Form of the table."
+)
+def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex"]) -> None:
+    """Print the leaderboard of a run."""
+    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415  # help must not wait for pandas
+    from ssl3d.runs.leaderboard import leaderboard as table  # noqa: PLC0415
+    from ssl3d.runs.render import render  # noqa: PLC0415
+
+    results = _results([run])
+    board, pairs = table(results), comparisons(results)
+    if form != "table":
+        click.echo(render(board, pairs, form))
+        return
+    from ssl3d.cli.show_table import show_leaderboard  # noqa: PLC0415
+
+    show_leaderboard(board, pairs)
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True)
+def compare(runs: tuple[Path, ...]) -> None:
+    """Compare methods in pairs, within a run or across runs on the same data.
+
+    Runs on other data, another task, split or protocol are not comparable, and it says why.
+    """
+    from ssl3d.cli.show_table import show_comparisons  # noqa: PLC0415
+    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
+
+    show_comparisons(comparisons(_results(runs)))
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option("--to", "target", type=RUN, required=True, help="CSV file: one row a cell and protocol.")
+@click.option("--pairs", type=RUN, help="CSV file: one row a pair of methods.  [default: beside it, *-pairs.csv]")
+def export(run: Path, target: Path, pairs: Path | None) -> None:
+    """Write comparison CSVs of a run: one row a cell, and one row a pair of methods."""
+    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
+    from ssl3d.runs.files import write_atomic  # noqa: PLC0415
+    from ssl3d.runs.leaderboard import cells  # noqa: PLC0415
+    from ssl3d.runs.render import to_csv  # noqa: PLC0415
+
+    results = _results([run])
+    pairs = pairs or target.with_name(f"{target.stem}-pairs.csv")
+    for path, table in ((target, cells(results)), (pairs, comparisons(results))):
+        write_atomic(path, to_csv(table))
+        click.echo(f"{path}: {len(table)} rows")
+
+
+def _results(runs: tuple[Path, ...] | list[Path]) -> Results:
+    """Results of all cells of runs; raises RunError where one is no run, or has none."""
+    from ssl3d.errors import RunError  # noqa: PLC0415
+    from ssl3d.runs.folder import cells_folder, require_run  # noqa: PLC0415
+    from ssl3d.runs.results import read_results  # noqa: PLC0415
+
+    found = []
+    for run in runs:
+        require_run(run)
+        results = read_results(cells_folder(run))
+        if not results:
+            raise RunError(f"{run} has no result yet; run its `ssl3d bench` command to the end")
+        found += results
+    return found
