@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import pairwise
 
 import numpy as np
@@ -64,6 +65,10 @@ def random_view(generator: np.random.Generator, rotate: bool) -> View:
     flip = tuple(bool(flag) for flag in generator.integers(0, 2, 3))
     angle = generator.uniform(-3, 3) if rotate else 0.0
     return View(height, width, y, x, generator.uniform(0.3, 0.83), start, angle, flip)  # type: ignore[arg-type]
+
+
+def global_state() -> tuple[object, ...]:
+    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
 
 
 # Geometry
@@ -237,12 +242,11 @@ def test_the_input_and_the_global_generators_are_left_alone() -> None:
     for dtype in (torch.uint8, torch.float16, torch.float32):
         data = volumes(*SHAPES, dtype=dtype)
         copies = [tensor.clone() for tensor in (*data.voxels, data.mean, data.std)]
-        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        before = global_state()
         Augment(EVERYTHING, SIZE)(data, Rng(0, 0, range(7)))
         Augment(PLAIN, (1, 1, 1))(data, Rng(0, 0, range(7)))
         whole(data, SIZE)
-        assert torch.equal(torch.get_rng_state(), before[0])
-        assert np.array_equal(np.random.get_state()[1], before[1])
+        assert global_state() == before
         assert all(torch.equal(a, b) for a, b in zip(copies, (*data.voxels, data.mean, data.std), strict=True))
 
 
@@ -269,10 +273,10 @@ def test_a_constant_volume_stays_finite(shape: tuple[int, int, int], value: int)
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_makes_the_same_views_but_for_noise() -> None:
+def test_a_gpu_makes_the_same_views() -> None:
     data = volumes(*SHAPES)
     on_gpu = Volumes(tuple(v.cuda() for v in data.voxels), data.mean.cuda(), data.std.cuda())
-    augment = Augment(EVERYTHING.model_copy(update={"noise": 0.0}), SIZE)
+    augment = Augment(EVERYTHING, SIZE)
     gpu = augment(on_gpu, Rng(0, 0, range(7), torch.device("cuda")))
     torch.testing.assert_close(gpu.cpu(), augment(data, Rng(0, 0, range(7))), rtol=0, atol=1e-3)
     torch.testing.assert_close(whole(on_gpu, SIZE).cpu(), whole(data, SIZE), rtol=0, atol=1e-3)
@@ -328,6 +332,16 @@ def test_noise_has_its_deviation_and_is_the_volumes_own() -> None:
     assert torch.corrcoef(made.flatten(1)).fill_diagonal_(0).abs().max() < 0.04
 
 
+def test_noise_is_normal_and_white_within_a_view() -> None:
+    made = intensity.noise(torch.zeros(2, 16, 112, 112), 1.0, (0.123, 0.789)).flatten().double().numpy()
+    assert abs(made.mean()) < 0.01
+    assert made.std() == pytest.approx(1, abs=0.01)
+    assert (made**4).mean() == pytest.approx(3, abs=0.1)
+    assert (np.abs(made) > 3).mean() == pytest.approx(0.0027, abs=0.0005)
+    for lag in (1, 2, 112, 112 * 112):
+        assert abs(np.corrcoef(made[lag:], made[:-lag])[0, 1]) < 0.01
+
+
 def test_slice_dropout_replaces_whole_slices_by_the_mean_up_to_its_share() -> None:
     recipe = PLAIN.model_copy(update={"slice_dropout": 0.5})
     data = batch(*[volumes((9, 20, 20)).voxels[0]] * 200)
@@ -345,7 +359,7 @@ def test_turning_a_change_off_removes_it_and_moves_no_other(name: str) -> None:
     assert {getattr(view, field) for view in off} == {neutral}
     assert len({getattr(view, field) for view in on}) > 15
     for a, b in zip(on, off, strict=True):
-        others = [key for key in vars(a) if key not in {field, "generator"}]
+        others = [key for key in vars(a) if key != field]
         assert all(getattr(a, key) == getattr(b, key) for key in others)
 
 

@@ -36,7 +36,7 @@ class Augment:
     def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
         """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
 
-        The volumes share their number of channels, and their device with ``rng``; their shapes are their own.
+        The volumes share their number of channels and their device; their shapes are their own.
         Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
         """
         views = draw_views(self.recipe, rng, self.size[0])
@@ -64,7 +64,7 @@ class View:
         brightness: shift, in standard deviations of the volume.
         sigma: of the blur, in voxels of the view.
         noise: its standard deviation.
-        generator: of the noise; made to be used once.
+        noise_places: where its numbers are taken from, see :func:`ssl3d.data.intensity.noise`.
         dropped: slices of the view.
     """
 
@@ -81,7 +81,7 @@ class View:
     brightness: float = 0.0
     sigma: float = 0.0
     noise: float = 0.0
-    generator: torch.Generator | None = None
+    noise_places: tuple[float, float] = (0.0, 0.0)
     dropped: tuple[int, ...] = ()
 
     def of(self, voxels: Tensor, mean: Tensor, std: Tensor, size: Size) -> Tensor:
@@ -97,8 +97,8 @@ class View:
             view = intensity.brightness(view, self.brightness)
         if self.sigma > 0:
             view = intensity.blur(view, self.sigma)
-        if self.noise > 0 and self.generator is not None:
-            view = intensity.noise(view, self.noise, self.generator)
+        if self.noise > 0:
+            view = intensity.noise(view, self.noise, self.noise_places)
         return intensity.drop_slices(view, self.dropped)
 
     def _plane(self, H: int, W: int) -> Plane:
@@ -130,7 +130,7 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
     brightness = recipe.brightness * rng.numbers(-1, 1)
     sigma = np.where(rng.numbers() < recipe.blur, rng.numbers(*recipe.blur_sigma), 0.0)
     noise = recipe.noise * rng.numbers()
-    generators = rng.generators()
+    places = rng.numbers(count=2)  # (B, 2)
     count = np.rint(recipe.slice_dropout * rng.numbers() * slices).astype(int)
     order = rng.numbers(count=slices).argsort(axis=1)  # (B, slices)
     for i in range(len(rng)):
@@ -148,7 +148,7 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
             brightness=float(brightness[i]),
             sigma=float(sigma[i]),
             noise=float(noise[i]),
-            generator=generators[i],
+            noise_places=(float(places[i, 0]), float(places[i, 1])),
             dropped=tuple(order[i, : count[i]].tolist()),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -67,9 +68,29 @@ def _convolved(view: Tensor, taps: list[float], dim: int) -> Tensor:
     return out
 
 
-def noise(view: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    """Add normal noise, independent for each voxel."""
-    return view.add_(torch.randn(view.shape, generator=generator, device=view.device), alpha=std)
+def noise(view: Tensor, std: float, places: tuple[float, float]) -> Tensor:
+    """Add normal noise.
+
+    It is the sum of two stretches of one table of normal draws, divided by the square root of 2, which costs a tenth of
+    drawing it anew and is the same on every device. Every voxel is exactly normal; two of one view are independent
+    unless they lie as far apart as the stretches do (then 1/2 correlated), and so are voxels of two views.
+
+    Args:
+        view: changed.
+        std: of the noise.
+        places: of the stretches in the table, each in [0, 1).
+    """
+    table = _normals(max(2**21, 2 ** (4 * view.numel() - 1).bit_length()), view.device)
+    for place in places:
+        first = int(place * (len(table) - view.numel()))
+        view.add_(table[first : first + view.numel()].view_as(view), alpha=std * math.sqrt(0.5))
+    return view
+
+
+@cache
+def _normals(count: int, device: torch.device) -> Tensor:
+    """Return the table (count,): always the same numbers, made once for a process and device."""
+    return torch.randn(count, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def drop_slices(view: Tensor, slices: Iterable[int]) -> Tensor:
