@@ -22,7 +22,7 @@ from ssl3d.data.augment import Augment, whole
 from ssl3d.data.rng import Rng, mix
 from ssl3d.errors import RecipeError
 from ssl3d.evaluate.features import Source, evaluating
-from ssl3d.evaluate.inner import criterion, criterion_score, splits
+from ssl3d.evaluate.inner import criterion, criterion_score, negative_log_loss, splits
 from ssl3d.evaluate.protocol import Prediction, best_threshold, class_count
 from ssl3d.recipe import AugmentRecipe, EvaluateRecipe
 
@@ -125,7 +125,7 @@ def finetune(
 
     Raises:
         DataError: one class only.
-        RecipeError: the loss is not finite.
+        RecipeError: the loss, or a prediction, is not finite.
     """
     K = class_count(labels, classes)
     y = np.full(max(train) + 1, -1)
@@ -152,16 +152,17 @@ def _choose_epochs(
         return total, 0.5 if tuning.classes == 2 else None, {"epochs": total, "note": note}
     fit, held = parts[0]
     held_volumes, held_y = [train[i] for i in held], labels[held]
-    best, best_score, best_p = 0, -math.inf, np.zeros((len(held), tuning.classes))
+    best, best_score, best_p = 0, (-math.inf, -math.inf), np.zeros((len(held), tuning.classes))
     model = Classifier(tuning.encoder, tuning.classes)
     for epoch in _epochs(tuning, model, [train[i] for i in fit], total):
         probabilities = _predict(tuning, model, held_volumes)
-        score = criterion_score(held_y, probabilities)
+        # Few cases are held out, so epochs often tie by AUC; of these, the one with the best log loss is taken.
+        score = criterion_score(held_y, probabilities), negative_log_loss(held_y, probabilities)
         if score > best_score:
             best, best_score, best_p = epoch, score, probabilities
         _tell(progress, epoch, total)
     threshold = best_threshold(held_y, best_p[:, 1]) if tuning.classes == 2 else None
-    report = {"criterion": criterion(tuning.classes), "score": best_score, "held_out": len(held)}
+    report = {"criterion": criterion(tuning.classes), "score": best_score[0], "held_out": len(held)}
     return best, threshold, {"epochs": best, "of": total, **report}
 
 
@@ -215,6 +216,8 @@ def _predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.nd
             x = whole(volumes, tuning.augment.size).to(model.weight.dtype)
             with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
                 logits = model(x)
+            if not torch.isfinite(logits).all():
+                raise RecipeError("fine-tuning gives values that are not finite: lower evaluate.finetune_lr")
             rows.append(logits.double().softmax(dim=1).cpu().numpy())
     return np.concatenate(rows) if rows else np.empty((0, tuning.classes))
 

@@ -75,10 +75,14 @@ def criterion(classes: int) -> str:
 
 def criterion_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the figure that settings are chosen by, larger is better: AUC for two classes, else minus log loss."""
-    K = probabilities.shape[1]
-    if K == 2 and len(np.unique(labels)) == 2:
+    if probabilities.shape[1] == 2 and len(np.unique(labels)) == 2:
         return float(roc_auc_score(labels, probabilities[:, 1]))
-    return -float(log_loss(labels, probabilities, labels=np.arange(K)))
+    return negative_log_loss(labels, probabilities)
+
+
+def negative_log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return minus the log loss of probabilities (N, K)."""
+    return -float(log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
 
 
 def _scores(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
