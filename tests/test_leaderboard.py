@@ -242,6 +242,13 @@ def test_markdown_and_latex_keep_names_inside_their_cells() -> None:
     assert len({line.replace(r"\&", "").count("&") for line in latex.splitlines() if line.endswith(r"\\")}) == 1
 
 
+def test_markdown_lists_departures_from_the_papers() -> None:
+    results = [cell("byol", departures=("AdamW instead of LARS.",)), cell("simclr", noise=2)]
+    text = render(leaderboard(results), comparisons(results), "md")
+    assert text.count("- byol: AdamW instead of LARS.") == 1
+    assert "- simclr" not in text
+
+
 def test_latex_marks_the_best_and_its_ties() -> None:
     results = three_methods()
     latex = render(leaderboard(results), comparisons(results), "latex")

@@ -58,6 +58,12 @@ def conclusion(comparisons: pd.DataFrame) -> str:
     return "Methods that share a letter cannot be separated (Holm-corrected, 5%). " + " ".join(sentences)
 
 
+def departures(leaderboard: pd.DataFrame) -> list[str]:
+    """Return one sentence a method that departs from its paper: "byol: ..."."""
+    known = leaderboard[leaderboard["departures"].notna()][["method", "departures"]].drop_duplicates()
+    return [f"{method}: {text}" for method, text in known.itertuples(index=False)]
+
+
 def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
     """Return the leaderboard as texts: the columns that people read, those without any content left out."""
     table = pd.DataFrame({title: leaderboard.apply(make, axis=1) for title, make in _SHOWN.items()}, dtype="str")
@@ -65,12 +71,14 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return caption, table and conclusion as Markdown."""
+    """Return caption, table, conclusion and departures as Markdown."""
     table = shown(leaderboard)
     rows = [list(table.columns), *table.to_numpy().tolist()]
     lines = ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
     lines.insert(1, "| " + " | ".join("---" for _ in table.columns) + " |")
     parts = [_escape_markdown(caption(leaderboard)), "\n".join(lines), _escape_markdown(conclusion(comparisons))]
+    sentences = [f"- {_escape_markdown(sentence)}" for sentence in departures(leaderboard)]
+    parts += ["Departures from the papers:\n\n" + "\n".join(sentences)] if sentences else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
