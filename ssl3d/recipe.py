@@ -47,7 +47,7 @@ class AugmentRecipe(Config):
     blur_sigma: tuple[Positive, Positive] = Field(
         (0.1, 1.0), description="range of its width in the plane, in voxels of the view"
     )
-    noise: float = Field(0.1, ge=0, description="largest standard deviation of voxel noise, as brightness")
+    noise: float = Field(0.1, ge=0, description="largest width of voxel noise, in standard deviations of the volume")
     slice_dropout: Share = Field(0.0, description="largest share of the slices replaced by the volume's mean")
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 Coordinates are continuous: slice, row or column i covers [i, i + 1) and its centre lies at i + 0.5, so a crop of
 [0, n) resized to any size is the whole axis (``align_corners=False``). All rotation is in the plane, so the
 trilinear mapping is exactly a bilinear one in the plane followed by a linear one along depth, and is computed so.
+Views without rotation take the same path: two separable passes over the plane are no faster.
 """
 
 from __future__ import annotations
