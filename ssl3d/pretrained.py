@@ -72,8 +72,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise WeightsError(f"{path} is damaged or no file of weights ({reason}); remove it and fetch it again") from error
+        # The reader's own words are left out: for a pickled object they tell how to load it all the same.
+        reason = type(error).__name__
+        raise WeightsError(f"{path} is damaged or holds no weights ({reason}); remove it and fetch it again") from error
     for wrapper in ("model_state", "state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]

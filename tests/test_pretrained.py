@@ -209,7 +209,7 @@ def test_a_damaged_file_is_refused_by_name(r3d: Path, tmp_path: Path, suffix: st
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"model_state": Path("a pickled object")}, tmp_path / "code.pth")
-    with pytest.raises(WeightsError, match="damaged or no file of weights"):
+    with pytest.raises(WeightsError, match="damaged or holds no weights"):
         read_state(tmp_path / "code.pth")
 
 

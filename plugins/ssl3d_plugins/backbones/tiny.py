@@ -2,7 +2,7 @@
 
 Not from a paper: basic residual blocks (He et al. 2015, arXiv 1512.03385, https://arxiv.org/abs/1512.03385) in 3D. The
 stem halves the plane and keeps the slices, because slices are few and thick; the later stages halve all three.
-About 0.9 million parameters; forward and backward of 32 volumes of 28 x 28 x 28 take 0.2 s on one core.
+0.9 million parameters, 270 MFLOP a volume of 28 x 28 x 28; forward and backward of 32 take 0.2 to 0.3 s on one core.
 """
 
 from __future__ import annotations
