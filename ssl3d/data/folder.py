@@ -83,9 +83,10 @@ class Folder(Dataset):
         faults: list[str] = []
         seen: dict[str, int] = {}
         cases = []
+        columns = self._header.fields
         for row in self._rows[1:]:
             try:
-                case = self._case(row, seen)
+                case = self._case(columns, row, seen)
             except DataError as error:
                 faults.append(f"{self._table} row {row.number}: {error}")
             else:
@@ -148,9 +149,8 @@ class Folder(Dataset):
         column = self._header.fields.index("path")
         return {str(PurePosixPath(row.fields[column])): row.number for row in self._rows[1:]}
 
-    def _case(self, row: Row, seen: dict[str, int]) -> Case:
+    def _case(self, columns: tuple[str, ...], row: Row, seen: dict[str, int]) -> Case:
         """Turn a row into a case."""
-        columns = self._header.fields
         if len(row.fields) != len(columns):
             raise DataError(f"{len(row.fields)} fields where the header has {len(columns)}; mend it")
         values = dict(zip(columns, row.fields, strict=True))

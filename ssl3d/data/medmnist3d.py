@@ -161,7 +161,8 @@ class MedMNIST3D(Dataset):
 
     def _array(self, key: str) -> np.ndarray:
         try:
-            with np.load(self._file, allow_pickle=False) as archive:
+            # Opened here, because numpy leaves a file open that turns out to be no archive.
+            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 array: np.ndarray = archive[key]
         except (KeyError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, OSError) as error:
             raise self._damaged(key, error) from error

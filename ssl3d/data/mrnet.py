@@ -78,9 +78,9 @@ class MRNet(Dataset):
         root = self._folders()
         faults: list[str] = []
         tables = {folder: self._tables(root, folder, faults) for folder in FOLDERS}
+        faults += _in_both(tables)
         for folder, by_task in tables.items():
             faults += _task_mismatches(folder, by_task) + self._volume_mismatches(root, folder, by_task)
-        faults += _in_both(tables)
         if faults:
             raise DataFaultsError(faults)
         return [self._case(folder, id, tables[folder]) for folder in FOLDERS for id in sorted(tables[folder]["acl"])]

@@ -40,19 +40,30 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None) -> St
     """
     cases = planned(dataset)
     header = _header(dataset)
-    if (folder / MANIFEST).exists():
-        manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
-        if _unchanged(manifest, header, dataset, cases):
-            return Store.open(folder)
     try:
+        if (folder / MANIFEST).exists():
+            manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
+            if _unchanged(manifest, header, dataset, cases) and _length(folder) == manifest.size:
+                return Store.open(folder)
+            _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MANIFEST).unlink(missing_ok=True)  # from here on the store is half-written
         records = _write(dataset, cases, folder, header, progress)
         Manifest.of(header, tuple(records)).write(folder)
         (folder / JOURNAL).unlink()
     except OSError as error:
         raise DataError(f"the packed store cannot be written to {folder} ({error.strerror}); choose another") from error
     return Store.open(folder)
+
+
+def _length(folder: Path) -> int:
+    path = folder / VOXELS
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _clear(folder: Path) -> None:
+    """Remove a store that is out of date, its manifest first. Whoever has it open keeps the old voxels."""
+    for name in (MANIFEST, JOURNAL, VOXELS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def planned(dataset: Dataset) -> list[Case]:

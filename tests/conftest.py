@@ -1,0 +1,26 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssl3d.data.demo import write_demo
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real volumes that is not part of the project; the test is skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[1] / "../shared/data"
+    if not folder.is_dir():
+        pytest.skip("real volumes are absent: ../shared/data")
+    return folder
+
+
+@pytest.fixture
+def mrnet_root(tmp_path: Path) -> Path:
+    """A sound set of files in MRNet's layout: cases 0000 to 0002 in train, 0003 and 0004 in valid; 5 to 9 slices."""
+    root = tmp_path / "MRNet-v1.0"
+    write_demo(root, size=24, cases=(3, 2), slices=(5, 9))
+    return root

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssl3d.data.check import check
+from ssl3d.data.mrnet import MRNet
+from ssl3d.data.pack import pack
+from ssl3d.data.store import Store
+from ssl3d.errors import DataError
+from tests.arrays import SHAPES, arrays, one_id, one_label, one_shape, one_split, one_voxel
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 5), st.integers(1, 4)), min_size=2, max_size=6
+    ),
+    st.sampled_from(["uint8", "float16"]),
+    st.integers(0, 9),
+)
+def test_what_is_packed_comes_back_byte_for_byte(
+    tmp_path: Path, shapes: list[tuple[int, int, int, int]], dtype: str, seed: int
+) -> None:
+    shutil.rmtree(tmp_path / "s", ignore_errors=True)
+    data = arrays(shapes, dtype, seed)
+    store = pack(data, tmp_path / "s")
+    batch = store.volumes(range(len(shapes)))
+    for index, case in enumerate(data.cases()):
+        volume = data._volumes[case.id]
+        assert batch.voxels[index].numpy().tobytes() == volume.tobytes()
+        assert tuple(batch.voxels[index].shape) == volume.shape
+        assert batch.mean[index] == pytest.approx(volume.mean(dtype=np.float64), rel=1e-6, abs=1e-7)
+        spread = volume.std(dtype=np.float64)
+        assert batch.std[index] == pytest.approx(spread if spread > 0 else 1.0, rel=1e-6)
+    assert (tmp_path / "s/volumes.bin").stat().st_size == sum(v.nbytes for v in data._volumes.values())
+    store.verify()
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path) -> None:
+    assert pack(arrays(SHAPES), tmp_path / "a").fingerprint == pack(arrays(SHAPES), tmp_path / "b/c").fingerprint
+
+
+@pytest.mark.parametrize("change", [one_voxel, one_label, one_split, one_id, one_shape])
+def test_the_fingerprint_follows_every_change(tmp_path: Path, change: object) -> None:
+    data = arrays(SHAPES)
+    before = pack(data, tmp_path / "a").fingerprint
+    assert callable(change)
+    change(data)
+    assert pack(data, tmp_path / "b").fingerprint != before
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 4])
+@pytest.mark.parametrize("torn", ["", "voxels", "journal", "flipped"])
+def test_a_killed_pack_goes_on_after_the_last_complete_volume(tmp_path: Path, done: int, torn: str) -> None:
+    whole = pack(arrays(SHAPES), tmp_path / "whole")
+    folder = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        pack(arrays(SHAPES, fail_after=done), folder)
+    with pytest.raises(DataError, match="no complete packed store"):
+        Store.open(folder)
+    voxels, journal = folder / "volumes.bin", folder / "journal.jsonl"
+    if torn == "voxels":
+        voxels.write_bytes(voxels.read_bytes() + b"half a volume")
+    if torn == "journal":
+        journal.write_text(journal.read_text() + '{"id": "00')
+    lost = 0
+    if torn == "flipped" and done:
+        voxels.write_bytes(voxels.read_bytes()[:-1] + bytes([voxels.read_bytes()[-1] ^ 1]))
+        lost = 1
+    again = arrays(SHAPES)
+    store = pack(again, folder)
+    assert again.reads == [case.id for case in again.cases()[done - lost :]]
+    assert store.manifest == whole.manifest
+    assert voxels.read_bytes() == (tmp_path / "whole/volumes.bin").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "volumes.bin"]
+
+
+def test_labels_that_changed_while_a_pack_was_interrupted_are_the_new_ones(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pack(arrays(SHAPES, fail_after=4), folder)
+    data = arrays(SHAPES)
+    one_label(data)
+    assert pack(data, folder).labels("tear", [2]).tolist() == [1]
+
+
+def test_an_interrupted_pack_of_other_data_is_not_continued(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pack(arrays(SHAPES, fail_after=3), folder)
+    (folder / "journal.jsonl").write_text((folder / "journal.jsonl").read_text().replace("1 arrays", "1 others"))
+    data = arrays(SHAPES)
+    pack(data, folder)
+    assert len(data.reads) == len(SHAPES)
+
+
+def test_a_complete_store_is_opened_not_packed_again(folder: Path) -> None:
+    pack(arrays(SHAPES), folder)
+    again = arrays(SHAPES)
+    steps: list[tuple[int, int]] = []
+    pack(again, folder, lambda done, total: steps.append((done, total)))
+    assert (again.reads, steps) == ([], [])
+
+
+@pytest.mark.parametrize("change", [one_label, one_split, one_id])
+def test_changed_cases_are_packed_again(folder: Path, change: object) -> None:
+    data = arrays(SHAPES)
+    before = pack(data, folder).fingerprint
+    assert callable(change)
+    change(data)
+    store = pack(data, folder)
+    assert store.fingerprint != before
+    store.verify()
+
+
+def test_a_changed_file_is_packed_again(mrnet_root: Path, folder: Path) -> None:
+    data = MRNet(mrnet_root)
+    before = pack(data, folder)
+    volume = np.load(mrnet_root / "train/sagittal/0001.npy")
+    np.save(mrnet_root / "train/sagittal/0001.npy", volume[:, ::-1])
+    after = pack(MRNet(mrnet_root), folder)
+    assert np.array_equal(
+        before.volumes([1]).voxels[0].numpy()[0, :, ::-1], after.volumes([1]).voxels[0].numpy()[0]
+    )  # still readable
+    changed = [a.id for a, b in zip(after.manifest.cases, before.manifest.cases, strict=True) if a.sha256 != b.sha256]
+    assert changed == ["0001"]
+
+
+def test_progress_is_told_from_nothing_to_all(folder: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    pack(arrays(SHAPES), folder, lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 5) for done in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("volume", "word"),
+    [
+        (np.zeros((5, 6, 7), np.uint8), "shape (5, 6, 7)"),
+        (np.zeros((1, 0, 6, 7), np.uint8), "none of them 0"),
+        (np.zeros((1, 5, 6, 7), np.float32), "float32"),
+        (np.full((1, 5, 6, 7), 1.5, np.float16), "outside [0, 1]"),
+        (np.full((1, 5, 6, 7), np.nan, np.float16), "NaN"),
+        (np.zeros((1, 5, 6, 7), np.float16), "use one type"),
+    ],
+)
+def test_a_volume_that_breaks_the_contract_stops_the_pack_and_names_its_source(
+    folder: Path, volume: np.ndarray, word: str
+) -> None:
+    data = arrays(SHAPES)
+    data._volumes["002"] = volume
+    with pytest.raises(DataError) as caught:
+        pack(data, folder)
+    assert "memory/002" in str(caught.value)
+    assert word in str(caught.value)
+    assert not (folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_set_without_cases_to_train_or_test_on_is_told_before_anything_is_written(folder: Path, split: str) -> None:
+    data = arrays(SHAPES)
+    data._cases = [case for case in data._cases if case.split != split]
+    with pytest.raises(DataError, match=f"no case in the split '{split}'"):
+        pack(data, folder)
+    assert not folder.exists()
+
+
+def test_ids_must_be_unique_and_labels_of_known_tasks(folder: Path) -> None:
+    twice = arrays(SHAPES)
+    twice._cases[2] = twice._cases[0]
+    with pytest.raises(DataError, match="case 000 is there twice"):
+        pack(twice, folder)
+    strange = arrays(SHAPES)
+    strange._cases[2] = replace(strange._cases[2], labels={"age": 1})
+    assert len(check(strange)) == 1
+    with pytest.raises(DataError, match=r"memory/002.*'age'"):
+        pack(strange, folder)
+
+
+def test_voxels_of_the_wrong_length_are_packed_again(folder: Path) -> None:
+    pack(arrays(SHAPES), folder)
+    (folder / "volumes.bin").write_bytes(b"x")
+    pack(arrays(SHAPES), folder).verify()
+
+
+def test_a_manifest_that_is_not_ours_is_not_overwritten(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"name": "something else"}')
+    with pytest.raises(DataError, match="format None"):
+        pack(arrays(SHAPES), folder)
+    assert (folder / "manifest.json").read_text() == '{"name": "something else"}'
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="cannot be written"):
+        pack(arrays(SHAPES), tmp_path / "file" / "store")
