@@ -123,7 +123,7 @@ def test_shrinking_keeps_a_ramp_in_place(shape: tuple[int, int, int], axis: int)
 
 @pytest.mark.parametrize("make", ["augment", "whole"])
 def test_shrinking_by_two_and_more_does_not_alias(make: str) -> None:
-    checkerboard = ((torch.arange(60)[:, None] + torch.arange(66)) % 2).float().view(1, 1, 60, 66).expand(1, 8, 60, 66)
+    checkerboard = ((torch.arange(60)[:, None] + torch.arange(64)) % 2).float().view(1, 1, 60, 64).expand(1, 8, 60, 64)
     still = PLAIN.model_copy(update={"crop": (1.0, 1.0), "depth": (1.0, 1.0)})
     data = batch(checkerboard, mean=0.5, std=1.0)
     view = Augment(still, SIZE)(data, Rng(0, 0, [0])) if make == "augment" else whole(data, SIZE)
