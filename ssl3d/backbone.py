@@ -57,6 +57,7 @@ class Backbone(nn.Module, ABC):
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
     min_size: ClassVar[tuple[int, int, int]] = (1, 1, 1)
     weights: ClassVar[Mapping[str, Weights]] = {}  # pretrained weights by name, "kinetics400"
+    family: ClassVar[bool] = False  # True: takes a variant, as in timm/resnet18
     embed_dim: int
 
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:

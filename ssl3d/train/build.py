@@ -28,8 +28,18 @@ def method_class(reference: str) -> type[Method]:
 
 
 def backbone_class(reference: str) -> type[Backbone]:
-    """Return the backbone behind a name, ``family/variant``, ``module:Class`` or ``file.py:Class``."""
-    return _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
+    """Return the backbone behind a name, ``family/variant``, ``module:Class`` or ``file.py:Class``.
+
+    Raises:
+        PluginError: there is none, or the name has a variant where the backbone is no family, or has none where it is.
+    """
+    kind = _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
+    variant = split_variant("backbones", reference)[1]
+    if variant and not kind.family:
+        raise PluginError(f"backbone {reference!r}: {reference.partition('/')[0]!r} has no variants")
+    if kind.family and not variant and ":" not in reference:
+        raise PluginError(f"backbone {reference!r} is a family; name one of it, as in {reference}/MODEL")
+    return kind
 
 
 def build_backbone(recipe: Recipe, weights_file: Path | None = None, initialise: bool = True) -> Backbone:

@@ -47,6 +47,7 @@ class Timm(Backbone):
     )
     Config = TimmConfig
     config: TimmConfig
+    family = True
     weights: ClassVar[Mapping[str, Weights]] = {
         "imagenet": Weights(
             url="https://huggingface.co/timm/{variant}/resolve/main/model.safetensors",
