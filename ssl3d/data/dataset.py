@@ -46,7 +46,7 @@ class Dataset(ABC):
     card: ClassVar[Card]
     planes: ClassVar[tuple[str, ...]] = ("",)  # the first is the default
     synthetic: ClassVar[bool] = False  # said wherever numbers from this set appear
-    left_right: ClassVar[int | None] = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
+    left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
         self.root = root

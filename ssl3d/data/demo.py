@@ -49,7 +49,7 @@ class Demo(Dataset):
             raise DataError(f"demo has no variants, so demo:{variant} is none; choose a plane with --plane")
         if self.plane not in PLANES:
             raise DataError(f"demo has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
-        self.left_right = 0 if self.plane == "sagittal" else 2  # type: ignore[misc]  # differs by plane
+        self.left_right = 0 if self.plane == "sagittal" else 2
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ class MRNet(Dataset):
         if self.plane not in PLANES:
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
-        self.left_right = 0 if self.plane == "sagittal" else 2  # type: ignore[misc]  # differs by plane
+        self.left_right = 0 if self.plane == "sagittal" else 2
 
     @property
     def name(self) -> str:
