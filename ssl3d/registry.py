@@ -18,8 +18,10 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
+from types import CodeType
 from typing import Literal
 
 from ssl3d.errors import PluginError, nearest
@@ -49,7 +51,7 @@ def plugins(kind: Kind) -> dict[str, Plugin]:
     for distribution in distributions():
         for point in distribution.entry_points.select(group=f"ssl3d.{kind}"):
             claims[point.name][(distribution.name, point.value)] = None
-    return {name: _plugin(kind, name, list(claims[name])) for name in sorted(claims)}
+    return {name: _plugin(kind, name, sorted(claims[name])) for name in sorted(claims)}
 
 
 def _plugin(kind: Kind, name: str, claims: list[tuple[str, str]]) -> Plugin:
@@ -66,7 +68,7 @@ def split_variant(kind: Kind, reference: str) -> tuple[str, str | None]:
     Returns:
         (name, variant); a reference of any other form comes back whole, with None.
     """
-    known = plugins(kind)
+    known = {} if ".py:" in reference else plugins(kind)  # a folder may be called like a family
     for mark in "/:":
         family, found, variant = reference.partition(mark)
         if found and variant and family in known:
@@ -91,7 +93,7 @@ def load(kind: Kind, reference: str) -> type:
         loaded = _from_file(target) if ".py:" in target else EntryPoint(name, target, kind).load()
     except PluginError:
         raise
-    except Exception as error:  # whatever a plugin's import raises is that plugin's fault, and is told as such
+    except (Exception, SystemExit) as error:  # whatever a plugin's import raises is that plugin's fault, and told so
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise PluginError(f"{kind[:-1]} {reference!r} cannot be imported from {target!r} ({reason})") from error
     if not isinstance(loaded, type):
@@ -100,14 +102,14 @@ def load(kind: Kind, reference: str) -> type:
 
 
 def _from_file(target: str) -> object:
-    """Import ``path/to/file.py:Class`` under a module name made from its path."""
+    """Import ``path/to/file.py:Class`` under a module name made from its path and content: edited, it is another."""
     file, _, attribute = target.rpartition(":")
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no such file: {path} (from {target!r})")
-    name = f"ssl3d_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"ssl3d_file_{path.stem}_{hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:8]}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
         if spec is None or spec.loader is None:
             raise PluginError(f"{path} cannot be imported as Python")
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
@@ -120,6 +122,13 @@ def _from_file(target: str) -> object:
     if not hasattr(module, attribute):
         raise PluginError(f"{path} has no class {attribute!r}{nearest(attribute, _classes(module))}")
     return getattr(module, attribute)
+
+
+class _SourceOnly(SourceFileLoader):
+    """Reads and writes no bytecode: a cached one can be older than an edit of the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _classes(module: object) -> list[str]:
