@@ -1,58 +1,7 @@
-"""The smallest things that satisfy the contracts, for tests of what works on any of them."""
+"""The toys that plugins are checked with, under the name that tests know them by."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from ssl3d.testing.toys import SIZE, NoisyAugment, RaggedSource, ToyBackbone, ToySource
 
-import torch
-from torch import Tensor, nn
-
-from ssl3d.backbone import Backbone, BackboneConfig
-from ssl3d.card import Card
-from ssl3d.data.augment import Augment
-from ssl3d.data.rng import Rng
-from ssl3d.data.volumes import Volumes
-
-SIZE = (4, 9, 7)  # anisotropic, and no two axes alike
-
-
-class ToyBackbone(Backbone):
-    """Two convolutions; ``norm`` chooses what stands between them, ``dropout`` draws at random."""
-
-    card: ClassVar[Card] = Card("Toy", "two convolutions")
-    embed_dim = 6
-
-    def __init__(self, config: BackboneConfig | None = None, variant: str | None = None, dropout: float = 0.0) -> None:
-        super().__init__(config, variant)
-        norm = nn.BatchNorm3d(4) if self.config.norm == "batch" else nn.GroupNorm(2, 4)
-        self.first = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), norm, nn.GELU(), nn.Dropout(dropout))
-        self.second = nn.Conv3d(4, 6, (1, 3, 3), stride=(1, 2, 2))
-
-    def forward_features(self, x: Tensor) -> list[Tensor]:
-        first = self.first(x)
-        return [first, self.second(first)]
-
-
-class NoisyAugment(Augment):
-    """Standardises and adds voxel noise: random, yet cheap and exact in float64."""
-
-    def __init__(self) -> None:
-        super().__init__(size=SIZE)
-
-    def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
-        shift = [(voxels - m) / s for voxels, m, s in zip(volumes.voxels, volumes.mean, volumes.std, strict=True)]
-        return torch.stack(shift) + 0.3 * rng.normal((1, *SIZE))
-
-
-class ToySource:
-    """Volumes of random smooth noise, in memory."""
-
-    def __init__(self, count: int = 16, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.data = torch.rand((count, 1, *SIZE), generator=generator)
-
-    def volumes(self, indices: Sequence[int], device: torch.device = torch.device("cpu")) -> Volumes:  # noqa: B008
-        voxels = tuple(self.data[index].to(device) for index in indices)
-        mean = torch.stack([voxel.mean() for voxel in voxels])
-        return Volumes(voxels, mean, torch.stack([voxel.std() for voxel in voxels]))
+__all__ = ["SIZE", "NoisyAugment", "RaggedSource", "ToyBackbone", "ToySource"]

@@ -1,0 +1,102 @@
+"""The rules for methods, and what asks them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ssl3d.backbone import Backbone
+from ssl3d.method import Method
+from ssl3d.testing import declared, momentum, training, views
+from ssl3d.testing.kit import MethodKit
+from ssl3d.testing.modules import demand_same_state, demand_single_registration
+from ssl3d.testing.runner import Finding, Rule, raise_failures, require, run
+from ssl3d.train.build import method_class
+
+
+def check_method(
+    method: str | type[Method],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Check a method against its contract, on a toy backbone with tiny volumes; seconds on a CPU.
+
+    Args:
+        method: the class, or a registered name, ``module:Class`` or ``path/to/file.py:Class``.
+        settings: fields of its ``Config`` in place of the defaults, where those are too wide for a quick check.
+        expected_failures: reasons, by the names of the rules that this method is known to break.
+
+    Returns:
+        One finding a rule.
+
+    Raises:
+        UserError: the name is unknown, its import fails, a setting is wrong, or an expected failure names no rule.
+    """
+    kind = method_class(method) if isinstance(method, str) else method
+    kit = MethodKit(kind, settings)
+    if settings:
+        _ = kit.config  # wrong settings are the caller's fault, not the method's
+    return run(kit, RULES, expected_failures)
+
+
+def assert_method(
+    method: str | type[Method],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> None:
+    """Raise ConformanceError if a method breaks its contract: :func:`check_method`, for a test of one line."""
+    findings = check_method(method, settings=settings, expected_failures=expected_failures)
+    raise_failures(method if isinstance(method, str) else method.__name__, findings)
+
+
+def check_it_builds(kit: MethodKit) -> None:
+    """The method is built from its defaults around any backbone, and returns a backbone from encoder()."""
+    require(isinstance(kit.build().encoder(), Backbone), "encoder() does not return a Backbone")
+
+
+def check_the_seed_decides_the_weights(kit: MethodKit) -> None:
+    """The same seed builds the same weights."""
+    demand_same_state(kit.build(seed=1), kit.build(seed=1))
+
+
+def check_parameters_are_registered_once(kit: MethodKit) -> None:
+    """No parameter is registered under two names."""
+    demand_single_registration(kit.build())
+
+
+_built = (check_it_builds,)
+_viewed = (check_it_builds, views.check_views_have_the_right_shape)
+_trained = (check_it_builds, views.check_views_draw_from_rng_alone, training.check_it_trains)
+RULES: tuple[Rule[MethodKit], ...] = (
+    Rule(declared.check_card),
+    Rule(declared.check_config),
+    Rule(declared.check_preset),
+    Rule(declared.check_import),
+    Rule(check_it_builds),
+    Rule(check_the_seed_decides_the_weights, _built),
+    Rule(check_parameters_are_registered_once, _built),
+    Rule(views.check_views_have_the_right_shape, _built),
+    Rule(views.check_views_draw_from_rng_alone, _viewed),
+    Rule(views.check_views_differ_between_steps, (*_viewed, views.check_views_draw_from_rng_alone)),
+    Rule(views.check_views_leave_the_volumes, _viewed),
+    Rule(views.check_views_do_not_depend_on_neighbours, (*_viewed, views.check_views_draw_from_rng_alone)),
+    Rule(training.check_it_trains, (*_viewed, views.check_views_draw_from_rng_alone)),
+    Rule(training.check_loss_returns_scalars_and_rows, _trained),
+    Rule(training.check_loss_draws_nothing, _trained),
+    Rule(training.check_every_parameter_learns, _trained),
+    Rule(training.check_the_encoder_learns, _trained),
+    Rule(training.check_splits_agree, _trained),
+    Rule(training.check_a_short_batch_is_finite, _trained),
+    Rule(training.check_bfloat16, _trained),
+    Rule(training.check_state_survives, _trained),
+    Rule(training.check_copies, _trained),
+    Rule(momentum.check_momentum_starts_as_a_copy, _trained),
+    Rule(momentum.check_momentum_never_trains, _trained),
+    Rule(momentum.check_momentum_moves, _trained),
+    Rule(momentum.check_momentum_follows, _trained),
+    Rule(momentum.check_after_step_leaves_the_online_network, _trained),
+    Rule(momentum.check_only_after_step_moves_state, _trained),
+    Rule(momentum.check_evaluation_moves_nothing, _trained),
+)

@@ -1,0 +1,64 @@
+"""Demands that hold for any network, method or backbone."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import nn
+
+from ssl3d.testing.runner import require
+
+ROUNDING = 1e-13  # of the largest gradient; what is left in float64 where mathematics says zero
+
+
+def demand_same_state(first: nn.Module, second: nn.Module) -> None:
+    """Demand equal state dicts."""
+    other = second.state_dict()
+    differ = [name for name, value in first.state_dict().items() if not torch.equal(value, other[name])]
+    require(not differ, f"built twice from one seed, {', '.join(differ[:3])} differ")
+
+
+def demand_single_registration(module: nn.Module) -> None:
+    """Demand that no parameter has two names: state dicts would hold it twice, and load it twice."""
+    names: defaultdict[int, list[str]] = defaultdict(list)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    for several in names.values():
+        require(len(several) == 1, f"one parameter is registered as {' and as '.join(several)}")
+
+
+def demand_finite_gradients(module: nn.Module, where: str) -> None:
+    """Demand that every gradient that there is is finite."""
+    for name, parameter in module.named_parameters():
+        finite = parameter.grad is None or parameter.grad.isfinite().all()
+        require(finite, f"{where} the gradient of {name} is not finite")
+
+
+def note_gradients(module: nn.Module, gradients: dict[str, float]) -> None:
+    """Raise the noted size of each parameter's gradient to that of the present one, where there is one."""
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            gradients[name] = max(gradients.get(name, 0.0), float(parameter.grad.abs().max()))
+
+
+def demand_gradients(trainable: Collection[str], gradients: Mapping[str, float]) -> None:
+    """Demand a gradient for each trainable parameter.
+
+    A bias that feeds a batch norm shifts what the norm then centres: its gradient is zero in mathematics and rounding
+    in arithmetic, 1e-20 rather than 0. It passes: it is reached, and such networks are what papers describe. A
+    parameter that is not reached has no gradient at all, or one that is zero to the last bit.
+
+    Args:
+        trainable: names.
+        gradients: largest size of an element of each gradient, in float64, over several steps.
+    """
+    for name in sorted(trainable):
+        require(name in gradients, f"{name} requires a gradient and never gets one: it takes no part in the loss")
+        size = gradients[name]
+        require(math.isfinite(size), f"{name} gets gradients that are not finite")
+        require(size > 0, f"{name} gets gradients that are zero in every step: it never learns")
+        reached = size > ROUNDING * max(gradients.values()) or name.endswith("bias")
+        require(reached, f"{name} gets gradients of {size:.1g}, mere rounding: it never learns")
