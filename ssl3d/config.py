@@ -17,7 +17,7 @@ class Config(BaseModel):
     ...     momentum: float = Field(0.996, ge=0, le=1, description="weight of the old momentum encoder")
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:

@@ -13,6 +13,7 @@ from ssl3d.config import Config
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareRange = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
@@ -112,6 +113,13 @@ class EvaluateRecipe(Config):
     finetune_lr: float = Field(1e-3, gt=0, description="its learning rate (AdamW, cosine)")
     finetune_batch_size: int = Field(16, ge=2, description="its batch")
 
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for name in self.protocols:
+            if self.protocols.count(name) > 1:
+                raise ValueError(f"protocols names {name!r} twice")
+        return self
+
 
 class Recipe(Config):
     """Everything that decides a cell's numbers."""
@@ -120,7 +128,7 @@ class Recipe(Config):
     method_config: dict[str, Any] = Field(default_factory=dict)
     backbone: str = "tiny"
     backbone_config: dict[str, Any] = Field(default_factory=dict)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: DataRecipe = DataRecipe()
     view_size: Size = (16, 112, 112)
     augment: AugmentRecipe = AugmentRecipe()

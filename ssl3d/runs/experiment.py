@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from ssl3d.config import Config
 from ssl3d.errors import RecipeError, nearest
-from ssl3d.recipe import AugmentRecipe, DataRecipe, EvaluateRecipe, PretrainRecipe, Size
+from ssl3d.recipe import AugmentRecipe, DataRecipe, EvaluateRecipe, PretrainRecipe, Seed, Size
 
 SPREAD = frozenset({"methods", "backbones", "seeds", "baselines", "method", "backbone"})  # may grow within one run
 
@@ -21,7 +21,7 @@ class Experiment(Config):
 
     methods: tuple[str, ...] = Field(("byol", "simclr"), min_length=1, description="methods to pretrain with")
     backbones: tuple[str, ...] = Field(("tiny",), min_length=1, description="networks to pretrain")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="repetitions")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="repetitions")
     baselines: bool = Field(True, description="add the baselines that every table should carry")
     data: DataRecipe = DataRecipe()
     view_size: Size | None = Field(None, description="slices, rows, columns of a view; unset: the data set's own")
