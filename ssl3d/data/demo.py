@@ -14,7 +14,7 @@ from ssl3d.data.knee import Lesions, draw
 from ssl3d.data.mrnet import FOLDERS, PLANES, TASKS
 from ssl3d.errors import DataError, nearest
 
-VERSION: Final = 1  # of the generator: raise it with every change of a voxel or label, so that stores are packed again
+VERSION: Final = 2  # of the generator: raise it with every change of a voxel or label, so that stores are packed again
 SEED: Final = 20220800
 # Streams of random numbers of a case. None is 0: numpy takes [a, b] and [a, b, 0] for one seed, and anatomy that
 # shares its draws with the labels gives them away.

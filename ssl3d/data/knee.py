@@ -121,7 +121,7 @@ def _ligament(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
     top = np.array([0.05, -0.36, 0.42]) + rng.normal(0, 0.03, 3)
     bottom = np.array([-0.05, 0.34, -0.44]) + rng.normal(0, 0.03, 3)
     width, height = rng.uniform(0.10, 0.13), rng.uniform(0.40, 0.50)
-    where, gap, spot = rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.3), rng.uniform(0.4, 0.5)
+    where, gap, spot = rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.3), rng.uniform(0.5, 0.6)
     axis = bottom - top
     projected = sum((c - np.float32(t)) * np.float32(a) for c, t, a in zip(grid, top, axis, strict=True))
     along = np.clip(projected / np.float32(axis @ axis), 0, 1)  # place on the band, 0 to 1
@@ -135,7 +135,7 @@ def _ligament(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
         return np.asarray(band)
     band = band * (1 - np.exp(-(((along - np.float32(where)) / np.float32(gap)) ** 2)))
     centre = top + where * axis + np.array([0, 0.12, 0.08])
-    fluid = np.float32(spot) * _blob(grid, centre, np.array([0.25, 0.18, 0.18]))
+    fluid = np.float32(spot) * _blob(grid, centre, np.array([0.32, 0.23, 0.23]))
     return np.asarray(band + fluid)
 
 
