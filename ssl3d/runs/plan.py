@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl3d.backbone import Backbone
+from ssl3d.config import Config
 from ssl3d.data.dataset import Dataset
 from ssl3d.errors import PluginError, RecipeError, nearest
 from ssl3d.method import Method
@@ -115,14 +116,19 @@ def _cell(
             "backbone_config": backbone_config,
         },
     )
-    values |= {"method": method, "method_config": method_config, "backbone": backbone, "seed": seed, "data": data}
+    values |= {"method": method, "backbone": backbone, "seed": seed, "data": data}
     values["view_size"] = _view_size(experiment, dataset, kind, network, values.get("view_size"))
     values["sources"] = {reference: _source_hash(reference) for reference in (method, backbone) if ".py:" in reference}
-    kind.Config.checked(method_config, f"method.{method}")
-    network.Config.checked(values["backbone_config"], f"backbone.{backbone}")
+    values["method_config"] = _whole(kind.Config, method_config, f"method.{method}")
+    values["backbone_config"] = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")
     recipe = Recipe.checked(values)
     _check_fit(recipe, kind, network)
     return Cell(_without_left_right_flips(recipe, dataset))
+
+
+def _whole(config: type[Config], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Checked settings with all defaults written out: a default that changes in the code is another recipe."""
+    return config.checked(values, where).model_dump(mode="json")
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""Plans: experiments into cells; what wins over what; what does not fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl3d.errors import PluginError, RecipeError
+from ssl3d.recipe import Recipe
+from ssl3d.runs.experiment import read_experiment
+from ssl3d.runs.plan import Plan, make_plan, merge, open_dataset
+from ssl3d.train.build import build_method
+
+
+def plan(*sets: str, root: Path | None = None, **options: Any) -> Plan:
+    return make_plan(read_experiment(None, options, sets), root)
+
+
+def recipes(*sets: str, **options: Any) -> dict[str, Recipe]:
+    """Recipes by method, of one seed and backbone."""
+    return {cell.recipe.method: cell.recipe for cell in plan(*sets, **options).cells}
+
+
+def refused(*sets: str, **options: Any) -> str:
+    with pytest.raises((RecipeError, PluginError)) as caught:
+        plan(*sets, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_cells_are_methods_times_backbones_times_seeds_each_once() -> None:
+    made = plan(methods=("byol", "simclr", "byol"), backbones=("tiny", "r3d_18"), seeds=(0, 1, 1), baselines=False)
+    keys = [(cell.recipe.method, cell.recipe.backbone, cell.recipe.seed) for cell in made.cells]
+    assert sorted(keys) == sorted((m, b, s) for m in ("byol", "simclr") for b in ("tiny", "r3d_18") for s in (0, 1))
+    assert len({cell.name for cell in made.cells}) == 8
+
+
+def test_baselines_join_where_the_backbone_can_stand_for_them() -> None:
+    assert set(recipes(methods=("byol",))) == {"byol", "random"}
+    assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "random", "kinetics"}
+    assert set(recipes(methods=("byol", "random"), backbones=("r3d_18",), baselines=False)) == {"byol", "random"}
+
+
+def test_a_cells_name_holds_method_backbone_seed_and_hash_and_no_path(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("from ssl3d_plugins.methods.byol import BYOL\nclass Mine(BYOL): ...\n")
+    (cell,) = plan(methods=(f"{tmp_path}/m.py:Mine",), backbones=("timm/resnet18",), seeds=(3,), baselines=False).cells
+    assert cell.name == f"Mine-timm_resnet18-s3-{cell.recipe.hash()}"
+
+
+def test_an_edited_file_is_another_cell(tmp_path: Path) -> None:
+    file = tmp_path / "m.py"
+    names = []
+    for text in ("class Mine(BYOL): ...\n", "class Mine(BYOL): x = 1\n"):
+        file.write_text("from ssl3d_plugins.methods.byol import BYOL\n" + text)
+        names.append(plan(methods=(f"{file}:Mine",), baselines=False).cells[0].name)
+    assert names[0] != names[1]
+
+
+def test_a_preset_wins_over_defaults_and_loses_to_what_is_asked_for() -> None:
+    preset = recipes(methods=("byolmed3d",))["byolmed3d"]
+    assert (preset.pretrain.accumulation, preset.pretrain.optimizer, preset.pretrain.epochs) == ("plain", "lars", 100)
+    assert (preset.view_size, preset.backbone_config["norm"]) == ((16, 224, 224), "batch")
+    asked = recipes(
+        "epochs=5", "optimizer=adamw", "view_size=[12,40,40]", "backbone.tiny.norm=group", methods=("byolmed3d",)
+    )["byolmed3d"]
+    assert (asked.pretrain.epochs, asked.pretrain.optimizer, asked.pretrain.accumulation) == (5, "adamw", "plain")
+    assert (asked.view_size, asked.backbone_config["norm"]) == ((12, 40, 40), "group")
+
+
+def test_what_is_asked_for_wins_even_where_it_is_the_default() -> None:
+    assert recipes("optimizer=adamw", methods=("byolmed3d",))["byolmed3d"].pretrain.optimizer == "adamw"
+
+
+def test_settings_reach_their_own_method_only() -> None:
+    made = recipes("method.byol.momentum=0.5", methods=("byol", "moco"))
+    assert made["byol"].method_config["momentum"] == 0.5
+    assert made["moco"].method_config["momentum"] == 0.999
+
+
+def test_a_recipe_holds_every_setting_of_its_method_and_backbone() -> None:
+    """So that a default which changes in the code changes the hash, and a default written out does not."""
+    made = recipes(methods=("byol",))["byol"]
+    assert made.method_config == {"hidden_dim": 4096, "projection_dim": 256, "momentum": 0.996}
+    written_out = recipes("method.byol.hidden_dim=4096", "backbone.tiny.norm=auto", methods=("byol",))["byol"]
+    assert written_out.hash() == made.hash()
+    assert recipes("method.byol.momentum=1", methods=("byol",)) == recipes(
+        "method.byol.momentum=1.0", methods=("byol",)
+    )
+    assert build_method(made).config.model_dump() == made.method_config
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("sagittal", 0), ("coronal", 2), ("axial", 2)])
+def test_flips_that_swap_left_and_right_never_happen_unasked(plane: str, axis: int) -> None:
+    asked = ("flip=[0.5,0.5,0.5]", f"plane={plane}")
+    flip = recipes(*asked)["byol"].augment.flip
+    assert [axis for axis, chance in enumerate(flip) if chance == 0] == [axis]
+    assert recipes(*asked, "flip_left_right=true")["byol"].augment.flip == (0.5, 0.5, 0.5)
+
+
+def test_the_view_size_is_the_users_or_the_presets_or_the_weights_or_the_data_sets() -> None:
+    made = recipes(methods=("byol", "kinetics"), backbones=("r3d_18",))
+    assert made["byol"].view_size == open_dataset("demo").view_size
+    assert made["kinetics"].view_size == (16, 112, 112)
+    assert recipes("view_size=[9,32,33]", backbones=("r3d_18",))["kinetics"].view_size == (9, 32, 33)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ("boyl",)}, "unknown method 'boyl'; did you mean 'byol'?"),
+        ({"backbones": ("tinny",)}, "unknown backbone 'tinny'; did you mean 'tiny'?"),
+        ({"data.name": "dmeo"}, "unknown dataset 'dmeo'; did you mean 'demo'?"),
+        ({"data.task": "acll"}, "data set 'demo' has no task 'acll'; did you mean 'acl'?"),
+        ({"data.plane": "saggital"}, "data set 'demo' has no plane 'saggital'; did you mean 'sagittal'?"),
+        ({"method.byol.momentumm": 1}, "unknown field 'method.byol.momentumm'; did you mean 'momentum'?"),
+        ({"method.byol.momentum": 2}, "method.byol.momentum = 2: input should be less than or equal to 1"),
+        ({"method.boyl.momentum": 1}, "settings for unknown method 'boyl'; did you mean 'byol'?"),
+        ({"backbone.tinny.norm": "batch"}, "settings for unknown backbone 'tinny'; did you mean 'tiny'?"),
+        ({"backbone.tiny.norm": "bach"}, "backbone.tiny.norm = 'bach': input should be 'auto', 'group', 'batch' or"),
+        ({"methods": ("kinetics",)}, "method 'kinetics' starts from kinetics400 weights, and backbone 'tiny' has none"),
+        ({"backbones": ("mvit_base_16x4",), "view_size": (1, 8, 8)}, "view_size = (1, 8, 8) is smaller than backbone"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_sentence(options: dict[str, Any], message: str) -> None:
+    assert refused(**options).startswith(message)
+
+
+def test_a_preset_of_a_section_keeps_what_it_does_not_name() -> None:
+    under, over = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}
+    assert merge(under, over) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}
+    assert under == {"a": {"x": 1, "y": 2}, "b": 1}
