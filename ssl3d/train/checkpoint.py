@@ -44,9 +44,16 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise RunError(f"{path} cannot be read as a checkpoint ({error}); delete it to start this cell anew") from error
+    except Exception as error:  # a damaged file makes the reader raise nearly anything
+        # The reader's own words are left out: for a pickled object they tell how to load it all the same.
+        raise _damaged(path, type(error).__name__) from error
+    if not (isinstance(state, dict) and "recipe" in state):
+        raise _damaged(path, "something else is in it")
     return state
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(f"{path} cannot be read as a checkpoint ({why}); delete it to start this cell anew")
 
 
 def remove(folder: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """The user or the scheduler asked to stop; a checkpoint was written."""
 
 
