@@ -13,7 +13,7 @@ from ssl3d.data.volumes import Volumes
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.folder import cells_folder
 from ssl3d.runs.plan import Cell
-from ssl3d.runs.results import RESULT
+from ssl3d.runs.results import RESULT, read_result
 from ssl3d.train.build import build_method
 from ssl3d.train.cost import pretrain_flops
 from ssl3d.train.encode import Batch, Encoder
@@ -38,7 +38,8 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
     recipe = cell.recipe
     volumes = sum(case.split == "train" for case in dataset.cases())
     row: dict[str, Any] = {"cell": cell.name, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
-    if (cells_folder(run) / cell.name / RESULT).is_file():
+    folder = cells_folder(run) / cell.name
+    if (folder / RESULT).is_file() and read_result(folder)[0].status == "done":
         return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "has a result"}
     method = build_method(recipe, initialise=False)
     if not method.trains:

@@ -19,11 +19,13 @@ from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.runs.cell import failed, run_cell
 from ssl3d.runs.files import write_atomic
-from ssl3d.runs.folder import cells_folder, claimed, default_folder, write_plan
+from ssl3d.runs.folder import cells_folder, claimed, default_folder
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Cell, Plan
-from ssl3d.runs.results import RESULT, CellResult, read_result, read_results
+from ssl3d.runs.preflight import check_inputs, check_labels
+from ssl3d.runs.results import CellResult, read_results
 from ssl3d.runs.write import write_tables
+from ssl3d.train import checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,14 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> O
     """
     progress = progress or Progress()
     run = options.out or default_folder(plan.experiment, options.root)
-    with claimed(run, plan.experiment, options.fresh), _terminable():
-        progress.run_started(str(run), [cell.name for cell in plan.cells])
+    check_inputs(plan, options)
+    cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
+    with claimed(run, plan.experiment, cells, options.fresh), _terminable():
+        progress.run_started(str(run), list(cells))
         store = _store(plan, run, options, progress)
-        write_plan(run, plan.experiment, {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells})
-        results = [_result(cell, store, run, options, progress) for cell in plan.cells]
+        check_labels(plan, store)
+        done = _done(plan, run, store, progress)
+        results = [done.get(cell.name) or _result(cell, store, run, options, progress) for cell in plan.cells]
         write_tables(run, read_results(cells_folder(run)))
     return Outcome(run, {result.cell: str(result.reason) for result in results if result.status == "failed"})
 
@@ -72,13 +77,31 @@ def _store(plan: Plan, run: Path, options: Options, progress: Progress) -> Store
     return store
 
 
+def _done(plan: Plan, run: Path, store: Store, progress: Progress) -> dict[str, CellResult]:
+    """Return the cells of a plan that are done, by name; a failed one is tried again.
+
+    Raises:
+        RunError: a result was made from other data, or is damaged.
+    """
+    results = [result for result, _ in read_results(cells_folder(run))]
+    for result in results:
+        if result.data is not None and result.data.fingerprint != store.fingerprint:
+            raise RunError(
+                f"{cells_folder(run) / result.cell} was made from other data (fingerprint "
+                f"{result.data.fingerprint[:10]}, now {store.fingerprint[:10]}); choose another --out, or --fresh to "
+                "begin anew"
+            )
+    planned = {cell.name for cell in plan.cells}
+    done = {result.cell: result for result in results if result.status == "done" and result.cell in planned}
+    for name in done:
+        checkpoint.remove(cells_folder(run) / name)  # of a run that was killed right after the result
+        progress.cell_finished(name, "done before")
+    return done
+
+
 def _result(cell: Cell, store: Store, run: Path, options: Options, progress: Progress) -> CellResult:
-    """Return the cell's result: the one it has, or the one it comes to now."""
+    """Run a cell, and return what it came to."""
     folder = cells_folder(run) / cell.name
-    done = _earlier(folder, store)
-    if done is not None:
-        progress.cell_finished(cell.name, "done before")
-        return done
     folder.mkdir(parents=True, exist_ok=True)
     progress.cell_started(cell.name)
     try:
@@ -93,24 +116,10 @@ def _result(cell: Cell, store: Store, run: Path, options: Options, progress: Pro
     return result
 
 
-def _earlier(folder: Path, store: Store) -> CellResult | None:
-    """Return a cell's result if it is done; a failed cell is tried again."""
-    if not (folder / RESULT).is_file():
-        return None
-    result, _ = read_result(folder)
-    if result.status != "done" or result.data is None:
-        return None
-    if result.data.fingerprint != store.fingerprint:
-        raise RunError(
-            f"{folder} was made from other data (fingerprint {result.data.fingerprint[:10]}, now "
-            f"{store.fingerprint[:10]}); choose another --out, or --fresh to begin anew"
-        )
-    return result
-
-
 def reason(error: Exception) -> str:
     """Return one sentence on why a cell failed."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    on_host = "DefaultCPUAllocator" in str(error)  # torch raises a plain RuntimeError there
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_host:
         return "out of memory; set a smaller --micro-batch: under exact accumulation the gradient stays the same"
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

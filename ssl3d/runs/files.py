@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from ssl3d.errors import RunError
@@ -15,18 +14,22 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
+    partial = path.with_name(partial_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror}); choose a folder that can be") from error
+
+
+def partial_name(name: str) -> str:
+    """Return the name under which a file is written, before it is whole; one that a kill left is overwritten."""
+    return f".{name}.partial"

@@ -6,9 +6,8 @@ import fcntl
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,13 @@ import tomli_w
 
 from ssl3d.errors import RunError
 from ssl3d.runs.experiment import Experiment
-from ssl3d.runs.files import write_atomic
+from ssl3d.runs.files import partial_name, write_atomic
+from ssl3d.runs.results import PREDICTIONS, RESULT
 
-PLAN = "plan.json"
+PLAN, RECIPE = "plan.json", "recipe.toml"
+TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv")
+CELL_FILES = (RESULT, PREDICTIONS, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
+Cells = Mapping[str, Mapping[str, Any]]
 
 
 def default_folder(experiment: Experiment, root: Path | None) -> Path:
@@ -34,18 +37,20 @@ def cells_folder(run: Path) -> Path:
 
 
 @contextmanager
-def claimed(run: Path, experiment: Experiment, fresh: bool) -> Iterator[None]:
+def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool) -> Iterator[None]:
     """Make a folder this experiment's, and hold it against other processes while inside.
 
     Args:
         run: made if absent.
-        experiment: what is to run.
+        experiment: what is to run; ``recipe.toml`` says it.
+        cells: recipes by the name of the cell; added to those that ``plan.json`` holds.
         fresh: delete what this folder holds of an earlier run, and begin anew.
 
     Raises:
         RunError: it cannot be written, holds another run or other files, or another process is working on it.
     """
     try:
+        _check_ours(run)
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / ".lock").open("a")
     except OSError as error:
@@ -57,14 +62,18 @@ def claimed(run: Path, experiment: Experiment, fresh: bool) -> Iterator[None]:
             raise RunError(f"another process is working on {run}; wait for it, or choose another --out") from None
         if fresh:
             _clear(run)
-        _check_same(run, experiment)
-        write_atomic(run / "recipe.toml", tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
+        # The plan comes first: from then on the folder is this run's, wherever it is interrupted.
+        _write_plan(run, experiment, cells)
+        write_atomic(run / RECIPE, tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
         yield
 
 
-def write_plan(run: Path, experiment: Experiment, cells: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write ``plan.json``: what all cells share, and the recipe of each; cells planned earlier are kept."""
-    earlier = _read_plan(run) or {"cells": {}}
+def _write_plan(run: Path, experiment: Experiment, cells: Cells) -> None:
+    """Write what all cells share, and the recipe of each; cells planned earlier are kept."""
+    earlier = _read_plan(run) or {"base": experiment.base(), "cells": {}}
+    difference = _first_difference(earlier["base"], experiment.base(), "")
+    if difference:
+        raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew")
     plan = {"base": experiment.base(), "cells": {**earlier["cells"], **cells}}
     write_atomic(run / PLAN, json.dumps(plan, indent=2, sort_keys=True) + "\n")
 
@@ -81,21 +90,18 @@ def _read_plan(run: Path) -> dict[str, Any] | None:
         return None
     try:
         plan: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return {"base": plan["base"], "cells": plan["cells"]}
+        return {"base": dict(plan["base"]), "cells": dict(plan["cells"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); choose another --out, or --fresh to begin anew") from None
 
 
-def _check_same(run: Path, experiment: Experiment) -> None:
-    plan = _read_plan(run)
-    if plan is None:
-        others = sorted(path.name for path in run.iterdir() if path.name not in {".lock", "store"})
-        if others:
-            raise RunError(f"{run} holds other files ({', '.join(others[:3])}) and no run; choose another --out")
+def _check_ours(run: Path) -> None:
+    """Raise RunError if a folder holds files and no run: nothing is written into it, not even a lock."""
+    if not run.is_dir() or (run / PLAN).exists():
         return
-    difference = _first_difference(plan["base"], experiment.base(), "")
-    if difference:
-        raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew")
+    others = sorted(path.name for path in run.iterdir() if path.name not in {".lock", "store", partial_name(PLAN)})
+    if others:
+        raise RunError(f"{run} holds other files ({', '.join(others[:3])}) and no run; choose another --out")
 
 
 def _first_difference(there: Any, here: Any, name: str) -> str | None:
@@ -109,11 +115,15 @@ def _first_difference(there: Any, here: Any, name: str) -> str | None:
 
 
 def _clear(run: Path) -> None:
-    """Delete what a run leaves, by name; a folder that no run was in is not touched."""
+    """Delete what a run leaves, by name; what else is there stays. A folder that no run was in is not touched."""
     if not (run / PLAN).exists():
         return
-    shutil.rmtree(cells_folder(run), ignore_errors=True)
-    for name in (PLAN, "recipe.toml", "leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv"):
+    for cell in cells_folder(run).glob("*"):
+        for path in [cell / name for name in CELL_FILES] + list(cell.glob(".*")):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # something of the user's is in it
+            cell.rmdir()
+    for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, it can be done again
         (run / name).unlink(missing_ok=True)
 
 

@@ -1,0 +1,55 @@
+"""What would make every cell of a run fail, found before the first one starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssl3d.data.pack import planned
+from ssl3d.data.store import Store
+from ssl3d.errors import RecipeError
+from ssl3d.evaluate.protocol import class_count
+from ssl3d.runs.cell import Judged
+from ssl3d.runs.devices import open_device
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import Plan
+from ssl3d.train.build import build_backbone, method_class
+
+
+def check_inputs(plan: Plan, options: Options) -> None:
+    """Check a plan's tables of cases, its device and a file of weights, before anything is written.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    planned(plan.dataset)
+    for precision in sorted({cell.recipe.pretrain.precision for cell in plan.cells}):
+        open_device(options.device, precision)
+    if options.weights is not None:
+        _check_weights(plan, options.weights)
+
+
+def check_labels(plan: Plan, store: Store) -> None:
+    """Check that both splits have labels of the task, and the training split more than one class.
+
+    Raises:
+        DataError: they do not.
+    """
+    for task in sorted({str(cell.recipe.data.task) for cell in plan.cells}):
+        judged = Judged.of(store, task)
+        class_count(judged.train_labels, judged.classes)
+
+
+def _check_weights(plan: Plan, file: Path) -> None:
+    """Load a file into each backbone that is to start from it."""
+    starting = {
+        cell.recipe.backbone: cell.recipe
+        for cell in plan.cells
+        if method_class(cell.recipe.method).initial_weights is not None
+    }
+    if not starting:
+        raise RecipeError(
+            f"--weights {file} is given, and no cell of this run starts from pretrained weights; leave it out, or add "
+            "a method and a backbone that do (kinetics, r3d_18)"
+        )
+    for recipe in starting.values():
+        build_backbone(recipe, file)
