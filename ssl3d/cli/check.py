@@ -13,23 +13,19 @@ from ssl3d.errors import PluginError
 if TYPE_CHECKING:
     from ssl3d.testing import Finding
 
+EXAMPLES = "\b\nssl3d check byol\nssl3d check timm/resnet18\nssl3d check my_method.py:MyMethod"
 STYLES = {"passed": "green", "failed": "bold red", "expected failure": "yellow", "not applicable": "dim"}
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("plugin", metavar="NAME|FILE.py:Class")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
 @click.option("--expect", "expects", multiple=True, metavar="RULE=REASON", help="A rule known to fail, and why.")
 def check(plugin: str, sets: tuple[str, ...], expects: tuple[str, ...]) -> int:
-    r"""Check that a method or backbone keeps its contract.
+    """Check that a method or backbone keeps its contract.
 
     Every rule is printed with its outcome; the exit code is 1 if one fails. A method is checked on a toy backbone with
     tiny volumes, which takes seconds.
-
-    \b
-    ssl3d check byol
-    ssl3d check timm/resnet18
-    ssl3d check my_method.py:MyMethod
     """
     settings = {key: _value(text) for key, text in _pairs("--set", sets)}
     expected = dict(_pairs("--expect", expects))
@@ -51,9 +47,7 @@ def _show(plugin: str, findings: Sequence[Finding]) -> int:
             click.echo(str(finding))
     failed = sum(finding.failed for finding in findings)
     asked = sum(finding.outcome != "not applicable" for finding in findings)
-    click.echo(
-        f"{plugin}: {failed} of {asked} rules fail" if failed else f"{plugin} keeps all {asked} rules that apply"
-    )
+    click.echo(f"{plugin}: {failed} of {asked} rules fail" if failed else f"{plugin}: all {asked} rules hold")
     return 1 if failed else 0
 
 

@@ -30,7 +30,9 @@ import ssl3d.method  # noqa: F401  # it brings what every plugin needs, before t
 def main(module: str, file: str, answer: str, path: str) -> None:
     """Import the module and write the names of the settings that differ."""
     sys.path[:] = json.loads(path)
-    importlib.import_module("sympy")  # sets a warnings filter, whenever torch's compiler first wants it
+    importlib.import_module(
+        "torch._dynamo"
+    )  # torch's compiler, which many libraries import, sets variables and filters
     before = settings()
     if file:
         spec = importlib.util.spec_from_file_location(module, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 SECONDS = 300
+ENVIRONMENT = dict(os.environ)  # as it was before a plugin could change it in this process
 
 
 def side_effects(kind: type) -> list[str]:
@@ -30,7 +32,9 @@ def _side_effects(module: str, file: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "changes.json"
         command = [sys.executable, "-m", "ssl3d.testing.imported", module, file, str(answer), json.dumps(sys.path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603  # this interpreter, and no shell
+            command, capture_output=True, text=True, timeout=SECONDS, check=False, env=ENVIRONMENT
+        )
         if not answer.is_file():
             raise AssertionError(f"in a fresh process {module} does not import: {_last_line(done.stderr)}")
         changes: list[str] = json.loads(answer.read_text())

@@ -28,10 +28,11 @@ def check_momentum_starts_as_a_copy(kit: MethodKit) -> None:
 
 def check_momentum_never_trains(kit: MethodKit) -> None:
     """No weight of the momentum encoder gets a gradient or is seen by the optimiser."""
-    method = kit.training.method
-    for name in _pairs(kit):
+    pairs, method = _pairs(kit), kit.training.method
+    for name in pairs:
         got = name in kit.training.gradients
         require(not got, f"{name} gets a gradient; detach it, and call requires_grad_(False) on the copy")
+    for name in pairs:
         trainable = method.get_parameter(name).requires_grad
         require(not trainable, f"{name} requires a gradient; call requires_grad_(False) on the copy")
 
@@ -61,10 +62,8 @@ def check_after_step_leaves_the_online_network(kit: MethodKit) -> None:
     for name, online in _pairs(kit).items():
         if name in training.gradients:
             continue  # trained as well: that is another rule's fault
-        moved, line = (
-            training.final[online] - training.between[online],
-            training.between[name] - training.between[online],
-        )
+        moved = training.final[online] - training.between[online]
+        line = training.between[name] - training.between[online]
         require(not parallel(moved, line), f"after_step moves {online} along the line to its copy {name}")
 
 

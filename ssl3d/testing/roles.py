@@ -69,16 +69,17 @@ def _frozen_in_loss(kit: MethodKit, method: Method) -> set[str]:
 def _influences(method: Method, output: Callable[[], Tensor | None]) -> set[str]:
     """Return the names of the parameters that change an output when they are changed.
 
-    Gradients would not tell: they are cut where a target is detached.
+    Gradients would not tell: they are cut where a target is detached. Each time all state is put back, for the case
+    that computing the output moves it.
     """
+    before = copy.deepcopy(method.state_dict())
     expected, found = torch.as_tensor(output()), set()
     for name, parameter in method.named_parameters():
-        before = parameter.clone()
+        method.load_state_dict(before)
         with seeded(0):
             parameter.add_(torch.randn_like(parameter))
         if not torch.equal(torch.as_tensor(output()), expected):
             found.add(name)
-        parameter.copy_(before)
     return found
 
 

@@ -12,7 +12,7 @@ Outcome = Literal["passed", "failed", "expected failure", "not applicable"]
 Kit = TypeVar("Kit")
 
 
-class NotApplicable(Exception):
+class NotApplicable(Exception):  # noqa: N818  # nothing is wrong
     """A rule has nothing to say about this plugin; the message says why."""
 
 
@@ -105,9 +105,8 @@ def raise_failures(plugin: str, findings: Sequence[Finding]) -> None:
     failures = [finding for finding in findings if finding.failed]
     if failures:
         lines = "\n".join(f"  {finding.rule}: {finding.message}" for finding in failures)
-        raise ConformanceError(f"{plugin} breaks {len(failures)} of {len(findings)} rules:\n{lines}") from failures[
-            0
-        ].error
+        heading = f"{plugin} breaks {len(failures)} of {len(findings)} rules:"
+        raise ConformanceError(f"{heading}\n{lines}") from failures[0].error
 
 
 def _ask(kit: Kit, rule: Rule[Kit], needed: Sequence[Finding]) -> Finding:
