@@ -127,7 +127,8 @@ def test_the_demo_is_written_in_the_exact_layout_of_mrnet(tmp_path: Path) -> Non
     for task in TASKS:
         table = (tmp_path / "demo" / f"valid-{task}.csv").read_bytes()
         assert table == f"0002,{labels(2, 'valid')[task]}\n".encode()
-    assert len(list((tmp_path / "demo").rglob("*.*"))) == 3 * 3 + 6
+    assert len(list((tmp_path / "demo").rglob("*.*"))) == 3 * 3 + 6 + 1  # and the file that says it is synthetic
+    assert MRNet(tmp_path / "demo").synthetic
 
 
 def test_the_demo_is_not_written_over_anything(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def demo(out: Path, size: int, train: int, valid: int) -> None:
     """Write generated, synthetic knees in MRNet's layout: to try things on, without clinical meaning."""
     from ssl3d.data.demo import write_demo  # noqa: PLC0415
 
-    write_demo(out, size=size, cases=(train, valid))
+    with click.progressbar(length=3 * (train + valid), label="three planes of synthetic exams") as bar:
+        write_demo(out, size=size, cases=(train, valid), progress=lambda done, _: bar.update(done - bar.pos))
     click.echo(f"{out}: {train} + {valid} synthetic exams; try: ssl3d bench --data mrnet --root {out}")
 
 

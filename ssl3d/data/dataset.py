@@ -45,7 +45,7 @@ class Dataset(ABC):
 
     card: ClassVar[Card]
     planes: ClassVar[tuple[str, ...]] = ("",)  # the first is the default
-    synthetic: ClassVar[bool] = False  # said wherever numbers from this set appear
+    synthetic: bool = False  # generated volumes: said wherever numbers from this set appear
     left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:

@@ -16,6 +16,7 @@ from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels
 from ssl3d.errors import DataError, nearest
 
 TASKS = ("acl", "meniscus", "abnormal")
+SYNTHETIC = "SYNTHETIC.txt"  # stands beside files that `ssl3d data demo` generated
 PLANES = ("sagittal", "coronal", "axial")
 FOLDERS = {"train": "train", "valid": "test"}  # the official validation exams are the test set, scored once
 LAYOUT = (
@@ -53,11 +54,12 @@ class MRNet(Dataset):
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
         self.left_right = 0 if self.plane == "sagittal" else 2
+        self.synthetic = root is not None and (root / SYNTHETIC).exists()
 
     @property
     def name(self) -> str:
-        """Name with the plane."""
-        return f"mrnet {self.plane}"
+        """Name with the plane; it says if the files are generated ones."""
+        return f"mrnet {'(synthetic) ' if self.synthetic else ''}{self.plane}"
 
     @property
     def tasks(self) -> tuple[str, ...]:

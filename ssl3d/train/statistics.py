@@ -26,7 +26,8 @@ class _Record:
     var: Tensor
     batches: Tensor | None
     momentum: float | None
-    sums: Tensor  # (3, C) float64
+    sums: Tensor  # (3, C) float64, of this process's share
+    whole: Tensor  # (3, C) float64, of what every process sees whole
 
 
 class RunningStatistics:
@@ -42,6 +43,7 @@ class RunningStatistics:
         self._group = group
         self._records: dict[_BatchNorm, _Record] = {}
         self._recording = True
+        self._whole = False
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -68,6 +70,15 @@ class RunningStatistics:
         finally:
             self._recording = True
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Record what passes inside as the same on every process: it is not summed over them."""
+        self._whole = True
+        try:
+            yield
+        finally:
+            self._whole = False
+
     def _hook(self, layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         if not (self._recording and isinstance(layer, _BatchNorm)):
             return
@@ -75,13 +86,15 @@ class RunningStatistics:
         assert layer.running_var is not None
         count = inputs[0].numel() / inputs[0].shape[1]
         mean, var = layer.running_mean.double(), layer.running_var.double() * (count - 1) / count
-        self._records[layer].sums += torch.stack([torch.full_like(mean, count), mean * count, (var + mean**2) * count])
+        record = self._records[layer]
+        sums = record.whole if self._whole else record.sums
+        sums += torch.stack([torch.full_like(mean, count), mean * count, (var + mean**2) * count])
 
     @torch.no_grad()
     def commit(self) -> None:
         """Move the running statistics once, by what was recorded."""
         for layer, record in self._records.items():
-            count, total, squares = self._group.sum(record.sums)
+            count, total, squares = self._group.sum(record.sums) + record.whole
             if not count.any() or layer.running_mean is None or layer.running_var is None:
                 continue
             mean = total / count
@@ -102,7 +115,7 @@ def _snapshot(layer: _BatchNorm) -> _Record:
     assert layer.running_var is not None
     batches = None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
     sums = torch.zeros((3, layer.num_features), dtype=torch.float64, device=layer.running_mean.device)
-    return _Record(layer.running_mean.clone(), layer.running_var.clone(), batches, layer.momentum, sums)
+    return _Record(layer.running_mean.clone(), layer.running_var.clone(), batches, layer.momentum, sums, sums.clone())
 
 
 @torch.no_grad()

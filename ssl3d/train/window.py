@@ -120,7 +120,8 @@ class Window:
         """Features first, then one loss on all of them, then their gradient through the backbone."""
         online, target, graphs = self._features(batch, parts, statistics)
         leaves = [column.requires_grad_() for column in online.gathered(self.group, len(batch))]  # V of (N, F)
-        outputs = self.encoder.method.loss(leaves, target.gathered(self.group, len(batch)))
+        with statistics.whole():
+            outputs = self.encoder.method.loss(leaves, target.gathered(self.group, len(batch)))
         self.scale(outputs["loss"]).backward()  # type: ignore[no-untyped-call]
         heads = _take_gradients(self.encoder.method)  # whole already, and the same on every process: not to be summed
         with statistics.paused():
