@@ -31,9 +31,7 @@ def check_plugin(
     if not _is_backbone(reference):
         return check_method(reference, settings=settings, expected_failures=expected_failures)
     if settings:
-        raise PluginError(
-            f"{reference!r} is a backbone, and backbones are checked with their defaults: leave out --set"
-        )
+        raise PluginError(f"{reference!r} is a backbone, which is checked with its defaults: leave the settings out")
     return check_backbone(reference, expected_failures=expected_failures)
 
 
