@@ -30,8 +30,8 @@ class Demo(Dataset):
     """Generated knees: 160 to train on, 80 to test on, (1, 10 to 20, 48, 48), uint8; three planes, MRNet's three tasks.
 
     Everything follows from the case id; nothing is read and no global random state is touched. The lesions are small
-    and the knees are shifted, turned, scaled and lit at random, so that neither raw voxels nor an untrained encoder
-    tell much, while a small network trained on them does.
+    and the knees are shifted, turned, scaled and lit at random, so that an untrained encoder tells little and a
+    pretrained one can tell much. PCA (32) and logistic regression on the voxels tell the torn ligaments with AUC 0.88.
     """
 
     card: ClassVar[Card] = Card(
