@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress
+from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.progress import Progress
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.estimate import estimate
@@ -19,7 +20,6 @@ from ssl3d.runs.folder import cells_folder, default_folder
 from ssl3d.runs.leaderboard import leaderboard
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan, make_plan
-from ssl3d.runs.render import caption, conclusion, to_markdown, to_rich
 from ssl3d.runs.results import read_results
 
 
@@ -42,7 +42,7 @@ def run_and_show(
         if plan.dataset.synthetic:
             progress.note(f"{plan.dataset.name}: generated, synthetic volumes; scores say nothing about real data")
         outcome = execute(plan, options, progress)
-    _show_tables(outcome, console, as_json)
+    _show_tables(outcome, as_json)
     for cell, reason in outcome.failures.items():
         print(f"failed: {cell}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
@@ -56,20 +56,15 @@ def _progress(console: Console, quiet: bool, as_json: bool) -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress(sys.stdout)
 
 
-def _show_tables(outcome: Outcome, console: Console, as_json: bool) -> None:
+def _show_tables(outcome: Outcome, as_json: bool) -> None:
     results = read_results(cells_folder(outcome.folder))
     board, pairs = leaderboard(results), comparisons(results)
     if as_json:
         rows = json.loads(board.to_json(orient="records"))
         print(json.dumps({"event": "leaderboard", "folder": str(outcome.folder), "rows": rows}))  # noqa: T201
-    elif console.is_terminal:
-        console.print(caption(board), style="bold")
-        console.print(to_rich(board, pairs))
-        console.print(conclusion(pairs))
-        console.print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")
-    else:
-        print(to_markdown(board, pairs))  # noqa: T201
-        print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")  # noqa: T201
+        return
+    show_leaderboard(board, pairs)
+    print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")  # noqa: T201
 
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:

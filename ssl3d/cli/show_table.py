@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ssl3d.runs.render import caption, conclusion, to_markdown, to_rich
+from ssl3d.runs.render import to_markdown, to_rich
 
 
 def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -16,9 +16,7 @@ def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
     if not console.is_terminal:
         console.file.write(to_markdown(board, pairs))
         return
-    console.print(escape(caption(board)), style="bold")
     console.print(to_rich(board, pairs))
-    console.print(escape(conclusion(pairs)))
 
 
 def show_comparisons(pairs: pd.DataFrame) -> None:

@@ -16,9 +16,13 @@ RUN = click.Path(path_type=Path)
 @click.command()
 @click.argument("run", type=RUN)
 @click.option(
-    "--format", "form", type=click.Choice(["table", "md", "csv", "latex"]), default="table", help="Form of the table."
+    "--format",
+    "form",
+    type=click.Choice(["table", "md", "csv", "latex", "svg"]),
+    default="table",
+    help="Form of the table.",
 )
-def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex"]) -> None:
+def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"]) -> None:
     """Print the leaderboard of a run."""
     from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415  # help must not wait for pandas
     from ssl3d.runs.leaderboard import leaderboard as table  # noqa: PLC0415

@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-Format = Literal["md", "latex", "csv"]
+Format = Literal["md", "latex", "csv", "svg"]
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -35,9 +35,11 @@ def caption(leaderboard: pd.DataFrame) -> str:
     if known.empty:
         return "No cell has finished."
     row = known.iloc[0]
-    text = str(row["data"]) + (" (synthetic data)" if row["synthetic"] else "")
+    said = "synthetic" in str(row["data"])
+    text = str(row["data"]) + (" (synthetic data)" if row["synthetic"] and not said else "")
     parts = [text, f"task {row['task']}" if pd.notna(row["task"]) else ""]
-    parts += [f"plane {row['plane']}" if pd.notna(row["plane"]) else "", f"{row['n_test']} test volumes"]
+    plane = f"plane {row['plane']}" if pd.notna(row["plane"]) and row["plane"] not in str(row["data"]) else ""
+    parts += [plane, f"{row['n_test']} test volumes"]
     return ", ".join(part for part in parts if part) + "."
 
 
@@ -117,11 +119,24 @@ def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
     return out
 
 
+def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 150) -> str:
+    """Return a picture of the table as a terminal shows it, ``width`` characters wide; it loads nothing."""
+    import io  # noqa: PLC0415
+    import re  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415  # only terminals and their pictures need rich
+
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(to_rich(leaderboard, comparisons))
+    drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
+    return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # the reader's own fixed-width font will do
+
+
 def render(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, form: Format) -> str:
-    """Return the leaderboard as Markdown, LaTeX or CSV."""
+    """Return the leaderboard as Markdown, LaTeX, CSV or SVG."""
     if form == "csv":
         return to_csv(leaderboard)
-    return to_latex(leaderboard, comparisons) if form == "latex" else to_markdown(leaderboard, comparisons)
+    return {"md": to_markdown, "latex": to_latex, "svg": to_svg}[form](leaderboard, comparisons)
 
 
 def _text(name: str) -> Callable[[Mapping[str, object]], str]:
