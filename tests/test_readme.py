@@ -33,7 +33,8 @@ def test_the_two_commands_are_one_line_each_that_sets_everything_up(mark: str) -
     assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
 
 
-COMMANDS = sorted(
+SHOWN = re.findall(r"^(?:.* && \.venv/bin/)?(ssl3d [a-z].*)$", README, re.MULTILINE)
+COMMANDS = sorted({line.strip() for line in SHOWN})
     {line.strip() for line in re.findall(r"^(?:.* && \.venv/bin/)?(ssl3d [a-z].*)$", README, re.MULTILINE)}
 )
 
