@@ -35,8 +35,6 @@ def test_the_two_commands_are_one_line_each_that_sets_everything_up(mark: str) -
 
 SHOWN = re.findall(r"^(?:.* && \.venv/bin/)?(ssl3d [a-z].*)$", README, re.MULTILINE)
 COMMANDS = sorted({line.strip() for line in SHOWN})
-    {line.strip() for line in re.findall(r"^(?:.* && \.venv/bin/)?(ssl3d [a-z].*)$", README, re.MULTILINE)}
-)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

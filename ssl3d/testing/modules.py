@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,6 +13,16 @@ from torch import nn
 from ssl3d.testing.runner import require
 
 ROUNDING = 1e-13  # of the largest gradient; what is left in float64 where mathematics says zero
+
+
+@contextmanager
+def bfloat16() -> Iterator[None]:
+    """Autocast to bf16 on the CPU, by torch's own kernels.
+
+    oneDNN's (torch 2.15) give NaN for the weights of a bf16 convolution (3, 1, 1) over two slices, whatever the plugin.
+    """
+    with torch.backends.mkldnn.flags(enabled=False), torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
 
 
 def demand_same_state(first: nn.Module, second: nn.Module) -> None:
