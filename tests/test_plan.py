@@ -114,6 +114,8 @@ def test_the_view_size_is_the_users_or_the_presets_or_the_weights_or_the_data_se
         ({"data.name": "dmeo"}, "unknown dataset 'dmeo'; did you mean 'demo'?"),
         ({"data.task": "acll"}, "data set 'demo' has no task 'acll'; did you mean 'acl'?"),
         ({"data.plane": "saggital"}, "data set 'demo' has no plane 'saggital'; did you mean 'sagittal'?"),
+        ({"data.plane": "x"}, "data set 'demo' has no plane 'x'; known: axial, coronal, sagittal"),
+        ({"data.name": "folder", "data.plane": "x"}, "data set 'folder' has no plane 'x'; it has no planes: leave"),
         ({"method.byol.momentumm": 1}, "unknown field 'method.byol.momentumm'; did you mean 'momentum'?"),
         ({"method.byol.momentum": 2}, "method.byol.momentum = 2: input should be less than or equal to 1"),
         ({"method.boyl.momentum": 1}, "settings for unknown method 'boyl'; did you mean 'byol'?"),

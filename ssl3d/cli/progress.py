@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -143,7 +144,7 @@ class JsonProgress(Progress):
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Print how far it has come."""
-        finite = {name: value if value == value else None for name, value in figures.items()}  # noqa: PLR0124  # NaN
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         self._print("progress", done=done, **finite)
 
     def note(self, text: str) -> None:

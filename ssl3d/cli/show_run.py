@@ -20,6 +20,7 @@ from ssl3d.runs.folder import cells_folder, default_folder
 from ssl3d.runs.leaderboard import leaderboard
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan, make_plan
+from ssl3d.runs.preflight import check_inputs
 from ssl3d.runs.results import read_results
 
 
@@ -68,6 +69,7 @@ def _show_tables(outcome: Outcome, as_json: bool) -> None:
 
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
+    check_inputs(plan, options)
     run = options.out or default_folder(plan.experiment, options.root)
     rows = [estimate(cell, plan.dataset, run, options.device) for cell in plan.cells]
     if as_json:

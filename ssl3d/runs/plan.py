@@ -53,8 +53,8 @@ def open_dataset(name: str, root: Path | None = None, plane: str | None = None) 
     if not issubclass(kind, Dataset):
         raise PluginError(f"{name!r} is not a data set: its class is no subclass of ssl3d's")
     if plane is not None and plane not in kind.planes:
-        known = ", ".join(kind.planes) if any(kind.planes) else "none to choose from"
-        raise RecipeError(f"data set {name!r} has no plane {plane!r}{nearest(plane, kind.planes)} ({known})")
+        hint = nearest(plane, kind.planes) if any(kind.planes) else "; it has no planes: leave --plane out"
+        raise RecipeError(f"data set {name!r} has no plane {plane!r}{hint}")
     return kind(root, plane or "", split_variant("datasets", name)[1])
 
 
