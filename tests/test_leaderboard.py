@@ -225,7 +225,7 @@ def test_csv_and_terminal_call_synthetic_data_synthetic() -> None:
     board, pairs = leaderboard(results), comparisons(results)
     assert render(board, pairs, "csv").splitlines()[0].count("synthetic") == 1
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(to_rich(board, pairs))
+    console.print(to_rich(board, pairs, 200))
     text = console.export_text()
     assert "synthetic" in text
     assert "byol" in text

@@ -16,7 +16,7 @@ def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
     if not console.is_terminal:
         console.file.write(to_markdown(board, pairs))
         return
-    console.print(to_rich(board, pairs))
+    console.print(to_rich(board, pairs, console.width))
 
 
 def show_comparisons(pairs: pd.DataFrame) -> None:

@@ -105,21 +105,55 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
-    """Return a table for a terminal."""
-    from rich.markup import escape  # noqa: PLC0415  # only terminals need rich
+def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) -> Table:
+    """Return a table for a terminal ``width`` characters wide; what does not fit stays in the CSV."""
+    from rich import box  # noqa: PLC0415  # only terminals need rich
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = shown(leaderboard)
-    out = Table(title=escape(caption(leaderboard)), caption=escape(conclusion(comparisons)))
+    table = _narrowed(shown(leaderboard), width)
+    below = escape(conclusion(comparisons))
+    out = Table(
+        title=escape(caption(leaderboard)), caption=below, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     for name in table.columns:
-        out.add_column(name, overflow="fold")
-    for row in table.to_numpy().tolist():
-        out.add_row(*map(escape, row))
+        out.add_column(name, no_wrap=name in _KEPT_WHOLE, overflow="fold")
+    last = ""
+    for row in table.to_dict("records"):
+        if last and row["protocol"] != last:
+            out.add_section()
+        last = row["protocol"]
+        out.add_row(*(escape(text) for text in row.values()))
     return out
 
 
-def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 150) -> str:
+def _narrowed(table: pd.DataFrame, width: int) -> pd.DataFrame:
+    """Leave out columns, the least telling first, until a table of texts fits."""
+    for name in _LEAVE_OUT:
+        widths = [max(len(column), *map(len, table[column])) + 3 for column in table.columns]
+        if sum(widths) <= width:
+            break
+        table = table.drop(columns=name, errors="ignore")
+    return table
+
+
+_LEAVE_OUT = (
+    "Brier",
+    "spec.",
+    "sens.",
+    "note",
+    "bal. acc.",
+    "vol/s",
+    "seeds",
+    "AP",
+    "pretraining",
+    "gradient",
+    "collapse",
+)
+_KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "group"})
+
+
+def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 130) -> str:
     """Return a picture of the table as a terminal shows it, ``width`` characters wide; it loads nothing."""
     import io  # noqa: PLC0415
     import re  # noqa: PLC0415
@@ -127,7 +161,7 @@ def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 15
     from rich.console import Console  # noqa: PLC0415  # only terminals and their pictures need rich
 
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(to_rich(leaderboard, comparisons))
+    console.print(to_rich(leaderboard, comparisons, width))
     drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
     return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # the reader's own fixed-width font will do
 
