@@ -24,7 +24,7 @@ from ssl3d.evaluate.protocol import ON_FEATURES, Prediction, protocol
 from ssl3d.method import Method
 from ssl3d.progress import Progress
 from ssl3d.recipe import Recipe
-from ssl3d.runs.devices import device_name, open_device
+from ssl3d.runs.devices import device_name, open_device, placed
 from ssl3d.runs.encoders import save_encoder
 from ssl3d.runs.exactness import exactness, random_layers
 from ssl3d.runs.options import Options
@@ -102,6 +102,7 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         Exception: whatever else goes wrong; nothing that looks like a result is left.
     """
     fabric = open_device(options.device, cell.recipe.pretrain.precision)
+    store = placed(store, fabric.device)
     work = _Work(cell, store, Judged.of(store, str(cell.recipe.data.task)), folder, fabric, options, progress)
     method = build_method(cell.recipe, options.weights)
     method.to(fabric.device)

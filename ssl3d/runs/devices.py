@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from ssl3d.data.store import Store
 from ssl3d.errors import RecipeError
 
 
@@ -42,6 +43,16 @@ def open_device(device: str, precision: str) -> Fabric:
             devices=[int(match[2])] if match[2] else 1,
             precision=precision,  # type: ignore[arg-type]  # a string that the recipe has checked
         )
+
+
+def placed(store: Store, device: torch.device) -> Store:
+    """Return a store held on the device where it takes a quarter of the free memory at most, or else as it is.
+
+    Either gives the same batches; one that is not held is copied to the device batch by batch.
+    """
+    if device.type != "cuda" or store.manifest.size > torch.cuda.mem_get_info(device)[0] / 4:
+        return store
+    return store.resident(device)
 
 
 def device_name(device: torch.device) -> str:
