@@ -62,11 +62,15 @@ class Encoder:
             return self._views[part]
         weight = next(self.method.parameters())
         volumes = self.source.volumes([batch.indices[position] for position in part], weight.device)
-        views = self.method.views(volumes, Rng(self.seed, batch.step, part, weight.device))
+        views = self.method.views(volumes, self.rng(batch, part))
         views = tuple(view.to(weight.dtype) for view in views)
         if parts * sum(view.numel() * view.element_size() for view in views) <= VIEW_BYTES:
             self._views[part] = views
         return views
+
+    def rng(self, batch: Batch, part: range) -> Rng:
+        """Return the random numbers of a part's views."""
+        return Rng(self.seed, batch.step, part, next(self.method.parameters()).device)
 
     def forget(self) -> None:
         """Drop the views that were kept: the next effective batch begins."""
