@@ -13,10 +13,12 @@ from ssl3d.backbone import Backbone, Norm
 from ssl3d.registry import split_variant
 from ssl3d.testing.declared import check_card, check_config, check_import
 from ssl3d.testing.modules import (
+    bfloat16,
     demand_finite_gradients,
     demand_gradients,
     demand_same_state,
     demand_single_registration,
+    native_kernels,
     note_gradients,
 )
 from ssl3d.testing.randomness import seeded, untouched
@@ -201,10 +203,11 @@ def check_frozen_norms_do_not_move(kit: BackboneKit) -> None:
 def check_bfloat16(kit: BackboneKit) -> None:
     """Under bf16 autocast features and gradients are finite."""
     backbone = kit.build().train()
-    with seeded(0), torch.autocast("cpu", dtype=torch.bfloat16):
-        features = backbone(kit.volumes())
+    with native_kernels():
+        with seeded(0), bfloat16():
+            features = backbone(kit.volumes())
+        features.float().square().mean().backward()
     require(features.isfinite().all(), "under bf16 the features are not finite")
-    features.float().square().mean().backward()
     demand_finite_gradients(backbone, "under bf16")
 
 

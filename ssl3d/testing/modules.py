@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,13 +17,23 @@ ROUNDING = 1e-13  # of the largest gradient; what is left in float64 where mathe
 
 
 @contextmanager
-def bfloat16() -> Iterator[None]:
-    """Autocast to bf16 on the CPU, by torch's own kernels.
+def native_kernels() -> Iterator[None]:
+    """Compute inside by torch's own kernels, not by oneDNN's; backward passes have to be inside, too.
 
-    oneDNN's (torch 2.15) give NaN for the weights of a bf16 convolution (3, 1, 1) over two slices, whatever the plugin.
+    oneDNN's (in torch 2.15) give NaN as the weight gradient of a bf16 convolution (3, 1, 1) over two slices: no
+    plugin's fault.
     """
-    with torch.backends.mkldnn.flags(enabled=False), torch.autocast("cpu", dtype=torch.bfloat16):
+    set_flags: Any = torch.backends.mkldnn.set_flags  # its context manager would warn of an absent Intel GPU
+    enabled = set_flags(False)[0]
+    try:
         yield
+    finally:
+        set_flags(enabled)
+
+
+def bfloat16() -> torch.autocast:
+    """Autocast to bf16 on the CPU."""
+    return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
 def demand_same_state(first: nn.Module, second: nn.Module) -> None:

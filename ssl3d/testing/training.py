@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl3d.testing.kit import COUNT, STEPS, MethodKit, parameters
-from ssl3d.testing.modules import demand_finite_gradients, demand_gradients
+from ssl3d.testing.modules import bfloat16, demand_finite_gradients, demand_gradients, native_kernels
 from ssl3d.testing.randomness import seeded, untouched
 from ssl3d.testing.runner import require
 from ssl3d.train.window import Outcome
@@ -102,7 +102,8 @@ def check_a_short_batch_is_finite(kit: MethodKit) -> None:
 def check_bfloat16(kit: MethodKit) -> None:
     """Under bf16 autocast a step of the backbone, and the loss on what it gives, are finite."""
     method = copy.deepcopy(kit.training.method).float()
-    outcome = kit.backward(method, COUNT // 2, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    with native_kernels():
+        outcome = kit.backward(method, COUNT // 2, autocast=bfloat16)
     require(math.isfinite(outcome.scalars["loss"]), f"under bf16 the loss is {outcome.scalars['loss']}")
     demand_finite_gradients(method, "under bf16")
 
