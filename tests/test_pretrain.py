@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -105,6 +105,7 @@ schedules = st.builds(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(schedules)
 def test_the_learning_rate_rises_to_its_peak_and_falls_and_is_never_negative(schedule: Schedule) -> None:
     assert 0 <= schedule.warmup_steps <= schedule.steps
@@ -119,6 +120,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_and_is_never_negative(sch
         assert falling[0] == pytest.approx(schedule.peak)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(schedules)
 def test_windows_tile_each_epoch_and_leave_out_at_most_one_volume(schedule: Schedule) -> None:
     windows = [schedule.window(step) for step in range(schedule.steps)]
@@ -131,6 +133,7 @@ def test_windows_tile_each_epoch_and_leave_out_at_most_one_volume(schedule: Sche
     assert all(2 <= len(window) <= schedule.batch_size for window in windows)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(schedules)
 def test_progress_runs_from_zero_to_below_one(schedule: Schedule) -> None:
     progress = [schedule.progress(step) for step in range(schedule.steps)]
