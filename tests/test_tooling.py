@@ -51,7 +51,16 @@ def test_help_and_lists_load_neither_torch_nor_pandas(arguments: list[str]) -> N
 
 
 def test_the_fixed_top_level_is_there() -> None:
-    for name in ("ssl3d", "plugins", "benchmarks", "tests", "pyproject.toml", "CONTRIBUTING.md", "README.md", ".ci/run"):
+    for name in (
+        "ssl3d",
+        "plugins",
+        "benchmarks",
+        "tests",
+        "pyproject.toml",
+        "CONTRIBUTING.md",
+        "README.md",
+        ".ci/run",
+    ):
         assert (ROOT / name).exists(), name
 
 
