@@ -82,5 +82,8 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
         shown.add_row(row["cell"], *cost, row["note"])
     console.print(shown)
     total = sum(row["minutes"] for row in rows)
-    console.print(f"About {total:.0f} minutes of pretraining on this machine; judging comes on top. Nothing was run.")
+    if plan.dataset.synthetic:
+        console.print(f"{plan.dataset.name}: generated, synthetic volumes.")
+    console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and judging come on top.")
+    console.print("Nothing was run.")
     return 0

@@ -7,36 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
+from ssl3d.backbone import Backbone
 from ssl3d.data.dataset import Dataset
-from ssl3d.data.volumes import Volumes
+from ssl3d.recipe import Recipe
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.folder import cells_folder
 from ssl3d.runs.plan import Cell
 from ssl3d.runs.results import RESULT, read_result
 from ssl3d.train.build import build_method
-from ssl3d.train.cost import pretrain_flops
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
-from ssl3d.train.window import Window
 
-PROBE_VOLUMES = 4  # a micro-batch to be timed; small, so that a plan for a GPU can be looked at on a laptop
+PROBE_FLOPS = 2e10  # of the forward pass that is timed: a second or two on a CPU, with the passes around it
 
 
 def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, Any]:
     """Return a cell's cost as one row of plain values.
 
-    Steps and floating-point operations are counted. The time is extrapolated from one window of a few random volumes of
-    the view's size, timed on this machine after a first one to warm up; reading volumes and judging come on top.
+    Steps and floating-point operations are counted. The time is those operations at the rate of one forward and
+    backward pass, timed on this machine; making views, heads, optimiser and judging come on top.
 
     Args:
         cell: to be priced.
         dataset: for the number of its training volumes.
         run: folder, where a cell that is done costs nothing.
-        device: where the window is timed.
+        device: where the rate is timed.
     """
     recipe = cell.recipe
-    volumes = sum(case.split == "train" for case in dataset.cases())
     row: dict[str, Any] = {"cell": cell.name, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
     folder = cells_folder(run) / cell.name
     if (folder / RESULT).is_file() and read_result(folder)[0].status == "done":
@@ -44,36 +43,36 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
     method = build_method(recipe, initialise=False)
     if not method.trains:
         return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "judged only"}
-    schedule = Schedule.of(recipe.pretrain, volumes)
-    seconds = _seconds_a_volume(cell, device) * volumes * schedule.epochs
+    volumes = sum(case.split == "train" for case in dataset.cases())
     flops = pretrain_flops(method, recipe, volumes)
-    return row | {"steps": schedule.steps, "tflop": flops / 1e12, "minutes": seconds / 60, "note": ""}
+    seconds = flops / _flops_a_second(method.backbone, recipe, open_device(device, recipe.pretrain.precision))
+    steps = Schedule.of(recipe.pretrain, volumes).steps
+    return row | {"steps": steps, "tflop": flops / 1e12, "minutes": seconds / 60, "note": ""}
 
 
-def _seconds_a_volume(cell: Cell, device: str) -> float:
-    recipe = cell.recipe
-    fabric = open_device(device, recipe.pretrain.precision)
-    method = build_method(recipe, initialise=False).to(fabric.device).train()
-    micro = min(recipe.pretrain.micro_batch or recipe.pretrain.batch_size, PROBE_VOLUMES)
-    split = recipe.pretrain.micro_batch is not None and recipe.pretrain.micro_batch < recipe.pretrain.batch_size
-    count = 2 * micro if split else max(2, micro)
-    window = Window(Encoder(method, _Noise(recipe.view_size), recipe.seed, fabric.autocast), micro if split else count)
-    for _ in range(2):
+def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float:
+    """Return the rate of a forward and backward pass over views of zeros, the best of three."""
+    size = recipe.view_size if fabric.device.type == "cuda" else _probe_size(backbone, recipe.view_size)
+    most = recipe.pretrain.micro_batch or recipe.pretrain.batch_size
+    count = max(1, min(most, round(PROBE_FLOPS / forward_flops(backbone, size))))
+    backbone.to(fabric.device).train()
+    seconds = float("inf")
+    for _ in range(3):
         started = time.monotonic()
-        window.backward(Batch(range(count), 0))
+        with fabric.autocast():
+            features = backbone(torch.zeros(count, 1, *size, device=fabric.device))
+        features.float().sum().backward()
         if fabric.device.type == "cuda":
             torch.cuda.synchronize()
-    return (time.monotonic() - started) / count
+        seconds = min(seconds, time.monotonic() - started)
+    return 3 * count * forward_flops(backbone, size) / seconds
 
 
-class _Noise:
-    """Random volumes of the size of a view."""
-
-    def __init__(self, size: tuple[int, int, int]) -> None:
-        self._size = size
-
-    def volumes(self, indices: Any, device: torch.device) -> Volumes:
-        generator = torch.Generator().manual_seed(0)
-        voxels = torch.randint(0, 256, (1, *self._size), generator=generator, dtype=torch.uint8).to(device)
-        ones = torch.ones(len(indices), device=device)
-        return Volumes((voxels,) * len(indices), 127 * ones, 74 * ones)
+def _probe_size(backbone: Backbone, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Halve the rows and columns of a view until it is cheap to encode, or as small as the backbone takes."""
+    while forward_flops(backbone, size) > PROBE_FLOPS / 2:
+        smaller = (size[0], max(size[1] // 2, backbone.min_size[1]), max(size[2] // 2, backbone.min_size[2]))
+        if smaller == size:
+            break
+        size = smaller
+    return size
