@@ -151,7 +151,8 @@ def _view_size(
         size: tuple[int, int, int] = tuple(preset)
         return size
     if kind.initial_weights is not None and kind.initial_weights in network.weights:
-        return network.weights[kind.initial_weights].size
+        slices, rows, columns = network.weights[kind.initial_weights].size
+        return (slices if slices > 1 else dataset.view_size[0], rows, columns)  # one slice: an encoder of slices
     return dataset.view_size
 
 

@@ -49,7 +49,7 @@ def _check_weights(plan: Plan, file: Path) -> None:
     if not starting:
         raise RecipeError(
             f"--weights {file} is given, and no cell of this run starts from pretrained weights; leave it out, or add "
-            "a method and a backbone that do (kinetics, r3d_18)"
+            "a method that does (`ssl3d list`) and a backbone that has such weights (`ssl3d show`)"
         )
     for recipe in starting.values():
         build_backbone(recipe, file)

@@ -37,6 +37,23 @@ class Kinetics(_Untrained):
         paper="Kay et al., The Kinetics Human Action Video Dataset",
         year=2017,
         link="https://arxiv.org/abs/1705.06950",
-        departures=("The stem is folded to one channel: the same function of a grey volume, a third of the work.",),
+        departures=(
+            "The stem is folded to one channel: the same function of a grey volume, a third of the work.",
+            "Volumes are standardised by their own mean and deviation, not by those of Kinetics' colours.",
+        ),
     )
     initial_weights = "kinetics400"
+
+
+class ImageNet(_Untrained):
+    """A slice encoder with ImageNet weights: what supervised pretraining on photographs gives."""
+
+    card: ClassVar[Card] = Card(
+        name="ImageNet",
+        summary="slice encoder (timm/...) with ImageNet weights: what pretraining on photographs gives",
+        paper="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge",
+        year=2014,
+        link="https://arxiv.org/abs/1409.0575",
+        departures=("Volumes are standardised by their own mean and deviation, not by those of ImageNet's colours.",),
+    )
+    initial_weights = "imagenet"
