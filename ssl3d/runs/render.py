@@ -63,7 +63,7 @@ def conclusion(comparisons: pd.DataFrame) -> str:
 def departures(leaderboard: pd.DataFrame) -> list[str]:
     """Return one sentence a method that departs from its paper: "byol: ..."."""
     known = leaderboard[leaderboard["departures"].notna()][["method", "departures"]].drop_duplicates()
-    return [f"{method}: {text}" for method, text in known.itertuples(index=False)]
+    return [f"{method}: {text.replace('.; ', '. ')}" for method, text in known.itertuples(index=False)]
 
 
 def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
