@@ -166,11 +166,11 @@ class _Loop:
             kept = self.job.folder / checkpoint.NAME
             raise TrainingError(
                 f"the loss is {outcome.scalars['loss']} at step {step + 1} of {self.schedule.steps} (learning rate "
-                f"{self.schedule.lr(step):.3g}); try a smaller --set pretrain.lr{self._precise()}. Last good checkpoint: "
-                f"{kept if kept.exists() else 'none yet'}"
+                f"{self.schedule.lr(step):.3g}); try a smaller --set pretrain.lr{self._or_precision()}. Last good "
+                f"checkpoint: {kept if kept.exists() else 'none yet'}"
             )
 
-    def _precise(self) -> str:
+    def _or_precision(self) -> str:
         """What else to try where arithmetic is short: some kernels give NaN in bf16, thin convolutions on CPUs do."""
         return "" if self.job.recipe.pretrain.precision == "32-true" else " or --precision 32-true"
 
