@@ -46,3 +46,12 @@ def test_every_command_shown_has_options_that_exist(command: str) -> None:
         found = found.commands[arguments.pop(0)]
     assert found is not None
     found.make_context(name, arguments)  # raises where an option or its value does not exist
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *map(str, ROOT.glob("benchmarks/results/*/README.md"))]
+)
+def test_links_and_pictures_lead_to_files(page: str) -> None:
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+        assert (path.parent / link).exists(), link
