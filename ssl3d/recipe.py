@@ -33,7 +33,9 @@ class AugmentRecipe(Config):
         (0.75, 1.3333), description="range of the crop's height to width, as a multiple of the volume's own"
     )
     depth: ShareRange = Field(
-        (0.6, 1.0), description="range of the share of the slices kept; every slice is left out equally often"
+        (0.6, 1.0),
+        description="range of the share of the slices kept; one run of slices is left out, at an end or between, so "
+        "that every slice is left out equally often",
     )
     flip: tuple[Share, Share, Share] = Field(
         (0.0, 0.0, 0.5),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,26 @@ def test_a_complete_store_is_opened_not_packed_again(folder: Path) -> None:
     steps: list[tuple[int, int]] = []
     pack(again, folder, lambda done, total: steps.append((done, total)))
     assert (again.reads, steps) == ([], [])
+
+
+def test_of_several_that_pack_at_once_one_reads_the_volumes(folder: Path) -> None:
+    sets = [arrays(SHAPES) for _ in range(4)]
+    stores: list[Store] = []
+    threads = [threading.Thread(target=lambda data=data: stores.append(pack(data, folder))) for data in sets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({store.fingerprint for store in stores}) == 1
+    assert len(stores) == len(sets)
+    assert sorted(len(data.reads) for data in sets) == [0, 0, 0, len(SHAPES)]
+
+
+def test_a_store_of_another_data_set_is_not_overwritten(folder: Path, mrnet_root: Path) -> None:
+    before = pack(arrays(SHAPES), folder).fingerprint
+    with pytest.raises(DataError, match="holds the packed volumes of arrays, not mrnet"):
+        pack(MRNet(mrnet_root), folder)
+    assert Store.open(folder).fingerprint == before
 
 
 @pytest.mark.parametrize("change", [one_label, one_split, one_id])

@@ -2,14 +2,16 @@
 
 While packing, ``journal.jsonl`` holds one line for the data set and one for each volume that is complete in
 ``volumes.bin``. The manifest is written last, in one step, and the journal removed: a store without a manifest is
-half-written. Two processes must not pack into one folder at a time.
+half-written. Of several processes that want one store, one packs it and the others wait.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -41,18 +43,44 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None) -> St
     cases = planned(dataset)
     header = _header(dataset)
     try:
-        if (folder / MANIFEST).exists():
-            manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
-            if _unchanged(manifest, header, dataset, cases) and _length(folder) == manifest.size:
-                return Store.open(folder)
-            _clear(folder)
+        if _current(dataset, cases, header, folder):
+            return Store.open(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        records = _write(dataset, cases, folder, header, progress)
-        Manifest.of(header, tuple(records)).write(folder)
-        (folder / JOURNAL).unlink()
+        with _locked(folder):
+            if not _current(dataset, cases, header, folder):  # it may have been packed while this process waited
+                if (folder / MANIFEST).exists():
+                    _clear(folder)
+                records = _write(dataset, cases, folder, header, progress)
+                Manifest.of(header, tuple(records)).write(folder)
+                (folder / JOURNAL).unlink()
     except OSError as error:
         raise DataError(f"the packed store cannot be written to {folder} ({error.strerror}); choose another") from error
     return Store.open(folder)
+
+
+def _current(dataset: Dataset, cases: list[Case], header: Header, folder: Path) -> bool:
+    """Whether a folder holds the data set, complete and unchanged.
+
+    Raises:
+        DataError: it holds a store of another data set, or what is no store.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
+    if manifest.name != dataset.name:
+        raise DataError(f"{folder} holds the packed volumes of {manifest.name}, not {dataset.name}; choose another")
+    return _unchanged(manifest, header, dataset, cases) and _length(folder) == manifest.size
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that pack; wait for one that does."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _length(folder: Path) -> int:
