@@ -17,6 +17,10 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "bench", "load_encoder"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     if name in {"bench", "load_encoder"}:
         return getattr(importlib.import_module("ssl3d.api"), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def bench(
     protocols: Sequence[str] | None = None,
     recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -44,13 +48,16 @@ def bench(
         methods: names, ``module:Class`` or ``path/to/file.py:Class``.
         backbones: likewise.
         seeds: repetitions.
-        data: data set, "mrnet" or "medmnist3d:adrenalmnist3d"; its files are under ``options.root``.
+        data: data set, "mrnet" or "medmnist3d:adrenalmnist3d".
         task: label to predict.
         plane: of the exam.
         protocols: of "linear", "knn", "finetune".
         recipe: TOML file; the other arguments win over it.
         settings: any recipe field by dotted name, ``{"pretrain.epochs": 20}``.
-        options: device, folders.
+        root: folder of the data set's files.
+        out: folder of the run.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        options: these three and the rest of :class:`ssl3d.runs.options.Options`, which they win over.
         progress: listens.
 
     Returns:
@@ -70,6 +77,12 @@ def bench(
         **(settings or {}),
     }
     options = options or Options()
+    options = replace(
+        options,
+        root=options.root if root is None else Path(root),
+        out=options.out if out is None else Path(out),
+        device=device or options.device,
+    )
     experiment = read_experiment(Path(recipe) if recipe else None, given)
-    outcome = execute(make_plan(experiment, options.root), options, progress)
+    outcome = execute(make_plan(experiment, options.root, options.weights), options, progress)
     return leaderboard(read_results(cells_folder(outcome.folder)))

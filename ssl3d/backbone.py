@@ -59,6 +59,7 @@ class Backbone(nn.Module, ABC):
     weights: ClassVar[Mapping[str, Weights]] = {}  # pretrained weights by name, "kinetics400"
     family: ClassVar[bool] = False  # True: takes a variant, as in timm/resnet18
     embed_dim: int
+    loaded: str | None = None  # what pretrained weights were loaded, and how many of their keys matched
 
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:
         super().__init__()

@@ -44,7 +44,8 @@ def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str
         return f"unknown field {field!r}{nearest(path[-1], _fields(model, path[:-1]))}"
     if first["type"] == "value_error":
         return f"{field or model.__name__}: {first['ctx']['error']}"
-    return f"{field} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    said = first["msg"].replace("a valid tuple", "a list, as in [1, 2]")
+    return f"{field} = {first['input']!r}: {said[0].lower()}{said[1:]}"
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:

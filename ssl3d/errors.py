@@ -30,10 +30,13 @@ class RunError(UserError):
     """A run folder cannot be written, holds another run, or holds a damaged result."""
 
 
+MOST_LISTED = 30  # names in a message
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or the known names if none is near."""
-    known = sorted(known)
+    known = sorted(set(known))
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if match:
         return f"; did you mean {match[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return f"; known: {', '.join(known)}" if 0 < len(known) <= MOST_LISTED else ""

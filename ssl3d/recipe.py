@@ -39,7 +39,7 @@ class AugmentRecipe(Config):
     )
     flip: tuple[Share, Share, Share] = Field(
         (0.0, 0.0, 0.5),
-        description="chance of a flip along D, H, W; never along the axis that swaps left and right",
+        description="chance of a flip along D, H, W; never along the axis known to swap left and right",
     )
     flip_left_right: bool = Field(False, description="allow flips along the axis that swaps left and right, too")
     rotate: float = Field(10.0, ge=0, le=180, description="largest in-plane rotation, degrees either way")

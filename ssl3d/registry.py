@@ -86,6 +86,8 @@ def load(kind: Kind, reference: str) -> type:
     plugin = plugins(kind).get(name)
     if plugin is not None and plugin.problem:
         raise PluginError(f"{kind[:-1]} {name!r} is {plugin.problem}")
+    if plugin is None and name.endswith(".py"):
+        raise PluginError(f"{name!r} is a file; name a class in it, as in {name}:MyClass")
     if plugin is None and ":" not in name:
         raise PluginError(f"unknown {kind[:-1]} {name!r}{nearest(name, plugins(kind))}")
     target = plugin.target if plugin else name

@@ -26,7 +26,7 @@ from ssl3d.runs.leaderboard import COLUMNS
 from ssl3d.runs.options import Options
 from ssl3d.runs.results import read_result
 from ssl3d.runs.table import read_table
-from tests.runs import SMALL, Listener, arguments, cell_folder, left_behind, write_knees
+from tests.runs import SMALL, Listener, arguments, cell_folder, left_behind, small_run, write_knees
 
 STEPS = 24  # 8 epochs of 12 volumes in windows of 4
 LONG = {"pretrain.epochs": 8}
@@ -247,3 +247,16 @@ def test_a_run_leaves_the_global_generators_alone(knees: Path, tmp_path: Path) -
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # watched
     assert before[:2] == after[:2]
     assert torch.equal(before[2], after[2])
+
+
+def test_an_encoder_whose_plugin_was_edited_is_not_loaded(knees: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from ssl3d_plugins.methods.baselines import Random\nclass Mine(Random):\n    pass\n")
+    outcome = small_run(knees, tmp_path / "run", (f"{file}:Mine",), baselines=False)
+    (cell,) = (outcome.folder / "cells").iterdir()
+    assert ssl3d.load_encoder(cell).embed_dim == 128
+    with pytest.raises(RunError, match="is a run; name one of its cells"):
+        ssl3d.load_encoder(outcome.folder)
+    file.write_text("raise SystemExit('code ran')\n")
+    with pytest.raises(RunError, match="was edited since"):
+        ssl3d.load_encoder(cell)

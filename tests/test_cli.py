@@ -322,7 +322,7 @@ def test_a_failed_cell_is_listed_and_the_exit_code_is_1(capsys: Capture, knees: 
     assert run([*arguments(knees, tmp_path / "run", "--quiet", methods=f"{tmp_path}/bad.py:Bad")]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("failed: Bad-tiny-s0-")
-    assert captured.err.rstrip().endswith("ZeroDivisionError: division by zero")
+    assert captured.err.rstrip().endswith("division by zero (traceback: error.txt in the cell's folder)")
     assert "random" in captured.out
 
 
@@ -494,3 +494,8 @@ def test_a_reader_that_stops_reading_is_no_traceback() -> None:
     line = f"{sys.executable} -m ssl3d list | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_dry_run_in_double_precision_is_priced(capsys: Capture, knees: Path, tmp_path: Path) -> None:
+    assert run([*arguments(knees, tmp_path / "run", "--dry-run", "--precision=64-true")]) == 0
+    assert "Nothing was run" in capsys.readouterr().out

@@ -105,7 +105,7 @@ def test_a_micro_batch_larger_than_the_batch_is_refused_with_both_numbers() -> N
         ("[pretrain]\nepohcs = 1", "unknown field 'pretrain.epohcs'; did you mean 'epochs'?"),
         ("[pretrian]\nepochs = 1", "unknown field 'pretrian'; did you mean 'pretrain'?"),
         ("pretrain = 3", "pretrain = 3: input should be a valid dictionary"),
-        ("methods = 'byol'", "methods = 'byol': input should be a valid tuple"),
+        ("methods = 'byol'", "methods = 'byol': input should be a list, as in [1, 2]"),
         ("[[pretrain]]\nepochs = 1", "pretrain = [{'epochs': 1}]: "),
     ],
 )

@@ -231,6 +231,12 @@ def test_csv_and_terminal_call_synthetic_data_synthetic() -> None:
     assert "byol" in text
 
 
+def test_markdown_shows_no_link_or_picture_from_a_name() -> None:
+    results = [cell("[click](javascript:x) ![y](http://z)")]
+    text = render(leaderboard(results), comparisons(results), "md")
+    assert "](" not in text.replace("\\](", "")
+
+
 def test_markdown_and_latex_keep_names_inside_their_cells() -> None:
     results = [cell("my_method|x & 50% <b>$")]
     board, pairs = leaderboard(results), comparisons(results)

@@ -126,6 +126,14 @@ def test_of_several_that_pack_at_once_one_reads_the_volumes(folder: Path) -> Non
     assert sorted(len(data.reads) for data in sets) == [0, 0, 0, len(SHAPES)]
 
 
+def test_a_file_of_the_users_is_not_taken_for_voxels(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "volumes.bin").write_bytes(b"precious")
+    with pytest.raises(DataError, match="was not packed by ssl3d"):
+        pack(arrays(SHAPES), folder)
+    assert (folder / "volumes.bin").read_bytes() == b"precious"
+
+
 def test_a_store_of_another_data_set_is_not_overwritten(folder: Path, mrnet_root: Path) -> None:
     before = pack(arrays(SHAPES), folder).fingerprint
     with pytest.raises(DataError, match="holds the packed volumes of arrays, not mrnet"):

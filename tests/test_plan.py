@@ -133,3 +133,35 @@ def test_a_preset_of_a_section_keeps_what_it_does_not_name() -> None:
     under, over = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}
     assert merge(under, over) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}
     assert under == {"a": {"x": 1, "y": 2}, "b": 1}
+
+
+def test_settings_of_a_plugin_in_a_file_are_set_by_its_whole_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from ssl3d_plugins.methods.simclr import SimCLR\nclass Mine(SimCLR):\n    pass\n")
+    name = f"{file}:Mine"
+    experiment = read_experiment(None, {"methods": (name,), "baselines": False}, [f"method.{name}.temperature=0.5"])
+    (only,) = make_plan(experiment).cells
+    assert only.recipe.method_config["temperature"] == 0.5
+
+
+def test_local_weights_are_part_of_a_recipe_that_starts_from_them(tmp_path: Path) -> None:
+    experiment = read_experiment(None, {"methods": ("byol",), "backbones": ("r3d_18",)})
+    names = []
+    for content in (b"one", b"two"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        plan = make_plan(experiment, None, tmp_path / "weights.pth")
+        names.append({cell.recipe.method: cell.name for cell in plan.cells})
+    assert names[0]["kinetics"] != names[1]["kinetics"]
+    assert names[0]["byol"] == names[1]["byol"]
+
+
+def test_a_table_without_pretrained_baselines_says_so() -> None:
+    (note,) = make_plan(read_experiment(None, {"methods": ("byol",)})).notes
+    assert "'tiny' has no pretrained weights" in note
+    assert make_plan(read_experiment(None, {"methods": ("byol",), "backbones": ("r3d_18",)})).notes == ()
+
+
+def test_an_unfinished_method_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("from ssl3d.method import Method\nclass Bad(Method):\n    card = None\n")
+    with pytest.raises(PluginError, match=r"lacks loss\(\)"):
+        make_plan(read_experiment(None, {"methods": (f"{tmp_path}/bad.py:Bad",)}))

@@ -25,6 +25,7 @@ from ssl3d.method import Method
 from ssl3d.progress import Progress
 from ssl3d.recipe import PretrainRecipe, Recipe
 from ssl3d.train import checkpoint
+from ssl3d.train.collapse import collapsed, measure
 from ssl3d.train.interrupt import Interrupted, deferred
 from ssl3d.train.optimizer import build_optimizer
 from ssl3d.train.pretrain import Job, State, TrainingError, pretrain
@@ -293,12 +294,39 @@ def test_a_loss_that_is_not_finite_stops_with_step_learning_rate_and_checkpoint(
     assert all(torch.isfinite(value).all() for value in saved(tmp_path)["method"].values())
 
 
-def test_a_loss_broken_from_the_start_says_that_there_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_loss_broken_from_the_start_points_at_the_method(tmp_path: Path) -> None:
     made = job(tmp_path)
     made.method = method = Counting()
     method.broken_at = 0
-    with pytest.raises(TrainingError, match="none yet"):
+    with pytest.raises(TrainingError, match="at the first step, before any update: look at the method"):
         pretrain(made)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_cell_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    made = job(tmp_path, "simclr")
+    made.checkpoint_seconds = 0.0  # a checkpoint after every step
+    seen: list[int] = []
+
+    def poison(gradient: Tensor) -> Tensor:
+        seen.append(1)
+        return gradient * float("nan") if len(seen) > 6 else gradient
+
+    next(made.method.parameters()).register_hook(poison)
+    with pytest.raises(TrainingError, match="a gradient is not finite at step"):
+        pretrain(made)
+    kept = saved(tmp_path)
+    assert kept["step"] >= 1
+    assert all(bool(value.isfinite().all()) for value in kept["method"].values())
+
+
+def test_collapse_is_measured_on_whole_windows_and_not_on_the_remainder(tmp_path: Path) -> None:
+    """Ten volumes in windows of 4, 4 and 2: two rows always lie on a line, which is no collapse."""
+    rows = pretrain(job(tmp_path, "simclr")).rows
+    assert all(row["effective_rank"] > 1.5 for row in rows)
+    two = measure([torch.randn(2, 6), torch.randn(2, 6)])
+    assert collapsed(two, 2) is None
+    assert collapsed({"feature_std": 0.5, "effective_rank": 1.2}, 64) is True
+    assert collapsed({"feature_std": 0.5, "effective_rank": 9.0}, 64) is False
 
 
 def test_pretraining_learns_something(tmp_path: Path) -> None:

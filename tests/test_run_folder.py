@@ -289,9 +289,10 @@ def test_a_cell_that_fails_is_recorded_and_the_others_go_on(knees: Path, tmp_pat
     methods = (broken(tmp_path, "ValueError('no\\nluck')"), "random")
     outcome = small_run(knees, tmp_path / "run", methods=methods)
     (name,) = outcome.failures
-    assert outcome.failures[name] == "ValueError: no luck"
+    told = "ValueError: no luck (traceback: error.txt in the cell's folder)"
+    assert outcome.failures[name] == told
     folder = tmp_path / "run/cells" / name
-    assert (read_result(folder)[0].status, read_result(folder)[0].reason) == ("failed", "ValueError: no luck")
+    assert (read_result(folder)[0].status, read_result(folder)[0].reason) == ("failed", told)
     assert "Traceback" in (folder / "error.txt").read_text()
     board = pd.read_csv(tmp_path / "run/leaderboard.csv").set_index("method")
     assert set(board.loc["random", "status"]) == {"done"}
@@ -325,8 +326,8 @@ def test_out_of_memory_of_any_kind_gives_the_hint() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     for error in (caught.value, MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
         assert reason(error).startswith("out of memory; set a smaller --micro-batch")
-    assert reason(ValueError("x\n  y")) == "ValueError: x y"
-    assert reason(ValueError()) == "ValueError: no message"
+    assert reason(ValueError("x\n  y")).startswith("ValueError: x y (traceback: error.txt")
+    assert reason(ValueError()).startswith("ValueError: no message (")
     assert reason(RunError("As it is.")) == "As it is."
 
 

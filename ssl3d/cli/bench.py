@@ -71,7 +71,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--seeds", type=Numbers(), help="Repetitions.  [default: 0]")
 @click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
 @click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", help="32-true, bf16-mixed, 16-mixed or 64-true.  [default: 32-true]")
 @click.option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download.")
 @click.option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]")

@@ -47,7 +47,9 @@ def _show(plugin: str, findings: Sequence[Finding]) -> int:
             click.echo(str(finding))
     failed = sum(finding.failed for finding in findings)
     asked = sum(finding.outcome != "not applicable" for finding in findings)
-    click.echo(f"{plugin}: {failed} of {asked} rules fail" if failed else f"{plugin}: all {asked} rules hold")
+    names = ", ".join(finding.rule for finding in findings if finding.failed)
+    told = f"{failed} of {asked} rules fail: {names}" if failed else f"all {asked} rules hold"
+    click.echo(f"{plugin}: {told}")
     return 1 if failed else 0
 
 

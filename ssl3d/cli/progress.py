@@ -16,7 +16,12 @@ from rich.progress import Progress as Bars
 from ssl3d.progress import Progress
 
 LINE_SECONDS = 5.0  # least time between two lines of one part of the work
-HIDDEN = frozenset({"epoch", "epochs", "of"})  # figures that have their own place
+HIDDEN = frozenset({"epoch", "epochs", "epoch step", "epoch steps", "of"})  # figures that have their own place
+
+
+def counted(cells: Sequence[object]) -> str:
+    """Return "1 cell" or "3 cells"."""
+    return f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
 
 
 def words(figures: Mapping[str, float]) -> str:
@@ -27,7 +32,7 @@ def words(figures: Mapping[str, float]) -> str:
 
 
 class BarProgress(Progress):
-    """One bar for the cells, one for the part of the cell in hand."""
+    """One bar for the cells, one for the part of the cell in hand, one for the epoch in hand."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -42,6 +47,7 @@ class BarProgress(Progress):
         )
         self._cells: TaskID | None = None
         self._part: TaskID | None = None
+        self._epoch: TaskID | None = None
 
     def __enter__(self) -> BarProgress:
         self._bars.start()
@@ -52,22 +58,35 @@ class BarProgress(Progress):
 
     def run_started(self, folder: str, cells: Sequence[str]) -> None:
         """Show the bar of cells."""
-        self._bars.console.print(f"{len(cells)} cells, written to {escape(folder)}")
+        self._bars.console.print(f"{counted(cells)}, written to {escape(folder)}")
         self._cells = self._bars.add_task("cells", total=len(cells), figures="")
 
     def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
         """Show the bar of this part, in place of the one before."""
-        if self._part is not None:
-            self._bars.remove_task(self._part)
+        for task in (self._part, self._epoch):
+            if task is not None:
+                self._bars.remove_task(task)
+        self._epoch = None
         self._part = self._bars.add_task(
             escape(f"{_short(cell)} {what}".strip()), total=total, completed=done, figures=""
         )
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
-        """Move the bar of this part."""
-        if self._part is not None:
-            total = figures.get("of")
+        """Move the bars of this part and of its epoch."""
+        if self._part is None:
+            return
+        total = figures.get("of")
+        if "epoch step" not in figures:
             self._bars.update(self._part, completed=done, total=total, figures=escape(words(figures)))
+            return
+        self._bars.update(self._part, completed=done, total=total)
+        if self._epoch is None:
+            self._epoch = self._bars.add_task("epoch", total=figures["epoch steps"], figures="")
+        if figures["epoch step"] == 1:
+            self._bars.reset(self._epoch)
+        name = f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"
+        rest = words({key: value for key, value in figures.items() if key != "epoch"})
+        self._bars.update(self._epoch, completed=figures["epoch step"], description=name, figures=escape(rest))
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -94,7 +113,7 @@ class LineProgress(Progress):
 
     def run_started(self, folder: str, cells: Sequence[str]) -> None:
         """Print where the run writes."""
-        self._print(f"{len(cells)} cells, written to {folder}")
+        self._print(f"{counted(cells)}, written to {folder}")
 
     def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
         """Remember the part in hand."""

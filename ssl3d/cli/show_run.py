@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.table import Table
 
-from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress
+from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress, counted
 from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.progress import Progress
 from ssl3d.runs.comparisons import comparisons
@@ -32,7 +32,7 @@ def run_and_show(
     Raises:
         UserError: bad input; nothing was run.
     """
-    plan = make_plan(experiment, options.root)
+    plan = make_plan(experiment, options.root, options.weights)
     if dry_run:
         return _show_estimate(plan, options, as_json)
     console = Console(stderr=False)
@@ -76,7 +76,7 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
         print(json.dumps({"event": "plan", "folder": str(run), "cells": rows}))  # noqa: T201
         return 0
     console = Console(width=None if sys.stdout.isatty() else 160)
-    shown = Table("cell", "steps", "TFLOP", "time", "", title=f"{len(rows)} cells, to be written to {run}")
+    shown = Table("cell", "steps", "TFLOP", "time", "", title=f"{counted(rows)}, to be written to {run}")
     for row in rows:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
         shown.add_row(row["cell"], *cost, row["note"])

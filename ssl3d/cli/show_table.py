@@ -26,11 +26,14 @@ def show_comparisons(pairs: pd.DataFrame) -> None:
         console.print("There is no pair to compare: one method only, or none with an AUC.")
         return
     table = Table("protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
+    named = ["protocol", "method_a", "backbone_a", "method_b", "backbone_b"]
+    alike = (pairs["method_a"] == pairs["method_b"]).any() or pairs.duplicated(named).any()
     for row in pairs.to_dict("records"):
+        a, b = (f"{row[f'method_{x}']} ({row[f'settings_{x}']})" if alike else row[f"method_{x}"] for x in "ab")
         table.add_row(
             escape(str(row["protocol"])),
-            escape(str(row["method_a"])),
-            escape(str(row["method_b"])),
+            escape(str(a)),
+            escape(str(b)),
             f"{row['difference']:+.3f}",
             f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
             f"{row['p']:.3g}",

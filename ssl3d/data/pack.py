@@ -65,6 +65,8 @@ def _current(dataset: Dataset, cases: list[Case], header: Header, folder: Path) 
         DataError: it holds a store of another data set, or what is no store.
     """
     if not (folder / MANIFEST).exists():
+        if (folder / VOXELS).exists() and not (folder / JOURNAL).exists():
+            raise DataError(f"{folder / VOXELS} is there and was not packed by ssl3d; choose another folder")
         return False
     manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
     if manifest.name != dataset.name:

@@ -20,13 +20,15 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def smallest_detectable(se: float, power: float = 0.8, level: float = 0.05) -> float:
+def smallest_detectable(se: float, power: float = 0.8, level: float = 0.05) -> float | None:
     """Return the difference of AUCs that a two-sided test would find with this power.
 
     (z_{1 - level/2} + z_{power}) se, with the standard error that was observed: 2.8 se for 80% at 5%. It is for one
-    comparison, uncorrected: what this test set could have shown at best.
+    comparison, uncorrected: what this test set could have shown at best. None where that is no difference two AUCs can
+    have: above 1, or with predictions that order all cases alike (a standard error of 0 says nothing of power).
     """
-    return float((ndtri(1 - level / 2) + ndtri(power)) * se)
+    found = float((ndtri(1 - level / 2) + ndtri(power)) * se)
+    return found if 0 < found <= 1 else None
 
 
 def ranks(size: int, better: Sequence[tuple[int, int]]) -> list[int]:

@@ -24,6 +24,7 @@ from ssl3d.evaluate.protocol import ON_FEATURES, Prediction, protocol
 from ssl3d.method import Method
 from ssl3d.progress import Progress
 from ssl3d.recipe import Recipe
+from ssl3d.registry import plugins, split_variant
 from ssl3d.runs.devices import device_name, open_device, placed
 from ssl3d.runs.encoders import save_encoder
 from ssl3d.runs.exactness import exactness, random_layers
@@ -118,9 +119,9 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         exactness=exactness(method, cell.recipe, _schedule(work).batch_size),
         departures=method.card.departures,
         scores=scores,
-        collapse=_collapse(state),
+        collapse=_collapse(work, state),
         price=price,
-        versions=_versions(),
+        versions=_versions(cell.recipe),
         notes=tuple(_notes(work, method)),
         finished_at=now(),
     )
@@ -134,7 +135,12 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
 def failed(cell: Cell, folder: Path, reason: str) -> CellResult:
     """Record that a cell failed, and why."""
     result = CellResult(
-        cell=cell.name, status="failed", reason=reason, recipe=cell.recipe, versions=_versions(), finished_at=now()
+        cell=cell.name,
+        status="failed",
+        reason=reason,
+        recipe=cell.recipe,
+        versions=_versions(cell.recipe),
+        finished_at=now(),
     )
     write_result(folder, result, None)
     return result
@@ -235,20 +241,22 @@ def _data_record(work: _Work) -> DataRecord:
     )
 
 
-def _collapse(state: State | None) -> Collapse:
+def _collapse(work: _Work, state: State | None) -> Collapse:
     if state is None or not state.rows:
         return Collapse()
     last = state.rows[-1]
-    return Collapse(feature_std=last["feature_std"], rankme=last["effective_rank"], collapsed=collapsed(last))
+    verdict = collapsed(last, _schedule(work).batch_size)
+    return Collapse(feature_std=last["feature_std"], rankme=last["effective_rank"], collapsed=verdict)
 
 
 def _notes(work: _Work, method: Method) -> list[str]:
     """What happened otherwise than the recipe's words alone would make a reader think."""
+    loaded = [method.backbone.loaded] if method.backbone.loaded else []
     if not method.trains:
-        return []
+        return loaded
     schedule, pretraining = _schedule(work), work.recipe.pretrain
     volumes = schedule.volumes
-    notes = []
+    notes = loaded
     if schedule.batch_size < pretraining.batch_size:
         notes.append(f"the effective batch is {volumes}, all training volumes: fewer than {pretraining.batch_size}")
     if pretraining.warmup_epochs is not None and pretraining.warmup_epochs > pretraining.epochs:
@@ -261,8 +269,14 @@ def _notes(work: _Work, method: Method) -> list[str]:
     return notes
 
 
-def _versions() -> dict[str, str]:
-    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+def _versions(recipe: Recipe) -> dict[str, str]:
+    """Versions of Python, of the packages that decide numbers, and of those that the plugins come from."""
+    named = (
+        plugins("methods").get(recipe.method),
+        plugins("backbones").get(split_variant("backbones", recipe.backbone)[0]),
+    )
+    owners = {plugin.distribution for plugin in named if plugin is not None}
+    return {"python": sys.version.split()[0], **{name: version(name) for name in (*PACKAGES, *sorted(owners))}}
 
 
 def now() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ssl3d.runs.entries import Entry, Results, entries
+from ssl3d.runs.entries import Entry, Key, Results, entries
 from ssl3d.runs.standings import Pair, standings
 from ssl3d.runs.table import Column, Columns, typed
 
@@ -45,13 +47,13 @@ def comparisons(results: Results) -> pd.DataFrame:
         RunError: the cells were not judged on the same data in the same way.
     """
     found = entries(results)
-    backbones = {entry.key[2] for entry in found}
-    return typed([_row(pair, len(backbones) > 1) for pair in standings(found)[1]], COLUMNS)
+    names = _names(found)
+    return typed([_row(pair, names) for pair in standings(found)[1]], COLUMNS)
 
 
-def _row(pair: Pair, with_backbone: bool) -> dict[str, Any]:
+def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
     a, b, outcome = pair.a, pair.b, pair.outcome
-    better = f"{_name(a, with_backbone)} better than {_name(b, with_backbone)}"
+    better = f"{names[a.key]} better than {names[b.key]}"
     data = a.done[0].data
     return {
         "protocol": a.protocol,
@@ -66,5 +68,9 @@ def _row(pair: Pair, with_backbone: bool) -> dict[str, Any]:
     }
 
 
-def _name(entry: Entry, with_backbone: bool) -> str:
-    return f"{entry.key[1]} on {entry.key[2]}" if with_backbone else entry.key[1]
+def _names(found: Sequence[Entry]) -> dict[Key, str]:
+    """Names of entries for sentences: as short as tells them apart, by method, backbone and settings."""
+    several = len({entry.key[2] for entry in found}) > 1
+    names = {entry.key: f"{entry.key[1]} on {entry.key[2]}" if several else entry.key[1] for entry in found}
+    counts = Counter((key[0], name) for key, name in names.items())
+    return {key: f"{name} ({key[3]})" if counts[key[0], name] > 1 else name for key, name in names.items()}

@@ -18,24 +18,20 @@ def open_device(device: str, precision: str) -> Fabric:
     """Return a Fabric on one device.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
         precision: "32-true", "bf16-mixed", "16-mixed" or "64-true".
 
     Raises:
         RecipeError: there is no such device here, or it does not have the precision.
     """
-    match = re.fullmatch(r"(auto|cpu|mps|cuda)(?::(\d+))?", device)
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
     if not match or (match[2] and match[1] != "cuda"):
-        raise RecipeError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N, mps")
-    kind = _pick() if match[1] == "auto" else match[1]
+        raise RecipeError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N")
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if match[1] == "auto" else match[1]
     if kind == "cuda" and torch.cuda.device_count() <= int(match[2] or 0):
         raise RecipeError(f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise RecipeError("device 'mps' is not here: torch sees no Metal device")
     if precision == "16-mixed" and kind == "cpu":
         raise RecipeError("precision '16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32-true'")
-    if precision == "64-true" and kind == "mps":
-        raise RecipeError("precision '64-true' is not to be had on 'mps'; use '32-true'")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)  # it was not asked for
         return Fabric(
@@ -46,11 +42,11 @@ def open_device(device: str, precision: str) -> Fabric:
 
 
 def placed(store: Store, device: torch.device) -> Store:
-    """Return a store held on the device where it takes a quarter of the free memory at most, or else as it is.
+    """Return a store held on the device where it takes a quarter of its memory at most, or else as it is.
 
     Either gives the same batches; one that is not held is copied to the device batch by batch.
     """
-    if device.type != "cuda" or store.manifest.size > torch.cuda.mem_get_info(device)[0] / 4:
+    if device.type != "cuda" or store.manifest.size > torch.cuda.get_device_properties(device).total_memory / 4:
         return store
     return store.resident(device)
 
@@ -63,9 +59,3 @@ def device_name(device: torch.device) -> str:
     models = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
     model = models[0] if models else platform.processor() or platform.machine()
     return f"{model} ({torch.get_num_threads()} threads)"
-
-
-def _pick() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from ssl3d.backbone import Backbone
 from ssl3d.errors import RunError
 from ssl3d.recipe import Recipe
+from ssl3d.runs.folder import cells_folder
 from ssl3d.runs.results import read_result
+from ssl3d.runs.sources import check_sources
 from ssl3d.train.build import build_backbone
 
 NAME = "encoder.safetensors"
@@ -27,19 +29,24 @@ def save_encoder(folder: Path, encoder: Backbone, recipe: Recipe) -> None:
 def load_encoder(cell: str | Path) -> Backbone:
     """Return the pretrained encoder of a cell, in evaluation mode.
 
-    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim).
+    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim). Its plugins are imported by the
+    names that the cell recorded, so load cells only from people whose code you would run.
 
     Args:
         cell: the folder of a cell, ``runs/NAME/cells/CELL``.
 
     Raises:
-        RunError: the cell has no result or no encoder, or the file is damaged or does not fit.
+        RunError: the cell has no result or no encoder, the file is damaged or does not fit, or a plugin that was named
+            by its file is gone or was edited.
     """
     folder = Path(cell)
+    if cells_folder(folder).is_dir():
+        raise RunError(f"{folder} is a run; name one of its cells, below {cells_folder(folder)}")
     result, _ = read_result(folder)
     path = folder / NAME
     if not path.is_file():
         raise RunError(f"{path} is not there: the cell {result.status} without an encoder; run it again")
+    check_sources(result.recipe)
     encoder = build_backbone(result.recipe, initialise=False)
     try:
         encoder.load_state_dict(load_file(path))

@@ -90,14 +90,21 @@ def check_comparable(cells: Iterable[CellResult]) -> None:
             what a protocol they share was told; says in what, and between which cells.
     """
     done = [cell for cell in cells if cell.data is not None and cell.status == "done"]
-    for cell in done[1:]:
-        for what, get in _CONDITIONS:
-            a, b = get(done[0]), get(cell)
-            if a != b:
-                raise RunError(
-                    f"cells {done[0].cell} and {cell.cell} cannot be compared: {what} differs ({a!r} and {b!r}); "
-                    "make a table of each"
-                )
+    for what, get in _CONDITIONS:
+        _check_same(done, what, get)
+    tuned = [cell for cell in done if "finetune" in cell.scores]
+    for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size"):
+        _check_same(tuned, f"evaluate.{name}", _evaluate(name))
+
+
+def _check_same(cells: Sequence[CellResult], what: str, get: Callable[[CellResult], object]) -> None:
+    for cell in cells[1:]:
+        a, b = get(cells[0]), get(cell)
+        if a != b:
+            raise RunError(
+                f"cells {cells[0].cell} and {cell.cell} cannot be compared: {what} differs ({a!r} and {b!r}); "
+                "make a table of each"
+            )
 
 
 def _data(field: str) -> Callable[[CellResult], object]:

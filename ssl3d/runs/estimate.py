@@ -56,14 +56,17 @@ def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float
     most = recipe.pretrain.micro_batch or recipe.pretrain.batch_size
     count = max(1, min(most, round(PROBE_FLOPS / forward_flops(backbone, size))))
     backbone.to(fabric.device).train()
+    if recipe.pretrain.precision == "64-true":
+        backbone.double()
+    views = torch.zeros(count, 1, *size, device=fabric.device, dtype=next(backbone.parameters()).dtype)
     seconds = float("inf")
     for _ in range(3):
         started = time.monotonic()
         with fabric.autocast():
-            features = backbone(torch.zeros(count, 1, *size, device=fabric.device))
+            features = backbone(views)
         features.float().sum().backward()
         if fabric.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(fabric.device)
         seconds = min(seconds, time.monotonic() - started)
     return 3 * count * forward_flops(backbone, size) / seconds
 

@@ -26,6 +26,7 @@ from ssl3d.runs.preflight import check_inputs, check_labels
 from ssl3d.runs.results import CellResult, read_results
 from ssl3d.runs.write import write_tables
 from ssl3d.train import checkpoint
+from ssl3d.train.pretrain import TrainingError
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> O
     cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
     with claimed(run, plan.experiment, cells, options.fresh), _terminable():
         progress.run_started(str(run), list(cells))
+        for note in plan.notes:
+            progress.note(note)
         store = _store(plan, run, options, progress)
         check_labels(plan, store)
         done = _done(plan, run, store, progress)
@@ -122,7 +125,9 @@ def reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_host:
         return "out of memory; set a smaller --micro-batch: under exact accumulation the gradient stays the same"
     text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, UserError | TrainingError):
+        return text
+    return f"{type(error).__name__}: {text} (traceback: error.txt in the cell's folder)"
 
 
 def _line(result: CellResult) -> str:

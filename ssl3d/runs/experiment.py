@@ -57,7 +57,7 @@ def read_experiment(
     values = _read_toml(file) if file else {}
     given = {name: value for name, value in (options or {}).items() if value is not None}
     for name, value in [*given.items(), *map(_parse_set, sets)]:
-        _put(values, name.split("."), value)
+        _put(values, _path(name), value)
     return Experiment.checked(values, "")
 
 
@@ -73,6 +73,15 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise RecipeError(f"{file} cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is not valid TOML: {error}") from None
+
+
+def _path(name: str) -> list[str]:
+    """Split a dotted name; in ``method.NAME.SETTING`` the name may have dots of its own: ``my_method.py:MyMethod``."""
+    section, _, rest = name.partition(".")
+    if section not in {"method", "backbone"}:
+        return name.split(".")
+    plugin, _, setting = rest.rpartition(".")
+    return [section, plugin.strip("'\""), setting]
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

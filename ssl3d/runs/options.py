@@ -14,7 +14,7 @@ class Options:
         root: folder of the data set's files; None if it needs none.
         out: the run's folder; None for the default.
         store: folder of packed volumes, which runs can share; None keeps them in the run's own folder.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        device: "auto", "cpu", "cuda" or "cuda:1".
         weights: local file of pretrained weights, in place of a download.
         fresh: forget what the run's folder holds of an earlier run.
         checkpoint_seconds: least time between two checkpoints.
@@ -27,3 +27,9 @@ class Options:
     weights: Path | None = None
     fresh: bool = False
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Take folders as strings, too."""
+        for name in ("root", "out", "store", "weights"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))

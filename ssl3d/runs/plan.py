@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ssl3d.method import Method
 from ssl3d.recipe import Recipe
 from ssl3d.registry import load, plugins, split_variant
 from ssl3d.runs.experiment import Experiment
+from ssl3d.runs.sources import sources
 from ssl3d.train.build import backbone_class, method_class
 
 
@@ -40,6 +40,7 @@ class Plan:
     experiment: Experiment
     dataset: Dataset
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
 
 
 def open_dataset(name: str, root: Path | None = None, plane: str | None = None) -> Dataset:
@@ -58,8 +59,13 @@ def open_dataset(name: str, root: Path | None = None, plane: str | None = None) 
     return kind(root, plane or "", split_variant("datasets", name)[1])
 
 
-def make_plan(experiment: Experiment, root: Path | None = None) -> Plan:
+def make_plan(experiment: Experiment, root: Path | None = None, weights: Path | None = None) -> Plan:
     """Spread an experiment out into cells.
+
+    Args:
+        experiment: what was asked for.
+        root: folder of the data set's files.
+        weights: local file of pretrained weights, in place of a download.
 
     Raises:
         UserError: a name is unknown, a setting is out of bounds, or does not fit the data set or the backbone.
@@ -71,26 +77,40 @@ def make_plan(experiment: Experiment, root: Path | None = None) -> Plan:
     _check_sections(experiment)
     data = {"name": experiment.data.name, "task": task, "plane": dataset.plane or None}
     cells = [
-        _cell(experiment, dataset, data, method=method, backbone=backbone, seed=seed)
+        _cell(experiment, dataset, data, weights, method=method, backbone=backbone, seed=seed)
         for backbone in experiment.backbones
         for method in [*experiment.methods, *_baselines(experiment, backbone)]
         for seed in experiment.seeds
     ]
-    return Plan(experiment, dataset, tuple({cell.name: cell for cell in cells}.values()))
+    notes = tuple(note for backbone in experiment.backbones for note in _left_out(experiment, backbone))
+    return Plan(experiment, dataset, tuple({cell.name: cell for cell in cells}.values()), notes)
 
 
 def _baselines(experiment: Experiment, backbone: str) -> Iterator[str]:
     """Names of the registered baselines that this backbone can stand for and that were not asked for anyway."""
-    if not experiment.baselines:
-        return
-    for name in plugins("methods"):
+    for name, kind in _registered_baselines(experiment):
+        if kind.initial_weights is None or kind.initial_weights in backbone_class(backbone).weights:
+            yield name
+
+
+def _left_out(experiment: Experiment, backbone: str) -> Iterator[str]:
+    """One sentence if no baseline with pretrained weights can stand beside this backbone."""
+    pretrained = [name for name, kind in _registered_baselines(experiment) if kind.initial_weights is not None]
+    if pretrained and not set(pretrained) & set(_baselines(experiment, backbone)):
+        yield f"backbone {backbone!r} has no pretrained weights: the table is without {' and '.join(pretrained)}"
+
+
+def _registered_baselines(experiment: Experiment) -> list[tuple[str, type[Method]]]:
+    """Baselines by name, those asked for as methods aside."""
+    found = []
+    for name in plugins("methods") if experiment.baselines else ():
         try:
             kind = method_class(name)
         except PluginError:
             continue  # a broken plugin is reported by `ssl3d list`, and by whoever asks for it by name
-        available = kind.initial_weights is None or kind.initial_weights in backbone_class(backbone).weights
-        if kind.baseline and available and name not in experiment.methods:
-            yield name
+        if kind.baseline and name not in experiment.methods:
+            found.append((name, kind))
+    return found
 
 
 def _check_sections(experiment: Experiment) -> None:
@@ -103,7 +123,14 @@ def _check_sections(experiment: Experiment) -> None:
 
 
 def _cell(
-    experiment: Experiment, dataset: Dataset, data: Mapping[str, Any], *, method: str, backbone: str, seed: int
+    experiment: Experiment,
+    dataset: Dataset,
+    data: Mapping[str, Any],
+    weights: Path | None,
+    *,
+    method: str,
+    backbone: str,
+    seed: int,
 ) -> Cell:
     kind, network = method_class(method), backbone_class(backbone)
     asked = experiment.asked()
@@ -118,7 +145,7 @@ def _cell(
     )
     values |= {"method": method, "backbone": backbone, "seed": seed, "data": data}
     values["view_size"] = _view_size(experiment, dataset, kind, network, values.get("view_size"))
-    values["sources"] = {reference: _source_hash(reference) for reference in (method, backbone) if ".py:" in reference}
+    values["sources"] = sources((method, backbone), weights if kind.initial_weights is not None else None)
     values["method_config"] = _whole(kind.Config, method_config, f"method.{method}")
     values["backbone_config"] = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")
     recipe = Recipe.checked(values)
@@ -175,11 +202,6 @@ def _without_left_right_flips(recipe: Recipe, dataset: Dataset) -> Recipe:
         return recipe
     flip = tuple(0.0 if axis == dataset.left_right else chance for axis, chance in enumerate(recipe.augment.flip))
     return recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"flip": flip})})
-
-
-def _source_hash(reference: str) -> str:
-    """Hash of the file that ``path/to/file.py:Class`` names: edited code is another cell."""
-    return hashlib.sha256(Path(reference.rpartition(":")[0]).expanduser().read_bytes()).hexdigest()[:16]
 
 
 def _safe(reference: str) -> str:

@@ -69,6 +69,8 @@ def departures(leaderboard: pd.DataFrame) -> list[str]:
 def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
     """Return the leaderboard as texts: the columns that people read, those without any content left out."""
     table = pd.DataFrame({title: leaderboard.apply(make, axis=1) for title, make in _SHOWN.items()}, dtype="str")
+    if not leaderboard.duplicated(["protocol", "method", "backbone"]).any():
+        table = table.drop(columns="settings")  # needed only to tell rows of one name apart
     return table.loc[:, [name for name in table.columns if name in _ALWAYS or (table[name] != "").any()]]
 
 
@@ -204,6 +206,7 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "rank": _text("rank"),
     "method": _text("method"),
     "backbone": _text("backbone"),
+    "settings": _text("settings"),
     "AUC": _auc,
     "group": _text("group"),
     "seeds": _text("seeds"),
@@ -233,4 +236,6 @@ def _escape_latex(text: str) -> str:
 def _escape_markdown(text: str) -> str:
     """Keep a text in its cell and out of the markup."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
-    return " ".join(text.replace("|", r"\|").replace("`", r"\`").replace("*", r"\*").replace("_", r"\_").split())
+    for mark in "|`*_[]!":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

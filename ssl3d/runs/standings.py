@@ -32,7 +32,7 @@ class Pair:
         return bool(self.p_holm < LEVEL)
 
     @property
-    def detectable(self) -> float:
+    def detectable(self) -> float | None:
         """Smallest difference found with 80% power by one such test, uncorrected; NaN if nothing is known."""
         return smallest_detectable(self.outcome.se)
 

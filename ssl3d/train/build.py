@@ -24,7 +24,13 @@ T = TypeVar("T")
 
 def method_class(reference: str) -> type[Method]:
     """Return the method behind a name, ``module:Class`` or ``file.py:Class``; raises PluginError."""
-    return _subclass(load("methods", reference), Method, reference)  # type: ignore[type-abstract]
+    kind = _subclass(load("methods", reference), Method, reference)  # type: ignore[type-abstract]
+    missing = sorted(getattr(kind, "__abstractmethods__", ()))
+    if missing or not hasattr(kind, "card"):
+        raise PluginError(
+            f"method {reference!r} lacks {missing[0] + '()' if missing else 'its card'}; `ssl3d check` it"
+        )
+    return kind
 
 
 def backbone_class(reference: str) -> type[Backbone]:
@@ -61,7 +67,7 @@ def build_backbone(recipe: Recipe, weights_file: Path | None = None, initialise:
     with _seeded(recipe.seed, 0):
         backbone = kind(config, split_variant("backbones", recipe.backbone)[1])
     if weights is not None and initialise:
-        load_weights(backbone, weights, weights_file)
+        backbone.loaded = load_weights(backbone, weights, weights_file)
     return backbone
 
 
@@ -84,5 +90,5 @@ def _subclass(found: type, base: type[T], reference: str) -> type[T]:
 def _seeded(*key: int) -> Iterator[None]:
     """Initialise what is built inside from a key, and leave the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(mix(*key) >> 1))
+        torch.default_generator.manual_seed(int(mix(*key) >> 1))  # torch.manual_seed would reseed GPUs, too
         yield

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 COLLAPSED_STD = 0.01  # of unit vectors, relative to an isotropic cloud: a mean cosine of 0.9999
 COLLAPSED_RANK = 1.5  # a single direction has effective rank 1
+FEWEST = 8  # volumes below which these measures say nothing: two of them always lie on a line
 
 
 @torch.no_grad()
@@ -36,8 +37,10 @@ def measure(features: Sequence[Tensor]) -> dict[str, float]:
     return measures
 
 
-def collapsed(measures: dict[str, float]) -> bool:
-    """Say whether measures of :func:`measure` are those of a point or a line."""
+def collapsed(measures: dict[str, float], volumes: int) -> bool | None:
+    """Say whether measures of :func:`measure` on so many volumes are those of a point or a line; None: too few."""
+    if volumes < FEWEST:
+        return None
     return measures["feature_std"] < COLLAPSED_STD or measures["effective_rank"] < COLLAPSED_RANK
 
 

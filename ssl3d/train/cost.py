@@ -8,6 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl3d.backbone import Backbone
+from ssl3d.data.rng import Rng
+from ssl3d.data.volumes import Volumes
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
 from ssl3d.train.schedule import Schedule
@@ -21,17 +23,17 @@ def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops())
 
 
-def pretrain_flops(method: Method, recipe: Recipe, volumes: int, views: int = 2) -> float:
+def pretrain_flops(method: Method, recipe: Recipe, volumes: int) -> float:
     """Return the operations of the backbone in a whole pretraining: a backward pass counts as two forward passes.
 
     Args:
         method: whose views are encoded by the online network, the momentum encoder, or both.
         recipe: of the cell.
         volumes: in the training split.
-        views: that the method makes.
     """
     if not method.trains:
         return 0.0
+    views = count_views(method, recipe.view_size)
     schedule = Schedule.of(recipe.pretrain, volumes)
     parts = -(-schedule.batch_size // (recipe.pretrain.micro_batch or schedule.batch_size))
     again = (parts - 1) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
@@ -40,3 +42,11 @@ def pretrain_flops(method: Method, recipe: Recipe, volumes: int, views: int = 2)
     target = 0 if not has_target else views if method.target_views is None else len(method.target_views)
     volumes_seen = sum(len(schedule.window(step)) for step in range(schedule.steps_per_epoch)) * schedule.epochs
     return forward_flops(method.backbone, recipe.view_size) * volumes_seen * (online * (3 + again) + target)
+
+
+def count_views(method: Method, size: tuple[int, int, int]) -> int:
+    """Return V, by making the views of one empty volume."""
+    device = next(method.parameters()).device
+    one = torch.ones(1, device=device)
+    empty = Volumes((torch.zeros((1, *size), dtype=torch.uint8, device=device),), 0 * one, one)
+    return len(method.views(empty, Rng(0, 0, range(1), device)))

@@ -101,7 +101,11 @@ class Encoder:
     def _seeded(self, *key: int) -> Iterator[None]:
         device = next(self.method.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(mix(self.seed, *key) >> 1))
+            seed = int(mix(self.seed, *key) >> 1)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed other GPUs, too
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             yield
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from ssl3d.data.rng import mix
 from ssl3d.errors import RunError
@@ -69,12 +70,14 @@ class State:
         seconds: time spent so far, over all resumes.
         rows: one row of figures an epoch that is complete.
         epoch: scalars of the steps of the epoch in hand.
+        measures: of collapse, on the last whole window of the epoch.
     """
 
     step: int = 0
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     epoch: list[dict[str, float]] = field(default_factory=list)
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def pretrain(job: Job) -> State:
@@ -130,25 +133,32 @@ class _Loop:
         batch = Batch(self._indices(step), step)
         outcome = self.window.backward(batch)
         self._check(outcome, step)
-        if self._optimise():
+        if self._optimise(step):
             outcome.statistics.commit()
             self.job.method.after_step(self.schedule.progress(step), outcome.kept)
         seconds = time.monotonic() - started
         self.state.step += 1
         self.state.seconds += seconds
         self.state.epoch.append({**outcome.scalars, "volumes": len(batch), "seconds": seconds})
+        if self.schedule.is_last_whole(step):
+            self.state.measures = measure(outcome.features)
         figures = {
             **outcome.scalars,
             "volumes/s": len(batch) / seconds,
             "epoch": step // self.schedule.steps_per_epoch + 1,
             "epochs": self.schedule.epochs,
+            "epoch step": step % self.schedule.steps_per_epoch + 1,
+            "epoch steps": self.schedule.steps_per_epoch,
         }
         self.job.progress.advance(self.state.step, figures)
         if self.state.step % self.schedule.steps_per_epoch == 0:
-            self._close_epoch(outcome)
+            self._close_epoch()
 
-    def _optimise(self) -> bool:
-        """Step the optimiser; under fp16, say whether the scaler let it."""
+    def _optimise(self, step: int) -> bool:
+        """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""
+        gradients = [p.grad for p in self.job.method.parameters() if p.grad is not None]
+        if not self.scaler.is_enabled() and not all(bool(g.isfinite().all()) for g in _norms(gradients)):
+            raise self._lost("a gradient is not finite", step)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -163,18 +173,23 @@ class _Loop:
 
     def _check(self, outcome: Outcome, step: int) -> None:
         if not math.isfinite(outcome.scalars["loss"]):
-            kept = self.job.folder / checkpoint.NAME
-            raise TrainingError(
-                f"the loss is {outcome.scalars['loss']} at step {step + 1} of {self.schedule.steps} (learning rate "
-                f"{self.schedule.lr(step):.3g}); try a smaller --set pretrain.lr{self._or_precision()}. Last good "
-                f"checkpoint: {kept if kept.exists() else 'none yet'}"
-            )
+            raise self._lost(f"the loss is {outcome.scalars['loss']}", step)
+
+    def _lost(self, what: str, step: int) -> TrainingError:
+        kept = self.job.folder / checkpoint.NAME
+        if step == 0:
+            return TrainingError(f"{what} at the first step, before any update: look at the method with `ssl3d check`")
+        return TrainingError(
+            f"{what} at step {step + 1} of {self.schedule.steps} (learning rate {self.schedule.lr(step):.3g}); try a "
+            f"smaller --set pretrain.lr{self._or_precision()}. Last good checkpoint: "
+            f"{kept if kept.exists() else 'none yet'}"
+        )
 
     def _or_precision(self) -> str:
         """What else to try where arithmetic is short: some kernels give NaN in bf16, thin convolutions on CPUs do."""
         return "" if self.job.recipe.pretrain.precision == "32-true" else " or --precision 32-true"
 
-    def _close_epoch(self, outcome: Outcome) -> None:
+    def _close_epoch(self) -> None:
         steps = pd.DataFrame(self.state.epoch)
         volumes, seconds = steps.pop("volumes"), steps.pop("seconds")
         means = {name: float(np.average(column, weights=volumes)) for name, column in steps.items()}
@@ -183,7 +198,7 @@ class _Loop:
             "step": float(self.state.step),
             **{str(name): value for name, value in means.items()},
             "lr": self.schedule.lr(self.state.step - 1),
-            **measure(outcome.features),
+            **self.state.measures,
             "volumes_per_second": float(volumes.sum() / seconds.sum()),
         }
         self.state.rows.append(row)
@@ -220,6 +235,15 @@ class _Loop:
         kept: dict[str, Any] = {name: saved[name] for name in vars(State())}
         self.job.progress.note(f"{self.job.name}: going on after step {kept['step']}")
         return State(**kept)
+
+
+def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Largest magnitudes, one kernel for all gradients: not finite where any of their numbers is not."""
+    return (
+        [torch.stack([norm.float() for norm in torch._foreach_norm(list(gradients), float("inf"))])]
+        if gradients
+        else []
+    )
 
 
 def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:

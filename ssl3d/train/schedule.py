@@ -55,6 +55,11 @@ class Schedule:
         start = step % self.steps_per_epoch * self.batch_size
         return range(start, min(start + self.batch_size, self.volumes))
 
+    def is_last_whole(self, step: int) -> bool:
+        """Whether a step is its epoch's last with a whole effective batch: what is measured there is comparable."""
+        whole = max(1, self.volumes // self.batch_size)
+        return step % self.steps_per_epoch == whole - 1
+
     def lr(self, step: int) -> float:
         """Return the learning rate of a step: linear warm-up to the peak, then half a cosine to zero."""
         if step < self.warmup_steps:

@@ -39,7 +39,10 @@ class BYOL(Method):
         paper="Grill et al., Bootstrap Your Own Latent",
         year=2020,
         link="https://arxiv.org/abs/2006.07733",
-        departures=("Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",),
+        departures=(
+            "Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",
+            "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
+        ),
     )
     Config = BYOLConfig
     config: BYOLConfig

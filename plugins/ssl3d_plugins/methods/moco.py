@@ -46,6 +46,7 @@ class MoCo(Method):
         link="https://arxiv.org/abs/2003.04297",
         departures=(
             "Keys are not shuffled between devices: with group norm nothing leaks between the volumes of a batch.",
+            "Optimiser, learning rate and batch are the recipe's, not the paper's (SGD, batches of 256).",
             "Before the queue is full, only the keys it holds are negatives; the paper starts from random ones.",
         ),
     )

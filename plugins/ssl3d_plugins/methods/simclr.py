@@ -37,7 +37,10 @@ class SimCLR(Method):
         paper="Chen et al., A Simple Framework for Contrastive Learning of Visual Representations",
         year=2020,
         link="https://arxiv.org/abs/2002.05709",
-        departures=("Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",),
+        departures=(
+            "Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",
+            "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
+        ),
     )
     Config = SimCLRConfig
     config: SimCLRConfig
