@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ssl3d.backbone import Backbone
 from ssl3d.errors import RunError
@@ -22,7 +22,7 @@ def save_encoder(folder: Path, encoder: Backbone, recipe: Recipe) -> None:
     """Write an encoder's weights and buffers, with its recipe as metadata, whole or not at all."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.state_dict().items()}
     temporary = folder / f".{NAME}"
-    save_file(state, temporary, metadata={"recipe": recipe.canonical()})
+    temporary.write_bytes(save(state, metadata={"recipe": recipe.canonical()}))  # one name: a kill leaves no litter
     temporary.replace(folder / NAME)
 
 
