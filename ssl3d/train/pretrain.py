@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from ssl3d.data.rng import mix
 from ssl3d.errors import RunError
@@ -31,7 +30,7 @@ from ssl3d.train.window import Outcome, Window
 
 
 class TrainingError(Exception):
-    """The loss is no longer finite. Names the step, the learning rate and the last good checkpoint."""
+    """The loss or a gradient is not finite. Names the step, the learning rate and the last good checkpoint."""
 
 
 @dataclass
@@ -85,7 +84,7 @@ def pretrain(job: Job) -> State:
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint holds the last complete step.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or a gradient is not finite; the weights are those of the step before.
         RunError: the checkpoint cannot be read, or is another recipe's.
     """
     loop = _Loop(job)
@@ -120,9 +119,8 @@ class _Loop:
             self.scaler.scale,
         )
         self.state = self._resume()
-        self.saved_at = self.started_at = time.monotonic()
-        done = self.state.step
-        job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", done)
+        self.saved_at = time.monotonic()
+        job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
 
     def step(self) -> None:
         """Take one optimiser step, and close the epoch if it was its last."""
@@ -156,8 +154,7 @@ class _Loop:
 
     def _optimise(self, step: int) -> bool:
         """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""
-        gradients = [p.grad for p in self.job.method.parameters() if p.grad is not None]
-        if not self.scaler.is_enabled() and not all(bool(g.isfinite().all()) for g in _norms(gradients)):
+        if not self.scaler.is_enabled() and not _finite(self.job.method):
             raise self._lost("a gradient is not finite", step)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
@@ -178,7 +175,9 @@ class _Loop:
     def _lost(self, what: str, step: int) -> TrainingError:
         kept = self.job.folder / checkpoint.NAME
         if step == 0:
-            return TrainingError(f"{what} at the first step, before any update: look at the method with `ssl3d check`")
+            return TrainingError(
+                f"{what} at the first step, before any update: look at the method with `ssl3d check`{self._or_precision()}"
+            )
         return TrainingError(
             f"{what} at step {step + 1} of {self.schedule.steps} (learning rate {self.schedule.lr(step):.3g}); try a "
             f"smaller --set pretrain.lr{self._or_precision()}. Last good checkpoint: "
@@ -237,13 +236,11 @@ class _Loop:
         return State(**kept)
 
 
-def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Largest magnitudes, one kernel for all gradients: not finite where any of their numbers is not."""
-    return (
-        [torch.stack([norm.float() for norm in torch._foreach_norm(list(gradients), float("inf"))])]
-        if gradients
-        else []
-    )
+def _finite(method: Method) -> bool:
+    """Whether every number of every gradient is finite; asks the device once."""
+    gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
+    largest = [norm.float() for norm in torch._foreach_norm(gradients, float("inf"))] if gradients else []
+    return not largest or bool(torch.stack(largest).isfinite().all())
 
 
 def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
