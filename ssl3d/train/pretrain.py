@@ -175,9 +175,8 @@ class _Loop:
     def _lost(self, what: str, step: int) -> TrainingError:
         kept = self.job.folder / checkpoint.NAME
         if step == 0:
-            return TrainingError(
-                f"{what} at the first step, before any update: look at the method with `ssl3d check`{self._or_precision()}"
-            )
+            hint = f"look at the method with `ssl3d check`{self._or_precision()}"
+            return TrainingError(f"{what} at the first step, before any update: {hint}")
         return TrainingError(
             f"{what} at step {step + 1} of {self.schedule.steps} (learning rate {self.schedule.lr(step):.3g}); try a "
             f"smaller --set pretrain.lr{self._or_precision()}. Last good checkpoint: "
