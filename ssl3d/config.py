@@ -37,15 +37,33 @@ class Config(BaseModel):
 
 
 def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str:
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    path = _place(model, first["loc"])
     field = ".".join([where, *path] if where else path)
     if first["type"] == "extra_forbidden":
         return f"unknown field {field!r}{nearest(path[-1], _fields(model, path[:-1]))}"
     if first["type"] == "value_error":
         return f"{field or model.__name__}: {first['ctx']['error']}"
-    said = first["msg"].replace("a valid tuple", "a list, as in [1, 2]")
-    return f"{field} = {first['input']!r}: {said[0].lower()}{said[1:]}"
+    # A field of several types fails once for each of them.
+    said = [found["msg"].lower() for found in errors if _place(model, found["loc"]) == path]
+    said = [text.replace("a valid tuple", "a list, as in [1, 2]") for text in dict.fromkeys(said)]
+    also = [text.removeprefix("input should be ") for text in said[1:]]
+    return f"{field} = {first['input']!r}: {' or '.join([said[0], *also])}"
+
+
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The names and numbers a user wrote, without the types that pydantic adds below a field of several."""
+    path: list[str] = []
+    inner: type[BaseModel] | None = model
+    for part in location:
+        if inner is None and isinstance(part, str):
+            continue
+        path.append(str(part))
+        if inner is not None:
+            found = inner.model_fields[str(part)].annotation if str(part) in inner.model_fields else None
+            inner = found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    return path
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:

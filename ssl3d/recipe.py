@@ -6,13 +6,18 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ssl3d.config import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareRange = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 Positive = Annotated[float, Field(gt=0)]
+LabelShare = Annotated[float, Field(gt=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, lt=1)]
+OneOrMore = Annotated[
+    tuple[Positive, ...], BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -23,6 +28,16 @@ class DataRecipe(Config):
     name: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
     task: str | None = Field(None, description="label to predict; the data set's first if unset")
     plane: str | None = Field(None, description="plane of the exam; the data set's first if unset")
+    folds: int | None = Field(
+        None, ge=2, description="outer folds of cross-validation, in place of the data set's own split"
+    )
+    fold: int = Field(0, ge=0, description="which of them is the test set")
+
+    @model_validator(mode="after")
+    def _is_one_of_the_folds(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"fold = {self.fold} is not one of {self.folds or 1}; they are counted from 0")
+        return self
 
 
 class AugmentRecipe(Config):
@@ -67,10 +82,16 @@ class PretrainRecipe(Config):
 
     epochs: int = Field(100, ge=1, description="passes over the training volumes")
     batch_size: int = Field(64, ge=2, description="effective batch: volumes behind one optimiser step")
-    micro_batch: int | None = Field(
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None,
+        description="volumes on the device with activations at one time; unset: the effective batch; auto: what fits, "
+        "found by trial before the first step, keep with it",
+    )
+    keep: int = Field(
+        1,
         ge=1,
-        description="volumes on the device with activations at one time; unset: the effective batch",
+        description="micro-batches whose activations stay between the passes of exact accumulation: less work, more "
+        "memory",
     )
     accumulation: Literal["exact", "plain"] = Field(
         "exact",
@@ -89,13 +110,19 @@ class PretrainRecipe(Config):
         ge=0,
         description="epochs of linear warm-up; unset: a tenth of the run; longer than the run: clamped",
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
-        "32-true", description="arithmetic of the backbone; heads and loss are float32 at least"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true", "auto"] = Field(
+        "32-true",
+        description="arithmetic of the backbone; heads and loss are float32 at least; auto: bf16-mixed where a trial "
+        "finds it faster and its gradients sound, else 32-true",
     )
+    channels_last: bool | Literal["auto"] = Field(
+        False, description="memory layout of weights and views; auto: the faster one, by trial"
+    )
+    compile: bool | Literal["auto"] = Field(False, description="torch.compile the backbone; auto: where a trial gains")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+        if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             raise ValueError(
                 f"micro_batch = {self.micro_batch} is larger than batch_size = {self.batch_size}; "
                 "a micro-batch is a part of the effective batch"
@@ -109,17 +136,32 @@ class EvaluateRecipe(Config):
     protocols: tuple[Literal["linear", "knn", "finetune"], ...] = Field(
         ("linear", "knn"), min_length=1, description="linear probe, nearest neighbours, fine-tuning"
     )
-    folds: int = Field(5, ge=2, description="inner folds of cross-validation that choose what a protocol tunes")
+    inner_folds: int = Field(5, ge=2, description="folds of the training volumes that choose what a protocol tunes")
+    labels: tuple[LabelShare, ...] = Field(
+        (1.0,), min_length=1, description="shares of the training labels to judge with, as well as all of them"
+    )
+    imbalance: tuple[PositiveShare, ...] = Field(
+        (), description="shares of positives among the training labels to judge with, at one number of labels"
+    )
+    draws: int = Field(3, ge=1, description="draws of the labels at each such share")
     batch_size: int = Field(16, ge=1, description="volumes encoded at one time")
-    finetune_epochs: int = Field(30, ge=1, description="epochs of fine-tuning")
-    finetune_lr: float = Field(1e-3, gt=0, description="its learning rate (AdamW, cosine)")
+    finetune_epochs: int = Field(30, ge=1, description="most epochs of fine-tuning")
+    finetune_lr: OneOrMore = Field(
+        (2e-4, 1e-3), min_length=1, description="learning rate, or several to choose from (AdamW, cosine)"
+    )
     finetune_batch_size: int = Field(16, ge=2, description="its batch")
+    finetune_balance: Literal["weights", "sampling", "none"] = Field(
+        "weights", description="rare classes weigh more in the loss, or are drawn more often, or neither"
+    )
+    finetune_crops: int = Field(4, ge=1, description="views of a test volume whose predictions are averaged")
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        for name in self.protocols:
-            if self.protocols.count(name) > 1:
-                raise ValueError(f"protocols names {name!r} twice")
+        for field in ("protocols", "labels", "imbalance", "finetune_lr"):
+            values = getattr(self, field)
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"{field} names {value!r} twice")
         return self
 
 
@@ -145,3 +187,8 @@ class Recipe(Config):
     def hash(self) -> str:
         """Return the first 10 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+
+    def pretraining_hash(self) -> str:
+        """Return :meth:`hash` of what decides the encoder: everything but the task and how it is judged."""
+        data = self.data.model_copy(update={"task": None})
+        return self.model_copy(update={"data": data, "evaluate": EvaluateRecipe()}).hash()

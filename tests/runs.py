@@ -24,7 +24,7 @@ SMALL = {  # as small as they come: seconds for a run
     "pretrain.batch_size": 4,
     "method.byol.hidden_dim": 8,
     "method.moco.queue_size": 16,
-    "evaluate.folds": 2,
+    "evaluate.inner_folds": 2,
 }
 TIMES = ("finished_at", "price", "content_sha256")  # of result.json
 

@@ -138,7 +138,7 @@ def test_fine_tuning_and_a_method_from_a_file_run_through_the_same_door(knees: P
 def test_the_demo_is_called_synthetic_in_the_output_and_in_every_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sets = ["--set=view_size=[4,16,16]", "--set=evaluate.folds=2", "--protocols=knn", "--device=cpu"]
+    sets = ["--set=view_size=[4,16,16]", "--set=evaluate.inner_folds=2", "--protocols=knn", "--device=cpu"]
     assert command(["bench", "--methods=random", f"--out={tmp_path}/run", *sets]) == 0
     assert capsys.readouterr().out.count("synthetic") >= 2
     assert pd.read_csv(tmp_path / "run/leaderboard.csv")["synthetic"].all()

@@ -305,7 +305,7 @@ def test_a_dry_run_finds_bad_input_too(capsys: Capture, knees: Path, tmp_path: P
 def test_options_and_the_default_folder(knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same line writes into the same folder, whatever the working directory's other runs."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "r.toml").write_text('methods = ["random"]\nview_size = [4, 16, 17]\n[evaluate]\nfolds = 2\n')
+    (tmp_path / "r.toml").write_text('methods = ["random"]\nview_size = [4, 16, 17]\n[evaluate]\ninner_folds = 2\n')
     line = ["bench", "--recipe=r.toml", "--data=mrnet", f"--root={knees}", "--task=meniscus", "--plane=axial"]
     line += ["--seeds=0,1", "--protocols=knn", "--device=cpu", f"--store={tmp_path}/store", "--quiet"]
     assert run(line) == run(line) == 0

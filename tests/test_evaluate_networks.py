@@ -63,7 +63,7 @@ class Stripes:
 
 
 TRAIN, TEST = list(range(24)), list(range(24, N))
-RECIPE = EvaluateRecipe(finetune_epochs=8, finetune_batch_size=6, finetune_lr=0.02, folds=3, batch_size=7)
+RECIPE = EvaluateRecipe(finetune_epochs=8, finetune_batch_size=6, finetune_lr=(0.02,), inner_folds=3, batch_size=7)
 
 
 def tuned(
@@ -187,7 +187,7 @@ def test_fine_tuning_refuses_one_class_and_names_a_diverging_rate() -> None:
     with pytest.raises(DataError, match="all 24 training cases are of class 0"):
         tuned(source)
     with pytest.raises(RecipeError, match=r"diverged in epoch \d+: lower evaluate\.finetune_lr"):
-        tuned(Stripes(), recipe=RECIPE.model_copy(update={"finetune_lr": 1e30}))
+        tuned(Stripes(), recipe=RECIPE.model_copy(update={"finetune_lr": (1e30,)}))
 
 
 def test_more_than_two_classes_are_fine_tuned_without_a_threshold() -> None:

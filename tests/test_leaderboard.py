@@ -171,8 +171,8 @@ def test_what_is_not_comparable_is_refused_with_the_reason(field: str, value: ob
 
 
 def test_other_inner_folds_are_refused() -> None:
-    with pytest.raises(RunError, match=r"evaluate\.folds differs"):
-        leaderboard([cell("byol"), cell("simclr", recipe={"evaluate": {"folds": 3}})])
+    with pytest.raises(RunError, match=r"evaluate\.inner_folds differs"):
+        leaderboard([cell("byol"), cell("simclr", recipe={"evaluate": {"inner_folds": 3}})])
 
 
 def test_other_test_cases_or_labels_are_refused() -> None:

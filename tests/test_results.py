@@ -117,7 +117,7 @@ def test_an_unknown_schema_version_is_told(tmp_path: Path) -> None:
     write_result(tmp_path, *cell())
     path = tmp_path / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(RunError, match="schema version 99, this ssl3d reads 1"):
+    with pytest.raises(RunError, match="schema version 99, this ssl3d reads 1 to 2"):
         read_result(tmp_path)
 
 

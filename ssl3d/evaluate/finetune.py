@@ -146,7 +146,7 @@ def _choose_epochs(
 ) -> tuple[int, float | None, dict[str, object]]:
     """Return epochs, threshold and a report, from one fold of the training volumes held out."""
     total = tuning.recipe.finetune_epochs
-    parts = splits(labels, tuning.recipe.folds, tuning.seed)
+    parts = splits(labels, tuning.recipe.inner_folds, tuning.seed)
     if not parts:
         note = "a class has one training case only: nothing could be held out to choose by"
         return total, 0.5 if tuning.classes == 2 else None, {"epochs": total, "note": note}
@@ -170,14 +170,14 @@ def _epochs(tuning: Tuning, model: Classifier, train: Sequence[int], count: int)
     """Train a fresh classifier; yield the number of epochs done after each of ``count``."""
     recipe = tuning.recipe
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.finetune_lr, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.finetune_lr[0], weight_decay=WEIGHT_DECAY)
     weight = _class_weights(tuning.labels[list(train)], tuning.classes).to(tuning.device)
     batches = math.ceil(len(train) / recipe.finetune_batch_size)
     for epoch in range(count):
         order = np.random.default_rng([tuning.seed, epoch]).permutation(len(train))
         for index, batch in enumerate(np.array_split(order, batches)):  # nearly equal parts: no batch of one
             share = (epoch + index / batches) / recipe.finetune_epochs
-            optimizer.param_groups[0]["lr"] = recipe.finetune_lr * (1 + math.cos(math.pi * share)) / 2
+            optimizer.param_groups[0]["lr"] = recipe.finetune_lr[0] * (1 + math.cos(math.pi * share)) / 2
             step = epoch * batches + index
             loss = _loss(tuning, model, [train[i] for i in batch], step, weight)
             if not torch.isfinite(loss):

@@ -123,7 +123,7 @@ _CONDITIONS: tuple[tuple[str, Callable[[CellResult], object]], ...] = (
     ("split (training volumes)", _data("n_train")),
     ("split (test volumes)", _data("n_test")),
     ("number of classes", _data("classes")),
-    ("evaluate.folds", _evaluate("folds")),
+    ("evaluate.inner_folds", _evaluate("inner_folds")),
 )
 
 

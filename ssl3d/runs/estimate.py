@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.dataset import Dataset
+from ssl3d.engine import Engine
 from ssl3d.recipe import Recipe
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.folder import cells_folder
@@ -53,7 +54,7 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
 def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float:
     """Return the rate of a forward and backward pass over views of zeros, the best of three."""
     size = recipe.view_size if fabric.device.type == "cuda" else _probe_size(backbone, recipe.view_size)
-    most = recipe.pretrain.micro_batch or recipe.pretrain.batch_size
+    most = Engine.of(recipe.pretrain, recipe.pretrain.batch_size).micro_batch
     count = max(1, min(most, round(PROBE_FLOPS / forward_flops(backbone, size))))
     backbone.to(fabric.device).train()
     if recipe.pretrain.precision == "64-true":

@@ -8,17 +8,22 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from ssl3d.engine import Engine
 from ssl3d.method import Method
-from ssl3d.recipe import Recipe
 from ssl3d.runs.results import Exactness
 
 
-def exactness(method: Method, recipe: Recipe, batch_size: int) -> Exactness:
-    """Return the word for a method under a recipe, whose effective batch is ``batch_size`` volumes."""
-    if not method.trains:
-        return "not trained"
-    split = (recipe.pretrain.micro_batch or batch_size) < batch_size
-    if split and recipe.pretrain.accumulation == "plain" and method.coupled:
+def exactness(method: Method, accumulation: str, engine: Engine, batch_size: int) -> Exactness:
+    """Return the word for a method that trains.
+
+    Args:
+        method: that was trained.
+        accumulation: "exact" or "plain".
+        engine: how its effective batch was split.
+        batch_size: volumes of an effective batch.
+    """
+    split = engine.processes > 1 or engine.micro_batch < batch_size
+    if split and accumulation == "plain" and method.coupled:
         return "plain"
     if split and any(True for _ in _batch_norms(method.backbone)):
         return "exact but for backbone batch norm"

@@ -8,10 +8,10 @@ from ssl3d.data.pack import planned
 from ssl3d.data.store import Store
 from ssl3d.errors import RecipeError
 from ssl3d.evaluate.protocol import class_count
-from ssl3d.runs.cell import Judged
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan
+from ssl3d.runs.work import Judged
 from ssl3d.train.build import build_backbone, method_class
 
 

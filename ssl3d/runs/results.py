@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ssl3d.engine import Engine
 from ssl3d.errors import RunError
 from ssl3d.recipe import Recipe
 from ssl3d.runs.files import write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULT, PREDICTIONS = "result.json", "predictions.csv"
 Exactness = Literal["exact", "exact but for backbone batch norm", "plain", "not trained"]
 Count = Annotated[int, Field(ge=0)]
@@ -80,10 +81,31 @@ class Price(_Record):
     device: str | None = None
 
 
-class CellResult(_Record):
-    """One cell: method x backbone x seed on one data set, finished or failed."""
+class CurvePoint(_Record):
+    """How the encoder did under one protocol with a part of the training labels.
 
-    schema_version: Literal[1] = 1
+    ``condition`` is its name in predictions.csv. ``labels`` is the share of the training labels, ``positives`` the
+    share of positives among them where that was set, ``n_train`` and ``n_positive`` what these came to.
+    """
+
+    condition: Annotated[str, Field(min_length=1)]
+    protocol: str
+    labels: float
+    positives: float | None = None
+    draw: Count
+    n_train: Count
+    n_positive: Count | None = None
+    score: ProtocolScore
+
+
+class CellResult(_Record):
+    """One cell: method x backbone x seed on one data set, finished or failed.
+
+    ``engine`` is how it was pretrained, None if it was not. ``encoder_from`` names the cell whose encoder was judged
+    again, if it was not pretrained here. ``features`` names the file of cached features, below the run's ``features``.
+    """
+
+    schema_version: Literal[2] = 2
     cell: str
     status: Literal["done", "failed"]
     reason: str | None = None
@@ -92,6 +114,10 @@ class CellResult(_Record):
     exactness: Exactness | None = None
     departures: tuple[str, ...] = ()
     scores: dict[str, ProtocolScore] = {}
+    curve: tuple[CurvePoint, ...] = ()
+    engine: Engine | None = None
+    encoder_from: str | None = None
+    features: str | None = None
     collapse: Collapse = Collapse()
     price: Price = Price()
     versions: dict[str, str] = {}
@@ -150,12 +176,16 @@ def read_result(folder: Path) -> tuple[CellResult, pd.DataFrame | None]:
     path = folder / RESULT
     content = _json(path)
     version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{path} has schema version {version!r}, this ssl3d reads {SCHEMA_VERSION}; run the cell again")
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise RunError(
+            f"{path} has schema version {version!r}, this ssl3d reads 1 to {SCHEMA_VERSION}; run the cell again"
+        )
     expected, table_hash = content.pop("content_sha256", None), content.get("predictions_sha256")
     if _content_hash(content) != expected:
         raise RunError(f"{path} was changed after it was written (its content hash differs); run the cell again")
     content.pop("predictions_sha256", None)
+    if version == 1:
+        content = _from_version_1(content)
     try:
         result = CellResult.model_validate(content)
     except ValidationError as error:
@@ -163,6 +193,18 @@ def read_result(folder: Path) -> tuple[CellResult, pd.DataFrame | None]:
         field = ".".join(map(str, first["loc"])) or "the whole"
         raise RunError(f"{path}: {field}: {first['msg'].lower()}; run the cell again") from error
     return result, None if table_hash is None else _read_predictions(folder / PREDICTIONS, table_hash)
+
+
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Fields of version 2 for a result of version 1, which had one name for the inner folds and no curves."""
+    recipe = content.get("recipe")
+    evaluate = recipe.get("evaluate") if isinstance(recipe, dict) else None
+    if isinstance(evaluate, dict) and "folds" in evaluate:
+        # One view of each test volume, and one learning rate: what version 1 did.
+        evaluate = {"finetune_crops": 1, **evaluate, "inner_folds": evaluate["folds"]}
+        evaluate.pop("folds")
+        content = {**content, "recipe": {**content["recipe"], "evaluate": evaluate}}
+    return {**content, "schema_version": 2}
 
 
 def read_results(cells: Path) -> list[tuple[CellResult, pd.DataFrame | None]]:

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssl3d.backbone import Backbone
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
+from ssl3d.engine import Engine
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
 from ssl3d.train.schedule import Schedule
@@ -23,20 +24,22 @@ def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops())
 
 
-def pretrain_flops(method: Method, recipe: Recipe, volumes: int) -> float:
+def pretrain_flops(method: Method, recipe: Recipe, volumes: int, engine: Engine | None = None) -> float:
     """Return the operations of the backbone in a whole pretraining: a backward pass counts as two forward passes.
 
     Args:
         method: whose views are encoded by the online network, the momentum encoder, or both.
         recipe: of the cell.
         volumes: in the training split.
+        engine: how an effective batch is split; the recipe's if None.
     """
     if not method.trains:
         return 0.0
     views = count_views(method, recipe.view_size)
     schedule = Schedule.of(recipe.pretrain, volumes)
-    parts = -(-schedule.batch_size // (recipe.pretrain.micro_batch or schedule.batch_size))
-    again = (parts - 1) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
+    engine = engine or Engine.of(recipe.pretrain, schedule.batch_size)
+    parts = -(-schedule.batch_size // engine.micro_batch)
+    again = max(0, parts - engine.keep) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
     online = views if method.online_views is None else len(method.online_views)
     has_target = type(method).target is not Method.target
     target = 0 if not has_target else views if method.target_views is None else len(method.target_views)

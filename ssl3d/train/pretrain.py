@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ssl3d.data.rng import mix
+from ssl3d.engine import Engine
 from ssl3d.errors import RunError
 from ssl3d.method import Method
 from ssl3d.progress import Progress
@@ -47,6 +48,7 @@ class Job:
         name: of the cell, for progress.
         progress: what is told.
         checkpoint_seconds: least time between two checkpoints.
+        engine: how the recipe is carried out; as the recipe says if None.
     """
 
     method: Method
@@ -58,6 +60,7 @@ class Job:
     name: str
     progress: Progress = field(default_factory=Progress)
     checkpoint_seconds: float = 60.0
+    engine: Engine | None = None
 
 
 @dataclass
@@ -111,12 +114,14 @@ class _Loop:
         job.method.to(job.fabric.device).train()
         self.optimizer = build_optimizer(job.method, recipe)
         self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
+        engine = job.engine or Engine.of(recipe, self.schedule.batch_size)
         self.window = Window(
             Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast),
-            recipe.micro_batch or self.schedule.batch_size,
+            engine.micro_batch,
             recipe.accumulation == "exact",
             Group.current(),
             self.scaler.scale,
+            engine.keep,
         )
         self.state = self._resume()
         self.saved_at = time.monotonic()

@@ -1,0 +1,41 @@
+"""How a recipe is carried out on the hardware at hand: what changes speed and memory, never what is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ssl3d.config import Config
+from ssl3d.recipe import PretrainRecipe
+
+
+class Engine(Config):
+    """The settings of one pretraining that a trial on the device may choose, as they were in the end."""
+
+    micro_batch: int = Field(ge=1, description="volumes on the device with activations at one time")
+    keep: int = Field(1, ge=1, description="micro-batches whose activations stay between the passes")
+    precision: str = Field("32-true", description="arithmetic of the backbone")
+    channels_last: bool = Field(False, description="memory layout of weights and views")
+    compile: bool = Field(False, description="whether the backbone is compiled")
+    processes: int = Field(1, ge=1, description="processes that share an effective batch")
+    trials: tuple[dict[str, Any], ...] = Field((), description="what was tried to choose these, a row each")
+
+    @classmethod
+    def of(cls, recipe: PretrainRecipe, batch_size: int, processes: int = 1) -> Engine:
+        """Return the engine that a recipe names; what it leaves to a trial ("auto") is as if it were unset.
+
+        Args:
+            recipe: of the pretraining.
+            batch_size: volumes of an effective batch, at most.
+            processes: that share it.
+        """
+        named = recipe.micro_batch if isinstance(recipe.micro_batch, int) else batch_size
+        return cls(
+            micro_batch=min(named, batch_size),
+            keep=recipe.keep,
+            precision="32-true" if recipe.precision == "auto" else recipe.precision,
+            channels_last=recipe.channels_last is True,
+            compile=recipe.compile is True,
+            processes=processes,
+        )

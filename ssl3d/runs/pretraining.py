@@ -1,0 +1,113 @@
+"""The encoder of a cell, and what it took to get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from ssl3d.backbone import Backbone
+from ssl3d.engine import Engine
+from ssl3d.method import Method
+from ssl3d.runs.devices import device_name
+from ssl3d.runs.exactness import exactness, random_layers
+from ssl3d.runs.results import Collapse, Exactness, Price
+from ssl3d.runs.work import Work
+from ssl3d.train.build import build_method
+from ssl3d.train.collapse import collapsed
+from ssl3d.train.cost import pretrain_flops
+from ssl3d.train.pretrain import Job, State, pretrain
+from ssl3d.train.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder that is ready to be judged, with its record.
+
+    Attributes:
+        encoder: float32, in evaluation mode, on the device.
+        exactness: of its accumulation.
+        departures: of its method from the paper.
+        engine: how it was trained; None if it was not.
+        collapse: measures and verdict.
+        price: what it cost.
+        notes: what happened otherwise than the recipe alone would make a reader think.
+    """
+
+    encoder: Backbone
+    exactness: Exactness
+    departures: tuple[str, ...] = ()
+    engine: Engine | None = None
+    collapse: Collapse = field(default_factory=Collapse)
+    price: Price = field(default_factory=Price)
+    notes: tuple[str, ...] = ()
+
+
+def pretrained(work: Work) -> Pretrained:
+    """Build the method of a cell and train it, if it trains.
+
+    Raises:
+        Interrupted: a signal asked to stop; the checkpoint is there to go on from.
+        TrainingError: the loss or a gradient is not finite.
+    """
+    method = build_method(work.recipe, work.options.weights)
+    method.to(work.device)
+    loaded = (method.backbone.loaded,) if method.backbone.loaded else ()
+    if not method.trains:
+        price = Price(device=device_name(work.device))
+        encoder = method.encoder().float().eval()
+        return Pretrained(encoder, "not trained", method.card.departures, price=price, notes=loaded)
+    train = work.store.indices("train")
+    schedule = Schedule.of(work.recipe.pretrain, len(train))
+    engine = Engine.of(work.recipe.pretrain, schedule.batch_size)
+    state, price = _train(work, method, train, engine)
+    return Pretrained(
+        encoder=method.encoder().float().eval(),
+        exactness=exactness(method, work.recipe.pretrain.accumulation, engine, schedule.batch_size),
+        departures=method.card.departures,
+        engine=engine,
+        collapse=_collapse(state, schedule),
+        price=price,
+        notes=(*loaded, *_notes(work, method, schedule, engine)),
+    )
+
+
+def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tuple[State, Price]:
+    """Train a method, and say what that cost."""
+    device = work.device
+    flops = pretrain_flops(method, work.recipe, len(train), engine)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    job = Job(method, work.store, train, work.recipe, work.fabric, work.folder, work.cell.name, work.progress)
+    job.checkpoint_seconds, job.engine = work.options.checkpoint_seconds, engine
+    state = pretrain(job)
+    price = Price(
+        pretrain_seconds=state.seconds,
+        volumes_per_second=len(train) * work.recipe.pretrain.epochs / state.seconds,
+        peak_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        flops=flops,
+        device=device_name(device),
+    )
+    return state, price
+
+
+def _collapse(state: State, schedule: Schedule) -> Collapse:
+    if not state.rows:
+        return Collapse()
+    last = state.rows[-1]
+    verdict = collapsed(last, schedule.batch_size)
+    return Collapse(feature_std=last["feature_std"], rankme=last["effective_rank"], collapsed=verdict)
+
+
+def _notes(work: Work, method: Method, schedule: Schedule, engine: Engine) -> list[str]:
+    pretraining, volumes, notes = work.recipe.pretrain, schedule.volumes, []
+    if schedule.batch_size < pretraining.batch_size:
+        notes.append(f"the effective batch is {volumes}, all training volumes: fewer than {pretraining.batch_size}")
+    if pretraining.warmup_epochs is not None and pretraining.warmup_epochs > pretraining.epochs:
+        notes.append(f"warm-up of {pretraining.warmup_epochs:g} epochs cut to the run's {pretraining.epochs}")
+    if volumes % schedule.batch_size == 1:
+        notes.append("the last volume of each epoch's order is left out: a window of one has nothing to contrast")
+    layers = random_layers(method)
+    if layers and engine.micro_batch < schedule.batch_size:
+        notes.append(f"{', '.join(layers)}: the same in both passes; across splits equal in distribution only")
+    return notes
