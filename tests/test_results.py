@@ -60,6 +60,25 @@ def test_odd_case_ids_stay_texts(tmp_path: Path, name: str) -> None:
     assert list(table["case"]) == [name]
 
 
+def test_predictions_of_conditions_come_back_apart_from_those_of_all_labels(tmp_path: Path) -> None:
+    result, table = cell()
+    assert table is not None
+    part = predictions_frame(["0000"], np.array([1]), {"knn": np.array([[0.25, 0.75]])}, "labels=0.1 draw=2")
+    write_result(tmp_path, result, pd.concat([table, part], ignore_index=True))
+    again = read_result(tmp_path)[1]
+    assert again is not None
+    assert set(table["condition"]) == {""}
+    pd.testing.assert_frame_equal(again[again["condition"] == ""], table, check_exact=True)
+    assert again[again["condition"] != ""]["p_1"].tolist() == [0.75]
+
+
+def test_predictions_from_before_there_were_conditions_are_those_of_all_labels(tmp_path: Path) -> None:
+    result, table = cell()
+    assert table is not None
+    write_result(tmp_path, result, table.drop(columns="condition"))
+    pd.testing.assert_frame_equal(read_result(tmp_path)[1], table, check_exact=True)  # type: ignore[arg-type]
+
+
 def test_a_failed_cell_has_a_reason_and_no_predictions(tmp_path: Path) -> None:
     result, _ = failed("moco", reason="weights cannot be downloaded")
     write_result(tmp_path, *cell())

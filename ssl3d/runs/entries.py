@@ -74,7 +74,7 @@ def entries(results: Results) -> list[Entry]:
         for protocol in cell.recipe.evaluate.protocols:
             key = (protocol, cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe))
             groups.setdefault(key, []).append((cell, predictions))
-    cases = _reference(results)
+    cases = reference(results)
     found = [_entry(key, group, cases) for key, group in groups.items()]
     order: list[str] = list(
         dict.fromkeys(protocol for cell, _ in results for protocol in cell.recipe.evaluate.protocols)
@@ -127,21 +127,25 @@ _CONDITIONS: tuple[tuple[str, Callable[[CellResult], object]], ...] = (
 )
 
 
-def _reference(results: Results) -> pd.DataFrame:
-    """Test cases and labels of the first finished cell, by case id."""
+def reference(results: Results) -> pd.DataFrame:
+    """Return test cases and labels of the first finished cell, by case id."""
     for cell, predictions in results:
         if cell.status == "done":
-            return _by_case(cell, predictions, next(iter(cell.scores)))[["label"]].sort_index()
+            return _by_case(cell, predictions, next(iter(cell.scores)), "")[["label"]].sort_index()
     return pd.DataFrame({"label": np.zeros(0, np.int64)})
 
 
-def _by_case(cell: CellResult, predictions: pd.DataFrame | None, protocol: str) -> pd.DataFrame:
-    if predictions is None or not (predictions["protocol"] == protocol).any():
-        raise RunError(f"cell {cell.cell} has no predictions for {protocol}; run it again")
-    rows = predictions[predictions["protocol"] == protocol].set_index("case")
+def _by_case(cell: CellResult, predictions: pd.DataFrame | None, protocol: str, condition: str) -> pd.DataFrame:
+    what = f"{protocol} at {condition}" if condition else protocol
+    if predictions is None:
+        raise RunError(f"cell {cell.cell} has no predictions for {what}; run it again")
+    chosen = (predictions["protocol"] == protocol) & (predictions["condition"] == condition)
+    rows = predictions[chosen].set_index("case")
+    if rows.empty:
+        raise RunError(f"cell {cell.cell} has no predictions for {what}; run it again")
     if rows.index.has_duplicates:
         twice = rows.index[rows.index.duplicated()][0]
-        raise RunError(f"cell {cell.cell} predicts case {twice!r} twice for {protocol}; run it again")
+        raise RunError(f"cell {cell.cell} predicts case {twice!r} twice for {what}; run it again")
     return rows
 
 
@@ -157,7 +161,7 @@ def _entry(key: Key, group: Results, cases: pd.DataFrame) -> Entry:
         else:
             done[cell.recipe.seed] = (cell, predictions)
     failed = [cell for cell, _ in group if cell.status == "failed" and cell.recipe.seed not in done]
-    layers = [_probabilities(cell, predictions, key[0], cases) for cell, predictions in done.values()]
+    layers = [probabilities(cell, predictions, key[0], cases) for cell, predictions in done.values()]
     return Entry(
         key,
         tuple(cell for cell, _ in done.values()),
@@ -168,11 +172,22 @@ def _entry(key: Key, group: Results, cases: pd.DataFrame) -> Entry:
     )
 
 
-def _probabilities(
-    cell: CellResult, predictions: pd.DataFrame | None, protocol: str, cases: pd.DataFrame
+def probabilities(
+    cell: CellResult, predictions: pd.DataFrame | None, protocol: str, cases: pd.DataFrame, condition: str = ""
 ) -> np.ndarray:
-    """Probabilities (N, K) in the order of the reference cases."""
-    rows = _by_case(cell, predictions, protocol)
+    """Return probabilities (N, K) of one protocol in the order of the reference cases.
+
+    Args:
+        cell: that predicted them.
+        predictions: its table.
+        protocol: its name.
+        cases: test cases and labels, from :func:`reference`.
+        condition: part of the training labels, as predictions.csv names it; "" for all.
+
+    Raises:
+        RunError: there are none, or the cell's test cases or labels are others.
+    """
+    rows = _by_case(cell, predictions, protocol, condition)
     if set(rows.index) != set(cases.index):
         odd = sorted(set(rows.index) ^ set(cases.index))[0]
         raise RunError(f"cell {cell.cell} cannot be compared: case {odd!r} is in its test set or the others', not both")

@@ -8,18 +8,19 @@ from pathlib import Path
 from ssl3d.errors import RunError
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary file beside ``path``, flush it to the disk, and rename it over ``path``.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write bytes, or UTF-8 text, to a temporary file beside ``path``, flush it to the disk, rename it over ``path``.
 
     Raises:
         RunError: the folder cannot be written.
     """
     partial = path.with_name(partial_name(path.name))
+    data = content if isinstance(content, bytes) else content.encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with partial.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

@@ -19,7 +19,8 @@ from ssl3d.runs.files import partial_name, write_atomic
 from ssl3d.runs.results import PREDICTIONS, RESULT
 
 PLAN, RECIPE = "plan.json", "recipe.toml"
-TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv")
+TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv", "curves.csv")
+FEATURE_FILES = "[0-9a-f]" * 16 + ".npz"  # below features/, by the hash of what decides them
 CELL_FILES = (RESULT, PREDICTIONS, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
 Cells = Mapping[str, Mapping[str, Any]]
 
@@ -34,6 +35,11 @@ def default_folder(experiment: Experiment, root: Path | None) -> Path:
 def cells_folder(run: Path) -> Path:
     """Return where a run keeps its cells."""
     return run / "cells"
+
+
+def features_folder(run: Path) -> Path:
+    """Return where a run keeps the features of its encoders: KEY.npz, which ``result.json`` names."""
+    return run / "features"
 
 
 @contextmanager
@@ -123,6 +129,11 @@ def _clear(run: Path) -> None:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # something of the user's is in it
             cell.rmdir()
+    for pattern in (FEATURE_FILES, partial_name(FEATURE_FILES)):
+        for path in features_folder(run).glob(pattern):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        features_folder(run).rmdir()
     for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, it can be done again
         (run / name).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a cell leaves: result.json, the truth, and predictions.csv, one row a protocol and test case. Loads no torch.
+"""What a cell leaves: result.json, the truth, and predictions.csv, a row a protocol, condition and test case. No torch.
 
 result.json is the JSON of :class:`CellResult` with two more fields: ``predictions_sha256`` of the bytes of
 predictions.csv (null for a failed cell) and ``content_sha256`` of everything else in result.json. So an edited or
@@ -26,6 +26,7 @@ from ssl3d.runs.files import write_atomic
 SCHEMA_VERSION = 2
 RESULT, PREDICTIONS = "result.json", "predictions.csv"
 Exactness = Literal["exact", "exact but for backbone batch norm", "plain", "not trained"]
+_TEXTS = ("protocol", "condition", "case")  # columns of predictions.csv
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -134,20 +135,22 @@ class CellResult(_Record):
 
 
 def predictions_frame(
-    case_ids: Sequence[str], labels: np.ndarray, probabilities: Mapping[str, np.ndarray]
+    case_ids: Sequence[str], labels: np.ndarray, probabilities: Mapping[str, np.ndarray], condition: str = ""
 ) -> pd.DataFrame:
-    """Return the table of predictions: protocol, case, label, p_0 .. p_{K-1}.
+    """Return the table of predictions: protocol, condition, case, label, p_0 .. p_{K-1}.
 
     Args:
         case_ids: N_test ids, as the data set spells them.
         labels: (N_test,).
         probabilities: (N_test, K) by protocol.
+        condition: part of the training labels that was used, "labels=0.1 draw=2"; "" for all of them.
     """
     parts = []
     for protocol, p in probabilities.items():
-        part = pd.DataFrame({"protocol": protocol, "case": list(case_ids), "label": np.asarray(labels, np.int64)})
+        values = {"protocol": protocol, "condition": condition, "case": list(case_ids)}
+        part = pd.DataFrame({**values, "label": np.asarray(labels, np.int64)})
         parts.append(part.join(pd.DataFrame(np.asarray(p, np.float64), columns=[f"p_{k}" for k in range(p.shape[1])])))
-    return pd.concat(parts, ignore_index=True).astype({"protocol": "str", "case": "str"})
+    return pd.concat(parts, ignore_index=True).astype(dict.fromkeys(_TEXTS, "str"))
 
 
 def write_result(folder: Path, result: CellResult, predictions: pd.DataFrame | None) -> None:
@@ -216,11 +219,14 @@ def _read_predictions(path: Path, expected: str) -> pd.DataFrame:
     data = _bytes(path)
     if _sha256(data) != expected:
         raise RunError(f"{path} was changed after it was written (its hash differs); run the cell again")
-    return pd.read_csv(
+    table = pd.read_csv(
         io.BytesIO(data),
-        dtype={"protocol": "str", "case": "str", "label": "int64"},
+        dtype={**dict.fromkeys(_TEXTS, "str"), "label": "int64"},
         keep_default_na=False,  # a case may be called "NA"
     )
+    if "condition" not in table:  # written before there were conditions: all labels
+        table.insert(1, "condition", pd.Series("", index=table.index, dtype="str"))
+    return table
 
 
 def _json(path: Path) -> dict[str, Any]:
