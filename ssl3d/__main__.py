@@ -2,4 +2,5 @@
 
 from ssl3d.cli import main
 
-main()
+if __name__ == "__main__":  # processes that are started for several devices import this file, too
+    main()

@@ -30,9 +30,10 @@ class Engine(Config):
             batch_size: volumes of an effective batch, at most.
             processes: that share it.
         """
-        named = recipe.micro_batch if isinstance(recipe.micro_batch, int) else batch_size
+        share = -(-batch_size // processes)
+        named = recipe.micro_batch if isinstance(recipe.micro_batch, int) else share
         return cls(
-            micro_batch=min(named, batch_size),
+            micro_batch=min(named, share),
             keep=recipe.keep,
             precision="32-true" if recipe.precision == "auto" else recipe.precision,
             channels_last=recipe.channels_last is True,

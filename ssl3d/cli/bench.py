@@ -45,6 +45,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "data": "data.name",
     "task": "data.task",
     "plane": "data.plane",
+    "folds": "data.folds",
     "epochs": "pretrain.epochs",
     "batch_size": "pretrain.batch_size",
     "micro_batch": "pretrain.micro_batch",
@@ -60,8 +61,9 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--backbones", type=Names(), help="Networks to pretrain.  [default: tiny]")
 @click.option("--data", help="Data set: demo, mrnet, medmnist3d:adrenalmnist3d, folder.  [default: demo]")
 @click.option("--root", type=FOLDER, help="Folder of the data set's files.")
-@click.option("--task", help="Label to predict (mrnet: acl, meniscus, abnormal).")
-@click.option("--plane", help="Plane of the exam (mrnet: sagittal, coronal, axial).")
+@click.option("--task", type=Names(), help="Labels to predict (mrnet: acl, meniscus, abnormal), or all.")
+@click.option("--plane", type=Names(), help="Planes of the exam (mrnet: sagittal, coronal, axial), or all.")
+@click.option("--folds", type=int, help="Cross-validation with so many folds, in place of the data set's own split.")
 @click.option("--recipe", type=FOLDER, help="TOML file with any recipe field; options win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any recipe field; may be repeated.")
 @click.option("--epochs", type=int, help="Passes over the training volumes.")
@@ -72,6 +74,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
 @click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch.")
 @click.option("--precision", help="32-true, bf16-mixed, 16-mixed or 64-true.  [default: 32-true]")
 @click.option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download.")
 @click.option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]")
@@ -86,6 +89,7 @@ def bench(
     recipe: Path | None,
     sets: tuple[str, ...],
     device: str,
+    devices: int,
     weights: Path | None,
     out: Path | None,
     store: Path | None,
@@ -111,5 +115,7 @@ def bench(
     from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
     from ssl3d.runs.options import Options  # noqa: PLC0415
 
-    options = Options(root=root, out=out, store=store, device=device, weights=weights, fresh=not resume)
+    options = Options(
+        root=root, out=out, store=store, device=device, devices=devices, weights=weights, fresh=not resume
+    )
     return run_and_show(experiment, options, dry_run=dry_run, quiet=quiet, as_json=as_json)

@@ -6,10 +6,11 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -23,9 +24,13 @@ from ssl3d.runs.folder import cells_folder, claimed, default_folder
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Cell, Plan
 from ssl3d.runs.preflight import check_inputs, check_labels
+from ssl3d.runs.pretraining import train_along
+from ssl3d.runs.processes import check_devices, in_processes
 from ssl3d.runs.results import CellResult, read_results
 from ssl3d.runs.write import write_tables
 from ssl3d.train import checkpoint
+from ssl3d.train.group import Group
+from ssl3d.train.interrupt import Interrupted
 from ssl3d.train.pretrain import TrainingError
 
 
@@ -49,9 +54,45 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> O
         UserError: the data or the run's folder cannot be used; nothing was run.
         Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
     """
-    progress = progress or Progress()
-    run = options.out or default_folder(plan.experiment, options.root)
+    check_devices(options)
     check_inputs(plan, options)
+    return in_processes(_run, plan, options, progress or Progress())
+
+
+def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
+    """Take part in a run: as the process that leads, or as one that trains along."""
+    group = Group.current()
+    run = options.out or default_folder(plan.experiment, options.root)
+    if not group.leads:
+        return _follow(plan, run, options, group)
+    try:
+        outcome = _lead(plan, run, options, progress)
+    except (Exception, Interrupted):
+        group.tell(None)
+        raise
+    group.tell(None)
+    return outcome
+
+
+def _follow(plan: Plan, run: Path, options: Options, group: Group) -> Outcome:
+    """Train the cells that the first process tells of, until it tells of none; it writes and reports."""
+    cells = {cell.name: cell for cell in plan.cells}
+    with _terminable():
+        while (told := _told(group)) is not None:
+            name, engine = told
+            with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
+                train_along(cells[name], lambda: _store(plan, run, options, Progress()), run, options, engine)
+    return Outcome(run, {})
+
+
+def _told(group: Group) -> Any:
+    try:
+        return group.told()
+    except RuntimeError:  # the first process has ended: it says why, if there is something to say
+        return None
+
+
+def _lead(plan: Plan, run: Path, options: Options, progress: Progress) -> Outcome:
     cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
     with claimed(run, plan.experiment, cells, options.fresh), _terminable():
         progress.run_started(str(run), list(cells))

@@ -15,6 +15,7 @@ class Options:
         out: the run's folder; None for the default.
         store: folder of packed volumes, which runs can share; None keeps them in the run's own folder.
         device: "auto", "cpu", "cuda" or "cuda:1".
+        devices: processes that share every effective batch, one a device.
         weights: local file of pretrained weights, in place of a download.
         fresh: forget what the run's folder holds of an earlier run.
         checkpoint_seconds: least time between two checkpoints.
@@ -24,6 +25,7 @@ class Options:
     out: Path | None = None
     store: Path | None = None
     device: str = "auto"
+    devices: int = 1
     weights: Path | None = None
     fresh: bool = False
     checkpoint_seconds: float = 60.0

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ssl3d.backbone import Backbone
+from ssl3d.data.store import Store
 from ssl3d.engine import Engine
 from ssl3d.method import Method
-from ssl3d.runs.devices import device_name
+from ssl3d.runs.devices import device_name, open_device, placed
 from ssl3d.runs.exactness import exactness, random_layers
+from ssl3d.runs.folder import cells_folder
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import Cell
 from ssl3d.runs.results import Collapse, Exactness, Price
 from ssl3d.runs.work import Work
 from ssl3d.train.build import build_method
 from ssl3d.train.collapse import collapsed
 from ssl3d.train.cost import pretrain_flops
+from ssl3d.train.group import Group
 from ssl3d.train.pretrain import Job, State, pretrain
 from ssl3d.train.schedule import Schedule
 
@@ -59,7 +67,11 @@ def pretrained(work: Work) -> Pretrained:
         return Pretrained(encoder, "not trained", method.card.departures, price=price, notes=loaded)
     train = work.store.indices("train")
     schedule = Schedule.of(work.recipe.pretrain, len(train))
-    engine = Engine.of(work.recipe.pretrain, schedule.batch_size)
+    group = Group.current()
+    engine = Engine.of(work.recipe.pretrain, schedule.batch_size, group.size)
+    group.tell((work.cell.name, engine.model_dump(mode="json")))
+    with group.together():  # the others are ready
+        pass
     state, price = _train(work, method, train, engine)
     return Pretrained(
         encoder=method.encoder().float().eval(),
@@ -70,6 +82,27 @@ def pretrained(work: Work) -> Pretrained:
         price=price,
         notes=(*loaded, *_notes(work, method, schedule, engine)),
     )
+
+
+def train_along(cell: Cell, store: Callable[[], Store], run: Path, options: Options, engine: dict[str, Any]) -> None:
+    """Train a cell that another process leads: the same steps, and nothing is written or reported here.
+
+    Args:
+        cell: that the first process told of.
+        store: opens the packed volumes.
+        run: the run's folder, where a checkpoint may lie.
+        options: of this process.
+        engine: as the first process has chosen it, in plain values.
+    """
+    with Group.current().together():
+        fabric = open_device(options.device, str(engine["precision"]))
+        volumes = placed(store(), fabric.device)
+        method = build_method(cell.recipe, options.weights)
+        method.to(fabric.device)
+    folder = cells_folder(run) / cell.name
+    job = Job(method, volumes, volumes.indices("train"), cell.recipe, fabric, folder, cell.name)
+    job.checkpoint_seconds, job.engine = options.checkpoint_seconds, Engine.model_validate(engine)
+    pretrain(job)
 
 
 def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tuple[State, Price]:
@@ -86,7 +119,7 @@ def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tupl
         volumes_per_second=len(train) * work.recipe.pretrain.epochs / state.seconds,
         peak_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         flops=flops,
-        device=device_name(device),
+        device=device_name(device) if engine.processes == 1 else f"{engine.processes} x {device_name(device)}",
     )
     return state, price
 

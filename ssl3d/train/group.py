@@ -5,13 +5,23 @@ Built on ``torch.distributed``; on one process every operation is the identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+PATIENCE = timedelta(days=7)  # processes wait for the first one while it packs or judges; a dead one is noticed at once
+
+
+class PeerError(Exception):
+    """Another process of the group failed; says which, and with what."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +75,75 @@ class Group:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that reads, writes and reports."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is up in any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, group=_control())
+        return bool(flags)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Fail in every process where one fails inside: none is left waiting for it in the next exchange.
+
+        Inside there must be no exchange. Where another process ran out of memory, this one raises the same, so that
+        all of them can go on in smaller portions.
+
+        Raises:
+            PeerError: another process failed, for another reason.
+        """
+        mine: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            mine = error
+        if self.any(mine is not None):
+            reasons = self._reasons(mine)
+            raise mine or _peer_error(reasons)
+
+    def _reasons(self, mine: Exception | None) -> list[tuple[bool, str] | None]:
+        """What failed in each process: whether it ran out of memory, and a line."""
+        told = None if mine is None else (isinstance(mine, torch.OutOfMemoryError), _one_line(mine))
+        reasons: list[tuple[bool, str] | None] = [told] * self.size
+        if self.size > 1:
+            dist.all_gather_object(reasons, told, group=_control())
+        return reasons
+
+    def tell(self, message: Any) -> None:
+        """Hand a plain value to the other processes, which wait for it in :meth:`told`."""
+        if self.size > 1:
+            dist.broadcast_object_list([message], src=0, group=_control())
+
+    def told(self) -> Any:
+        """Wait for what the first process tells, and return it."""
+        box = [None]
+        dist.broadcast_object_list(box, src=0, group=_control())
+        return box[0]
+
+
+def _control() -> dist.ProcessGroup | None:
+    """The group for flags and messages: on CPUs, so that no GPU waits or spins for them."""
+    return dist.group.WORLD if dist.get_backend() == "gloo" else _beside_gpus()
+
+
+@cache
+def _beside_gpus() -> dist.ProcessGroup | None:
+    group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return group
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _peer_error(reasons: list[tuple[bool, str] | None]) -> Exception:
+    rank, (out_of_memory, text) = next((rank, found) for rank, found in enumerate(reasons) if found is not None)
+    told = f"process {rank} of {len(reasons)}: {text}"
+    return torch.OutOfMemoryError(told) if out_of_memory else PeerError(told)

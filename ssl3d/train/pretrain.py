@@ -94,10 +94,10 @@ def pretrain(job: Job) -> State:
     with deferred() as stop:
         while loop.state.step < loop.schedule.steps:
             loop.step()
-            if stop.requested:
-                loop.save()
+            stopped = loop.group.any(stop.requested)
+            loop.save(0.0 if stopped else job.checkpoint_seconds)
+            if stopped:
                 raise Interrupted
-            loop.save(job.checkpoint_seconds)
     loop.save()
     return loop.state
 
@@ -114,16 +114,18 @@ class _Loop:
         job.method.to(job.fabric.device).train()
         self.optimizer = build_optimizer(job.method, recipe)
         self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
-        engine = job.engine or Engine.of(recipe, self.schedule.batch_size)
+        self.group = Group.current()
+        engine = job.engine or Engine.of(recipe, self.schedule.batch_size, self.group.size)
         self.window = Window(
             Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast),
             engine.micro_batch,
             recipe.accumulation == "exact",
-            Group.current(),
+            self.group,
             self.scaler.scale,
             engine.keep,
         )
-        self.state = self._resume()
+        with self.group.together():
+            self.state = self._resume()
         self.saved_at = time.monotonic()
         job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
 
@@ -138,7 +140,8 @@ class _Loop:
         self._check(outcome, step)
         if self._optimise(step):
             outcome.statistics.commit()
-            self.job.method.after_step(self.schedule.progress(step), outcome.kept)
+            with self.group.together():
+                self.job.method.after_step(self.schedule.progress(step), outcome.kept)
         seconds = time.monotonic() - started
         self.state.step += 1
         self.state.seconds += seconds
@@ -209,8 +212,11 @@ class _Loop:
 
     def save(self, least_seconds: float = 0.0) -> None:
         """Write the checkpoint and the log, unless the last one is younger than ``least_seconds``."""
-        if time.monotonic() - self.saved_at < least_seconds or self.window.group.rank != 0:
-            return
+        with self.group.together():
+            if self.group.leads and time.monotonic() - self.saved_at >= least_seconds:
+                self._write()
+
+    def _write(self) -> None:
         checkpoint.save(
             self.job.folder,
             {

@@ -97,18 +97,19 @@ class Window:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
         """A loss for each micro-batch, weighted by its true share of the volumes."""
         losses, columns = _Loss(), _Columns()
-        for part in parts:
-            online, target = self._encode(batch, part, parts, keep=True)
-            outputs = self.encoder.method.loss(online, target)
-            weight = len(part) / len(batch)
-            self.scale(outputs["loss"] * weight).backward()  # type: ignore[no-untyped-call]
-            losses.add(outputs, weight, len(part))
-            columns.add(online, len(part))
-        if not parts:  # fewer volumes than processes: this one computes the shape of the answer, and adds nothing
-            with torch.no_grad(), statistics.paused():
-                online, target = self._encode(batch, range(1), parts, keep=False)
-                losses.add(self.encoder.method.loss(online, target), 0.0, 0)
-            columns.add(online, 0)
+        with self.group.together():
+            for part in parts:
+                online, target = self._encode(batch, part, parts, keep=True)
+                outputs = self.encoder.method.loss(online, target)
+                weight = len(part) / len(batch)
+                self.scale(outputs["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+                losses.add(outputs, weight, len(part))
+                columns.add(online, len(part))
+            if not parts:  # fewer volumes than processes: this one computes the shape of the answer, and adds nothing
+                with torch.no_grad(), statistics.paused():
+                    online, target = self._encode(batch, range(1), parts, keep=False)
+                    losses.add(self.encoder.method.loss(online, target), 0.0, 0)
+                columns.add(online, 0)
         self.group.sum_gradients(self.encoder.method.parameters())
         scalars = {name: self.group.sum(value) for name, value in losses.scalars.items()}
         kept = {name: self.group.gather(torch.cat(rows), len(batch)) for name, rows in losses.rows.items()}
@@ -118,14 +119,17 @@ class Window:
         self, batch: Batch, parts: Sequence[range], statistics: RunningStatistics
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
         """Features first, then one loss on all of them, then their gradient through the backbone."""
-        online, target, graphs = self._features(batch, parts, statistics)
+        with self.group.together():
+            online, target, graphs = self._features(batch, parts, statistics)
         leaves = [column.requires_grad_() for column in online.gathered(self.group, len(batch))]  # V of (N, F)
-        with statistics.whole():
-            outputs = self.encoder.method.loss(leaves, target.gathered(self.group, len(batch)))
-        self.scale(outputs["loss"]).backward()  # type: ignore[no-untyped-call]
-        heads = _take_gradients(self.encoder.method)  # whole already, and the same on every process: not to be summed
-        with statistics.paused():
-            self._push(batch, parts, graphs, leaves)
+        targets = target.gathered(self.group, len(batch))
+        with self.group.together():
+            with statistics.whole():
+                outputs = self.encoder.method.loss(leaves, targets)
+            self.scale(outputs["loss"]).backward()  # type: ignore[no-untyped-call]
+            heads = _take_gradients(self.encoder.method)  # whole, and the same on every process: not to be summed
+            with statistics.paused():
+                self._push(batch, parts, graphs, leaves)
         self.group.sum_gradients(self.encoder.method.parameters())
         _give_gradients(heads)
         losses = _Loss()
