@@ -18,6 +18,7 @@ class Options:
         devices: processes that share every effective batch, one a device.
         weights: local file of pretrained weights, in place of a download.
         fresh: forget what the run's folder holds of an earlier run.
+        encoders: folders of other runs, whose encoders are judged where they are those of a cell.
         checkpoint_seconds: least time between two checkpoints.
     """
 
@@ -28,6 +29,7 @@ class Options:
     devices: int = 1
     weights: Path | None = None
     fresh: bool = False
+    encoders: tuple[Path, ...] = ()
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
@@ -35,3 +37,4 @@ class Options:
         for name in ("root", "out", "store", "weights"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
+        object.__setattr__(self, "encoders", tuple(Path(folder) for folder in self.encoders))
