@@ -28,8 +28,8 @@ def bench(
     *,
     seeds: Sequence[int] | None = None,
     data: str | None = None,
-    task: str | None = None,
-    plane: str | None = None,
+    task: str | Sequence[str] | None = None,
+    plane: str | Sequence[str] | None = None,
     protocols: Sequence[str] | None = None,
     recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -49,8 +49,8 @@ def bench(
         backbones: likewise.
         seeds: repetitions.
         data: data set, "mrnet" or "medmnist3d:adrenalmnist3d".
-        task: label to predict.
-        plane: of the exam.
+        task: label to predict, several of them, or "all".
+        plane: of the exam, several, or "all".
         protocols: of "linear", "knn", "finetune".
         recipe: TOML file; the other arguments win over it.
         settings: any recipe field by dotted name, ``{"pretrain.epochs": 20}``.

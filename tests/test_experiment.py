@@ -43,10 +43,28 @@ def test_a_field_is_found_by_its_own_name_where_one_section_has_it() -> None:
     made = read_experiment(sets=["lr=0.125", "task=acl", "view_size=[4,16,16]", "evaluate.batch_size=2"])
     assert (made.pretrain.lr, made.data.task, made.view_size, made.evaluate.batch_size) == (
         0.125,
-        "acl",
+        ("acl",),
         (4, 16, 16),
         2,
     )
+
+
+def test_tasks_and_planes_are_one_or_several_in_every_spelling(tmp_path: Path) -> None:
+    file = toml(tmp_path, '[data]\ntask = "acl, meniscus"\nplane = ["axial", "coronal"]\n')
+    for made in (
+        read_experiment(file),
+        read_experiment(None, {"data.task": ("acl", "meniscus"), "data.plane": "axial,coronal"}),
+        read_experiment(sets=["task=acl,meniscus", 'plane=["axial","coronal"]']),
+    ):
+        assert (made.data.task, made.data.plane) == (("acl", "meniscus"), ("axial", "coronal"))
+    assert "data.task" in refused("task=[]")
+    assert "data.task" in refused("task=acl,,abnormal")
+
+
+def test_a_run_may_grow_by_what_its_cells_need_not_share() -> None:
+    grown = {"methods": ("moco",), "seeds": (5,), "data.task": "meniscus", "data.plane": "all"}
+    assert read_experiment(None, grown).base() == Experiment().base()
+    assert read_experiment(None, {"data.folds": 3}).base() != Experiment().base()
 
 
 def test_settings_of_a_method_and_backbone_are_taken_by_name() -> None:

@@ -37,6 +37,32 @@ def test_cells_are_methods_times_backbones_times_seeds_each_once() -> None:
     assert len({cell.name for cell in made.cells}) == 8
 
 
+def test_cells_are_spread_over_tasks_planes_and_folds() -> None:
+    made = plan(methods=("byol",), baselines=False, **{"data.task": "all", "data.plane": "all", "data.folds": 2})
+    found = [(c.recipe.data.task, c.recipe.data.plane, c.recipe.data.fold) for c in made.cells]
+    tasks, planes = ("acl", "meniscus", "abnormal"), ("sagittal", "coronal", "axial")
+    assert set(found) == {(task, plane, fold) for task in tasks for plane in planes for fold in range(2)}
+    assert len({cell.name for cell in made.cells}) == len(made.cells) == 18
+    assert {cell.recipe.data.folds for cell in made.cells} == {2}
+    assert all(made.dataset_of(cell).plane == cell.recipe.data.plane for cell in made.cells)
+
+
+def test_tasks_of_one_plane_and_fold_share_their_pretraining_and_nothing_else_does() -> None:
+    settings = {"data.task": "all", "data.plane": "axial,coronal", "data.folds": 2}
+    cells = plan(methods=("byol",), baselines=False, **settings).cells
+    shared = {(c.recipe.data.plane, c.recipe.data.fold, c.recipe.pretraining_hash()) for c in cells}
+    assert len(shared) == len({key for *_, key in shared}) == 4
+    for first in range(0, len(cells), 3):  # one after the other, so that the encoder is at hand
+        assert len({cell.recipe.pretraining_hash() for cell in cells[first : first + 3]}) == 1
+
+
+def test_one_task_asked_for_twice_is_one_cell() -> None:
+    assert (
+        len(plan(methods=("byol",), baselines=False, **{"data.task": "acl,acl", "data.plane": "axial,axial"}).cells)
+        == 1
+    )
+
+
 def test_baselines_join_where_the_backbone_can_stand_for_them() -> None:
     assert set(recipes(methods=("byol",))) == {"byol", "random"}
     assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "random", "kinetics"}
@@ -116,6 +142,9 @@ def test_the_view_size_is_the_users_or_the_presets_or_the_weights_or_the_data_se
         ({"data.plane": "saggital"}, "data set 'demo' has no plane 'saggital'; did you mean 'sagittal'?"),
         ({"data.plane": "x"}, "data set 'demo' has no plane 'x'; known: axial, coronal, sagittal"),
         ({"data.name": "folder", "data.plane": "x"}, "data set 'folder' has no plane 'x'; it has no planes: leave"),
+        ({"data.task": "acl,menisc"}, "data set 'demo' has no task 'menisc'; did you mean 'meniscus'?"),
+        ({"data.task": "all,acl"}, "data set 'demo' has no task 'all'"),
+        ({"data.name": "folder", "data.plane": "all"}, "data set 'folder' has no plane 'all'; it has no planes"),
         ({"method.byol.momentumm": 1}, "unknown field 'method.byol.momentumm'; did you mean 'momentum'?"),
         ({"method.byol.momentum": 2}, "method.byol.momentum = 2: input should be less than or equal to 1"),
         ({"method.boyl.momentum": 1}, "settings for unknown method 'boyl'; did you mean 'byol'?"),

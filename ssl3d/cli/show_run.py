@@ -71,7 +71,7 @@ def _show_tables(outcome: Outcome, as_json: bool) -> None:
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
     check_inputs(plan, options)
     run = options.out or default_folder(plan.experiment, options.root)
-    rows = [estimate(cell, plan.dataset, run, options.device) for cell in plan.cells]
+    rows = [estimate(cell, plan.dataset_of(cell), run, options.device) for cell in plan.cells]
     if as_json:
         print(json.dumps({"event": "plan", "folder": str(run), "cells": rows}))  # noqa: T201
         return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -24,10 +24,11 @@ from ssl3d.data.store import Store
 from ssl3d.errors import DataError
 
 JOURNAL = "journal.jsonl"
+SPLITS = ("train", "test")  # that a data set needs, unless outer folds take their place
 Progress = Callable[[int, int], None]
 
 
-def pack(dataset: Dataset, folder: Path, progress: Progress | None = None) -> Store:
+def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, splits: Sequence[str] = SPLITS) -> Store:
     """Pack a data set, or open the store where it is packed already and unchanged.
 
     Unchanged means: the same cases, labels and splits, from files of the same size and time.
@@ -36,11 +37,12 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None) -> St
         dataset: what to pack.
         folder: of the store; made if absent. Nothing is written outside it.
         progress: called with (volumes done, all volumes).
+        splits: that must have a case.
 
     Raises:
         DataError: a fault of the data set, of any volume, or a folder that cannot be written.
     """
-    cases = planned(dataset)
+    cases = planned(dataset, splits)
     header = _header(dataset)
     try:
         if _current(dataset, cases, header, folder):
@@ -96,8 +98,12 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def planned(dataset: Dataset) -> list[Case]:
+def planned(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
     """Return the cases of a data set, checked as far as that goes without voxels.
+
+    Args:
+        dataset: to be checked.
+        splits: that must have a case.
 
     Raises:
         DataError: a fault of the tables, two cases of one id, or no case to train on or to test on.
@@ -113,10 +119,10 @@ def planned(dataset: Dataset) -> list[Case]:
             raise DataError(
                 f"{dataset.name}: {case.source} is labelled for {min(unknown)!r}, which is no task of the set"
             )
-    for split in ("train", "test"):
+    for split in splits:
         if not any(case.split == split for case in cases):
             raise DataError(
-                f"{dataset.name} has no case in the split {split!r}; one to train on and one to test on are needed"
+                f"{dataset.name} has no case in the split {split!r}; give it some, or cross-validate with --folds K"
             )
     return cases
 

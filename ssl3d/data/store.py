@@ -126,6 +126,12 @@ class Store:
         """Return this store with all its voxels held in the memory of a device: the same batches, without transfers."""
         return type(self)(self.folder, self.manifest, self._voxels.to(device, copy=True))
 
+    def with_splits(self, splits: Sequence[str]) -> Self:
+        """Return a view of this store with another split for each volume; its fingerprint is still the store's."""
+        cases = zip(self.manifest.cases, splits, strict=True)
+        moved = tuple(case.model_copy(update={"split": split}) for case, split in cases)
+        return type(self)(self.folder, self.manifest.model_copy(update={"cases": moved}), self._voxels)
+
     def verify(self) -> None:
         """Hash everything again.
 

@@ -8,13 +8,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from ssl3d.data.pack import pack
 from ssl3d.data.store import Store
 from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
@@ -27,6 +27,7 @@ from ssl3d.runs.preflight import check_inputs, check_labels
 from ssl3d.runs.pretraining import train_along
 from ssl3d.runs.processes import check_devices, in_processes
 from ssl3d.runs.results import CellResult, read_results
+from ssl3d.runs.stores import Stores, open_stores
 from ssl3d.runs.write import write_tables
 from ssl3d.train import checkpoint
 from ssl3d.train.group import Group
@@ -81,7 +82,7 @@ def _follow(plan: Plan, run: Path, options: Options, group: Group) -> Outcome:
         while (told := _told(group)) is not None:
             name, engine = told
             with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
-                train_along(cells[name], lambda: _store(plan, run, options, Progress()), run, options, engine)
+                train_along(cells[name], partial(_cell_store, plan, cells[name], run, options), run, options, engine)
     return Outcome(run, {})
 
 
@@ -98,30 +99,19 @@ def _lead(plan: Plan, run: Path, options: Options, progress: Progress) -> Outcom
         progress.run_started(str(run), list(cells))
         for note in plan.notes:
             progress.note(note)
-        store = _store(plan, run, options, progress)
-        check_labels(plan, store)
-        done = _done(plan, run, store, progress)
-        results = [done.get(cell.name) or _result(cell, store, run, options, progress) for cell in plan.cells]
+        stores = open_stores(plan, run, options, progress)
+        check_labels(plan, stores)
+        done = _done(plan, run, stores, progress)
+        results = [done.get(cell.name) or _result(cell, stores, run, options, progress) for cell in plan.cells]
         write_tables(run, read_results(cells_folder(run)))
     return Outcome(run, {result.cell: str(result.reason) for result in results if result.status == "failed"})
 
 
-def _store(plan: Plan, run: Path, options: Options, progress: Progress) -> Store:
-    """Pack the volumes, or open them packed, and report what stands in both splits."""
-    progress.phase("", f"packing {plan.dataset.name}", 1, "volumes")
-    store = pack(
-        plan.dataset, options.store or run / "store", lambda done, total: progress.advance(done, {"of": total})
-    )
-    leaks = store.duplicates()
-    if leaks:
-        pairs = ", ".join(f"{train} = {test}" for train, test in leaks[:3])
-        progress.note(
-            f"{len(leaks)} volumes stand in both the training and the test split ({pairs}): scores are too high"
-        )
-    return store
+def _cell_store(plan: Plan, cell: Cell, run: Path, options: Options) -> Store:
+    return open_stores(plan, run, options, Progress()).of(cell)
 
 
-def _done(plan: Plan, run: Path, store: Store, progress: Progress) -> dict[str, CellResult]:
+def _done(plan: Plan, run: Path, stores: Stores, progress: Progress) -> dict[str, CellResult]:
     """Return the cells of a plan that are done, by name; a failed one is tried again.
 
     Raises:
@@ -129,10 +119,11 @@ def _done(plan: Plan, run: Path, store: Store, progress: Progress) -> dict[str, 
     """
     results = [result for result, _ in read_results(cells_folder(run))]
     for result in results:
-        if result.data is not None and result.data.fingerprint != store.fingerprint:
+        now = stores.fingerprint(result.recipe.data)
+        if result.data is not None and now is not None and result.data.fingerprint != now:
             raise RunError(
                 f"{cells_folder(run) / result.cell} was made from other data (fingerprint "
-                f"{result.data.fingerprint[:10]}, now {store.fingerprint[:10]}); choose another --out, or --fresh to "
+                f"{result.data.fingerprint[:10]}, now {now[:10]}); choose another --out, or --fresh to "
                 "begin anew"
             )
     planned = {cell.name for cell in plan.cells}
@@ -143,13 +134,13 @@ def _done(plan: Plan, run: Path, store: Store, progress: Progress) -> dict[str, 
     return done
 
 
-def _result(cell: Cell, store: Store, run: Path, options: Options, progress: Progress) -> CellResult:
+def _result(cell: Cell, stores: Stores, run: Path, options: Options, progress: Progress) -> CellResult:
     """Run a cell, and return what it came to."""
     folder = cells_folder(run) / cell.name
     folder.mkdir(parents=True, exist_ok=True)
     progress.cell_started(cell.name)
     try:
-        result = run_cell(cell, store, folder, options, progress)
+        result = run_cell(cell, stores.of(cell), folder, options, progress)
     except Exception as error:  # one cell that fails never takes the others with it
         write_atomic(folder / "error.txt", traceback.format_exc())
         result = failed(cell, folder, reason(error))

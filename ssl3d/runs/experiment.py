@@ -5,25 +5,49 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from ssl3d.config import Config
 from ssl3d.errors import RecipeError, nearest
-from ssl3d.recipe import AugmentRecipe, DataRecipe, EvaluateRecipe, PretrainRecipe, Seed, Size
+from ssl3d.recipe import AugmentRecipe, EvaluateRecipe, PretrainRecipe, Seed, Size
 
-SPREAD = frozenset({"methods", "backbones", "seeds", "baselines", "method", "backbone"})  # may grow within one run
+SPREAD = ("methods", "backbones", "seeds", "baselines", "method", "backbone")  # may grow within one run
+ALL = "all"  # every task, or every plane, of the data set
+
+
+def _split(value: Any) -> Any:
+    """A text as a list: its parts between commas."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_split)]
+
+
+class DataChoice(Config):
+    """Which volumes, and which labels of theirs: one :class:`ssl3d.recipe.DataRecipe` for each task, plane and fold."""
+
+    name: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
+    task: Names | None = Field(
+        None, description="label to predict, several, or all of them; the data set's first if unset"
+    )
+    plane: Names | None = Field(
+        None, description="plane of the exam, several, or all of them; the data set's first if unset"
+    )
+    folds: int | None = Field(
+        None, ge=2, description="outer folds of cross-validation, in place of the data set's own split"
+    )
 
 
 class Experiment(Config):
-    """Methods x backbones x seeds on one data set, under one recipe."""
+    """Methods x backbones x seeds, on the tasks and planes of one data set, under one recipe."""
 
     methods: tuple[str, ...] = Field(("byol", "simclr"), min_length=1, description="methods to pretrain with")
     backbones: tuple[str, ...] = Field(("tiny",), min_length=1, description="networks to pretrain")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="repetitions")
     baselines: bool = Field(True, description="add the baselines that every table should carry")
-    data: DataRecipe = DataRecipe()
+    data: DataChoice = DataChoice()
     view_size: Size | None = Field(None, description="slices, rows, columns of a view; unset: the data set's own")
     augment: AugmentRecipe = AugmentRecipe()
     pretrain: PretrainRecipe = PretrainRecipe()
@@ -36,8 +60,8 @@ class Experiment(Config):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def base(self) -> dict[str, Any]:
-        """Return everything that all cells of a run must share."""
-        return self.model_dump(mode="json", exclude=set(SPREAD))
+        """Return everything that all cells of a run must share; tasks and planes may be added to one."""
+        return self.model_dump(mode="json", exclude={**dict.fromkeys(SPREAD, True), "data": {"task", "plane"}})
 
 
 def read_experiment(

@@ -1,4 +1,4 @@
-"""An experiment into cells: the recipes of every method x backbone x seed, checked before anything runs."""
+"""An experiment into cells: every method x backbone x seed x task x plane x fold, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -15,32 +15,41 @@ from ssl3d.errors import PluginError, RecipeError, nearest
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
 from ssl3d.registry import load, plugins, split_variant
-from ssl3d.runs.experiment import Experiment
+from ssl3d.runs.experiment import ALL, DataChoice, Experiment
 from ssl3d.runs.sources import sources
 from ssl3d.train.build import backbone_class, method_class
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One method x backbone x seed: the unit that runs, resumes, fails, and is reported."""
+    """One method x backbone x seed x task x plane x fold: the unit that runs, resumes, fails, and is reported."""
 
     recipe: Recipe
 
     @property
     def name(self) -> str:
-        """Name of its folder: METHOD-BACKBONE-sSEED-HASH."""
+        """Name of its folder: METHOD-BACKBONE-sSEED-HASH; the hash tells tasks, planes and folds apart."""
         method, backbone = (_safe(reference) for reference in (self.recipe.method, self.recipe.backbone))
         return f"{method}-{backbone}-s{self.recipe.seed}-{self.recipe.hash()}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A data set, and the cells that are to run on it."""
+    """A data set, plane by plane, and the cells that are to run on it."""
 
     experiment: Experiment
-    dataset: Dataset
+    datasets: Mapping[str, Dataset]  # by plane; "" where there is no choice
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def dataset(self) -> Dataset:
+        """The first plane."""
+        return next(iter(self.datasets.values()))
+
+    def dataset_of(self, cell: Cell) -> Dataset:
+        """The plane of a cell."""
+        return self.datasets[cell.recipe.data.plane or ""]
 
 
 def open_dataset(name: str, root: Path | None = None, plane: str | None = None) -> Dataset:
@@ -70,20 +79,52 @@ def make_plan(experiment: Experiment, root: Path | None = None, weights: Path | 
     Raises:
         UserError: a name is unknown, a setting is out of bounds, or does not fit the data set or the backbone.
     """
-    dataset = open_dataset(experiment.data.name, root, experiment.data.plane)
-    task = experiment.data.task or dataset.tasks[0]
-    if task not in dataset.tasks:
-        raise RecipeError(f"data set {experiment.data.name!r} has no task {task!r}{nearest(task, dataset.tasks)}")
+    datasets = _planes(experiment.data, root)
+    tasks = _tasks(experiment.data, next(iter(datasets.values())))
     _check_sections(experiment)
-    data = {"name": experiment.data.name, "task": task, "plane": dataset.plane or None}
     cells = [
-        _cell(experiment, dataset, data, weights, method=method, backbone=backbone, seed=seed)
-        for backbone in experiment.backbones
-        for method in [*experiment.methods, *_baselines(experiment, backbone)]
-        for seed in experiment.seeds
+        _cell(experiment, dataset, _data(experiment, task, dataset, fold), weights, **which)
+        for dataset in datasets.values()
+        for fold in range(experiment.data.folds or 1)
+        for which in _spread(experiment)
+        for task in tasks  # innermost: what tells tasks of one encoder apart is how it is judged
     ]
     notes = tuple(note for backbone in experiment.backbones for note in _left_out(experiment, backbone))
-    return Plan(experiment, dataset, tuple({cell.name: cell for cell in cells}.values()), notes)
+    return Plan(experiment, datasets, tuple({cell.name: cell for cell in cells}.values()), notes)
+
+
+def _planes(choice: DataChoice, root: Path | None) -> dict[str, Dataset]:
+    """The planes that were asked for, by name, as data sets."""
+    asked: tuple[str | None, ...] = choice.plane or (None,)
+    known = getattr(load("datasets", choice.name), "planes", ("",))
+    if asked == (ALL,) and any(known):
+        asked = known
+    found = [open_dataset(choice.name, root, plane) for plane in asked]
+    return {dataset.plane: dataset for dataset in found}
+
+
+def _tasks(choice: DataChoice, dataset: Dataset) -> tuple[str, ...]:
+    """The tasks that were asked for, each once."""
+    asked = choice.task or dataset.tasks[:1]
+    if asked == (ALL,):
+        return dataset.tasks
+    for task in asked:
+        if task not in dataset.tasks:
+            raise RecipeError(f"data set {choice.name!r} has no task {task!r}{nearest(task, dataset.tasks)}")
+    return tuple(dict.fromkeys(asked))
+
+
+def _data(experiment: Experiment, task: str, dataset: Dataset, fold: int) -> dict[str, Any]:
+    """The data recipe of a cell, in plain values."""
+    choice = experiment.data
+    return {"name": choice.name, "task": task, "plane": dataset.plane or None, "folds": choice.folds, "fold": fold}
+
+
+def _spread(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    for backbone in experiment.backbones:
+        for method in [*experiment.methods, *_baselines(experiment, backbone)]:
+            for seed in experiment.seeds:
+                yield {"method": method, "backbone": backbone, "seed": seed}
 
 
 def _baselines(experiment: Experiment, backbone: str) -> Iterator[str]:

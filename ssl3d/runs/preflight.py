@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ssl3d.data.folds import check_folds
 from ssl3d.data.pack import planned
-from ssl3d.data.store import Store
 from ssl3d.errors import RecipeError
 from ssl3d.evaluate.protocol import class_count
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan
+from ssl3d.runs.stores import Stores, needed_splits
 from ssl3d.runs.work import Judged
 from ssl3d.train.build import build_backbone, method_class
 
@@ -21,21 +22,24 @@ def check_inputs(plan: Plan, options: Options) -> None:
     Raises:
         UserError: one of them cannot be used.
     """
-    planned(plan.dataset)
+    for dataset in plan.datasets.values():
+        planned(dataset, needed_splits(plan))
     for precision in sorted({cell.recipe.pretrain.precision for cell in plan.cells}):
         open_device(options.device, precision)
     if options.weights is not None:
         _check_weights(plan, options.weights)
 
 
-def check_labels(plan: Plan, store: Store) -> None:
-    """Check that both splits have labels of the task, and the training split more than one class.
+def check_labels(plan: Plan, stores: Stores) -> None:
+    """Check that both splits have labels of every task, and the training split more than one class.
 
     Raises:
         DataError: they do not.
     """
-    for task in sorted({str(cell.recipe.data.task) for cell in plan.cells}):
-        judged = Judged.of(store, task)
+    for data in {cell.recipe.data: None for cell in plan.cells}:
+        if data.folds is not None:
+            check_folds(stores.by_plane[data.plane or ""], str(data.task), data.folds)
+        judged = Judged.of(stores.view(data), str(data.task))
         class_count(judged.train_labels, judged.classes)
 
 
