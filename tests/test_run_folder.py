@@ -59,7 +59,7 @@ def refused(kind: type[UserError], knees: Path, out: Path, **changes: Any) -> st
 
 def test_a_run_leaves_what_it_says_and_nothing_else(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
-        ".lock", "cells", "store", "plan.json", "recipe.toml",
+        ".lock", "cells", "features", "store", "plan.json", "recipe.toml",
         "leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv",
     }  # fmt: skip
     files = {"result.json", "predictions.csv", "encoder.safetensors"}
@@ -94,7 +94,7 @@ def test_a_run_may_grow_by_methods_and_seeds(knees: Path, run: Path) -> None:
     [
         ({"pretrain__epochs": 3}, "pretrain.epochs is 2 there and 3 here"),
         ({"augment__blur": 0.25}, "augment.blur is 0.5 there and 0.25 here"),
-        ({"data__task": "meniscus"}, "data.task is None there and meniscus here"),
+        ({"data__folds": 2}, "data.folds is None there and 2 here"),
         ({"evaluate__protocols": ("knn",)}, r"evaluate.protocols is ['linear', 'knn'] there and ['knn'] here"),
         ({"view_size": (4, 16, 18)}, "view_size is [4, 16, 17] there and [4, 16, 18] here"),
     ],

@@ -13,7 +13,7 @@ from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Cell
 from ssl3d.runs.pretraining import pretrained
 from ssl3d.runs.record import data_record, now, versions
-from ssl3d.runs.results import CellResult, predictions_frame, write_result
+from ssl3d.runs.results import CellResult, write_result
 from ssl3d.runs.work import Judged, Work
 from ssl3d.train import checkpoint
 
@@ -30,7 +30,7 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
     work = Work(cell, store, Judged.of(store, str(cell.recipe.data.task)), folder, fabric, options, progress)
     found = pretrained(work)
     save_encoder(folder, found.encoder, cell.recipe)
-    predictions, scores = judge(work, found.encoder)
+    judgement = judge(work, found.encoder)
     result = CellResult(
         cell=cell.name,
         status="done",
@@ -38,7 +38,9 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         data=data_record(work),
         exactness=found.exactness,
         departures=found.departures,
-        scores=scores,
+        scores=judgement.scores,
+        curve=judgement.curve,
+        features=judgement.features,
         engine=found.engine,
         collapse=found.collapse,
         price=found.price,
@@ -46,9 +48,7 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         notes=found.notes,
         finished_at=now(),
     )
-    probabilities = {name: prediction.probabilities for name, prediction in predictions.items()}
-    frame = predictions_frame(store.ids(work.judged.test), work.judged.test_labels, probabilities)
-    write_result(folder, result, frame)
+    write_result(folder, result, judgement.predictions)
     checkpoint.remove(folder)
     return result
 

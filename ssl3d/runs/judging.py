@@ -1,73 +1,123 @@
-"""The protocols of a cell's recipe, one after the other."""
+"""The protocols of a cell's recipe, with all training labels and with every part of them that it asks for."""
 
 from __future__ import annotations
 
 import time
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.augment import Augment
-from ssl3d.evaluate.features import extract
 from ssl3d.evaluate.finetune import light
 from ssl3d.evaluate.protocol import ON_FEATURES, Prediction, protocol
-from ssl3d.runs.results import ProtocolScore
+from ssl3d.evaluate.subsets import Subset, conditions
+from ssl3d.runs.features import Features, features
+from ssl3d.runs.results import CurvePoint, ProtocolScore, predictions_frame
 from ssl3d.runs.scoring import protocol_score
 from ssl3d.runs.work import Work
 
 
-def judge(work: Work, encoder: Backbone) -> tuple[dict[str, Prediction], dict[str, ProtocolScore]]:
-    """Run every protocol of the recipe; features are extracted once for those that need nothing else."""
-    judged, settings = work.judged, work.recipe.evaluate
-    work.progress.phase(work.cell.name, "judging", len(settings.protocols), "protocols")
-    predictions: dict[str, Prediction] = {}
-    scores: dict[str, ProtocolScore] = {}
-    features = cache(lambda: _features(work, encoder))
-    for done, name in enumerate(settings.protocols, 1):
-        started = time.monotonic()
-        if name in ON_FEATURES:
-            train_x, test_x = features()
-            predictions[name] = protocol(name)(
-                train_x,
-                judged.train_labels,
-                test_x,
-                folds=settings.inner_folds,
-                seed=work.recipe.seed,
-                classes=judged.classes,
-            )
-        else:
-            predictions[name] = _finetune(work, encoder)
-        scores[name] = protocol_score(predictions[name], judged.test_labels, time.monotonic() - started)
-        work.progress.advance(done, {f"{name} AUC": scores[name].metrics["auc"] or float("nan")})
-    return predictions, scores
+@dataclass
+class Judgement:
+    """How an encoder did.
+
+    Attributes:
+        scores: by protocol, with all training labels.
+        curve: with parts of them.
+        predictions: of every protocol and condition.
+        features: file of the features, None where no protocol needed any.
+    """
+
+    scores: dict[str, ProtocolScore] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    features: str | None = None
 
 
-def _features(work: Work, encoder: Backbone) -> tuple[np.ndarray, np.ndarray]:
-    train, test = (
-        extract(
-            encoder,
-            work.store,
-            indices,
-            size=work.recipe.view_size,
-            batch_size=work.recipe.evaluate.batch_size,
-            device=work.device,
+def judge(work: Work, encoder: Backbone) -> Judgement:
+    """Run every protocol of the recipe under every condition; features are extracted once, or found.
+
+    The encoder is that of the cell's ``encoder.safetensors``, on the device.
+
+    Raises:
+        RecipeError, DataError: the labels do not bear the conditions.
+    """
+    return _Judge(work, encoder).judge()
+
+
+class _Judge:
+    """A judgement in hand."""
+
+    def __init__(self, work: Work, encoder: Backbone) -> None:
+        self.work, self.encoder, self.judged = work, encoder, work.judged
+        self.everything = np.arange(len(self.judged.train))
+        self.subsets = conditions(
+            self.judged.train_labels, work.recipe.evaluate, seed=work.recipe.seed, classes=self.judged.classes
         )
-        for indices in (work.judged.train, work.judged.test)
-    )
-    return train, test
 
+    @cached_property
+    def features(self) -> Features:
+        return features(self.work, self.encoder)
 
-def _finetune(work: Work, encoder: Backbone) -> Prediction:
-    return protocol("finetune")(
-        encoder,
-        work.store,
-        work.judged.train,
-        work.judged.test,
-        work.judged.train_labels,
-        recipe=work.recipe.evaluate,
-        augment=Augment(light(work.recipe.augment), work.recipe.view_size),
-        device=work.device,
-        seed=work.recipe.seed,
-        classes=work.judged.classes,
-    )
+    def judge(self) -> Judgement:
+        protocols, progress = self.work.recipe.evaluate.protocols, self.work.progress
+        if ON_FEATURES.intersection(protocols):
+            _ = self.features  # their progress is told before that of the protocols
+        progress.phase(self.work.cell.name, "judging", len(protocols) * (1 + len(self.subsets)), "protocols")
+        found, tables, points = Judgement(), [], []
+        for done, (subset, name) in enumerate([(s, p) for s in (None, *self.subsets) for p in protocols], 1):
+            score, table = self._scored(name, subset)
+            tables.append(table)
+            if subset is None:
+                found.scores[name] = score
+            else:
+                points.append(self._point(subset, name, score))
+            what = f"{name} AUC" if subset is None else f"{name} AUC at {subset.condition}"
+            progress.advance(done, {what: score.metrics["auc"] or float("nan")})
+        found.curve, found.predictions = tuple(points), pd.concat(tables, ignore_index=True)
+        found.features = self.features.file if ON_FEATURES.intersection(protocols) else None
+        return found
+
+    def _scored(self, name: str, subset: Subset | None) -> tuple[ProtocolScore, pd.DataFrame]:
+        started = time.monotonic()
+        prediction = self._predicted(name, self.everything if subset is None else subset.indices)
+        score = protocol_score(prediction, self.judged.test_labels, time.monotonic() - started)
+        ids, condition = self.work.store.ids(self.judged.test), "" if subset is None else subset.condition
+        return score, predictions_frame(ids, self.judged.test_labels, {name: prediction.probabilities}, condition)
+
+    def _predicted(self, name: str, part: np.ndarray) -> Prediction:
+        """What a protocol says of the test volumes, from a part (n,) of the training labels."""
+        recipe, judged = self.work.recipe, self.judged
+        train, labels = [judged.train[i] for i in part], judged.train_labels[part]
+        if name in ON_FEATURES:
+            x = self.features.x
+            folds, seed = recipe.evaluate.inner_folds, recipe.seed
+            return protocol(name)(x[train], labels, x[judged.test], folds=folds, seed=seed, classes=judged.classes)
+        return protocol(name)(
+            self.encoder,
+            self.work.store,
+            train,
+            judged.test,
+            labels,
+            recipe=recipe.evaluate,
+            augment=Augment(light(recipe.augment), recipe.view_size),
+            device=self.work.device,
+            seed=recipe.seed,
+            classes=judged.classes,
+        )
+
+    def _point(self, subset: Subset, name: str, score: ProtocolScore) -> CurvePoint:
+        labels = self.judged.train_labels[subset.indices]
+        return CurvePoint(
+            condition=subset.condition,
+            protocol=name,
+            labels=subset.labels,
+            positives=subset.positives,
+            draw=subset.draw,
+            n_train=len(labels),
+            n_positive=int((labels == 1).sum()) if self.judged.classes == 2 else None,
+            score=score,
+        )
