@@ -73,7 +73,10 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return 2
     except UserError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        from ssl3d.runs.rank import leads  # noqa: PLC0415  # most commands run well
+
+        if leads():
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. The same command goes on from here.", err=True)

@@ -21,6 +21,7 @@ from ssl3d.runs.leaderboard import leaderboard
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan, make_plan
 from ssl3d.runs.preflight import check_inputs
+from ssl3d.runs.rank import leads
 from ssl3d.runs.results import read_results
 
 
@@ -37,12 +38,14 @@ def run_and_show(
         return _show_estimate(plan, options, as_json)
     console = Console(stderr=False)
     with ExitStack() as stack:
-        progress = _progress(console, quiet, as_json)
+        progress = _progress(console, quiet or not leads(), as_json)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
         if plan.dataset.synthetic:
             progress.note(f"{plan.dataset.name}: generated, synthetic volumes; scores say nothing about real data")
         outcome = execute(plan, options, progress)
+    if not leads():
+        return 0  # the first process says how it went
     _show_tables(outcome, as_json)
     for cell, reason in outcome.failures.items():
         print(f"failed: {cell}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output

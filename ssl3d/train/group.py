@@ -135,8 +135,8 @@ def _control() -> dist.ProcessGroup | None:
 
 @cache
 def _beside_gpus() -> dist.ProcessGroup | None:
-    group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return group
+    made = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return made if isinstance(made, dist.ProcessGroup) else None
 
 
 def _one_line(error: Exception) -> str:
