@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone
@@ -14,9 +17,12 @@ from ssl3d.card import Card
 from ssl3d.data.augment import Augment, whole
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError, RecipeError
+from ssl3d.evaluate.crops import judged_views, places
 from ssl3d.evaluate.features import extract
 from ssl3d.evaluate.finetune import finetune, light
+from ssl3d.evaluate.metrics import score
 from ssl3d.evaluate.protocol import Prediction
+from ssl3d.evaluate.tuning import Classifier, Tuning, epoch_order, predict
 from ssl3d.recipe import AugmentRecipe, EvaluateRecipe
 
 CPU = torch.device("cpu")
@@ -204,3 +210,98 @@ def test_light_augmentation_is_never_stronger_than_the_recipe() -> None:
     assert light(strong).blur == 0
     assert light(none) == none.model_copy(update={"blur": 0.0, "brightness": 0.1, "contrast": 0.1})
     AugmentRecipe.model_validate(light(strong).model_dump())
+
+
+def test_the_learning_rate_is_chosen_on_volumes_held_out_and_all_trials_are_told() -> None:
+    rates = (1e-7, 0.02, 1e30)  # too low to learn anything, good, diverging
+    found = tuned(Stripes(), recipe=RECIPE.model_copy(update={"finetune_lr": rates}))
+    assert found.chosen["lr"] == 0.02
+    assert list(found.chosen["rates"]) == [str(rate) for rate in rates]
+    scores = [found.chosen["rates"][str(rate)] for rate in rates]
+    assert scores[0] <= scores[1] == found.chosen["score"]  # of equal orders, the better log loss decides
+    assert scores[2] is None
+    assert found.chosen["note"] == "finetune_lr 1e+30 diverged"
+    alone = tuned(Stripes(), recipe=RECIPE)
+    assert (alone.chosen["epochs"], alone.threshold) == (found.chosen["epochs"], found.threshold)
+    assert np.array_equal(alone.probabilities, found.probabilities)  # the other trials leave no trace
+
+
+def test_with_nothing_to_hold_out_the_first_learning_rate_is_taken() -> None:
+    source = Stripes()
+    source.labels = np.where(np.arange(N) == 3, 1, 0)
+    found = tuned(source, recipe=RECIPE.model_copy(update={"finetune_lr": (0.01, 0.02), "finetune_epochs": 1}))
+    assert found.chosen["lr"] == 0.01
+    assert "rates" not in found.chosen
+
+
+def test_crops_of_a_test_volume_are_at_fixed_places_spread_over_it() -> None:
+    ramp = torch.arange(20.0)[:, None, None] + 100 * torch.arange(30.0)[:, None] + 10000 * torch.arange(40.0)
+    volumes = Volumes((ramp[None],), torch.zeros(1), torch.ones(1))
+    views = list(judged_views(volumes, (10, 15, 20), 5))
+    assert torch.equal(views[0], whole(volumes, (10, 15, 20)))
+    middles = torch.stack([view[0, 0, 5, 7, 10] for view in views[1:]])
+    depth, row, column = middles % 100, middles // 100 % 100, middles // 10000
+    assert (depth.diff() > 0).all()  # from the first slices to the last
+    assert len(set(zip(row.tolist(), column.tolist(), strict=True))) == 4  # each in a corner of its own
+    again = list(judged_views(volumes, (10, 15, 20), 5))
+    assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 11])
+def test_crops_keep_the_same_share_and_leave_out_either_end_of_the_depth(count: int) -> None:
+    for view in places(count):
+        assert (view.height, view.width, view.depth) == (0.9, 0.9, 0.9)
+        assert 0 < view.start < 0.1
+    assert sum(view.start for view in places(count)) == pytest.approx(0.05 * count)
+    assert len({view.start for view in places(count)}) == count
+
+
+def test_probabilities_are_the_mean_over_the_views_for_test_and_held_out_volumes_alike() -> None:
+    source, size = Stripes(), SIZE
+    augment = Augment(light(AugmentRecipe()), size)
+    recipe = RECIPE.model_copy(update={"finetune_crops": 3})
+    tuning = Tuning(Small(), source, source.labels, 2, recipe, augment, CPU, 0)
+    model = Classifier(tuning.encoder, 2)
+    torch.nn.init.normal_(model.weight, generator=torch.Generator().manual_seed(0))
+    views = list(judged_views(source.volumes(TEST, CPU), size, 3))
+    model.eval()
+    with torch.no_grad():
+        expected = torch.stack([model(view).double().softmax(dim=1) for view in views]).mean(dim=0)
+    np.testing.assert_allclose(predict(tuning, model, TEST), expected.numpy(), rtol=1e-4)
+    one = predict(replace(tuning, recipe=RECIPE.model_copy(update={"finetune_crops": 1})), model, TEST)
+    assert not np.allclose(one, expected.numpy())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=4), st.integers(0, 1000), st.integers(0, 50))
+def test_balanced_draws_show_every_class_equally_often_in_as_many_steps(
+    sizes: list[int], seed: int, epoch: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    order = epoch_order(labels, [seed, epoch], balanced=True)
+    assert len(order) == len(labels)
+    drawn = np.bincount(labels[order], minlength=len(sizes))
+    assert drawn.max() - drawn.min() <= 1
+    for label in range(len(sizes)):
+        times = np.bincount(order, minlength=len(labels))[labels == label]
+        assert times.max() - times.min() <= 1
+    assert np.array_equal(order, epoch_order(labels, [seed, epoch], balanced=True))
+    assert sorted(epoch_order(labels, [seed, epoch], balanced=False)) == list(range(len(labels)))
+
+
+def test_every_way_of_balancing_learns_rare_cases_and_they_differ() -> None:
+    source = Stripes()
+    rare = np.arange(N) % 4 == 1
+    for i in range(N):
+        if source.labels[i] and not rare[i]:  # these become class 0: its stripes, too
+            source.voxels[i] = source.voxels[i - 1].clone()
+    source.labels = rare.astype(int)
+    found = [
+        tuned(source, recipe=RECIPE.model_copy(update={"finetune_balance": balance})).probabilities[:, 1]
+        for balance in ("weights", "sampling", "none")
+    ]
+    for probabilities in found:
+        assert score(source.labels[TEST], np.stack([1 - probabilities, probabilities], 1), 0.5).metrics["auc"] == 1
+    assert not np.array_equal(found[0], found[1])
+    # Unbalanced, the rare class is thought less likely.
+    assert found[2].mean() < min(found[0].mean(), found[1].mean())

@@ -1,32 +1,28 @@
 """Fine-tuning: a copy of the encoder with a linear head, trained end to end on the labelled training volumes.
 
-The number of epochs is chosen on a stratified part of the training volumes, held out; then a fresh copy is trained on
-all of them for that many epochs, along the same learning-rate curve, and sees the test volumes once.
+Learning rate and number of epochs are chosen on a stratified part of the training volumes, held out: one trial a rate.
+Then a fresh copy is trained on all of them for that many epochs, along the same learning-rate curve, and sees the test
+volumes once.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
-from ssl3d.data.augment import Augment, whole
-from ssl3d.data.rng import Rng, mix
-from ssl3d.errors import RecipeError
-from ssl3d.evaluate.features import Source, evaluating
+from ssl3d.data.augment import Augment
+from ssl3d.evaluate.features import Source
 from ssl3d.evaluate.inner import criterion, criterion_score, negative_log_loss, splits
 from ssl3d.evaluate.protocol import Prediction, best_threshold, class_count
+from ssl3d.evaluate.tuning import Classifier, DivergedError, Tuning, epochs, predict
 from ssl3d.recipe import AugmentRecipe, EvaluateRecipe
 
-WEIGHT_DECAY = 1e-2
 Progress = Callable[[int, int], None]
 
 
@@ -47,48 +43,6 @@ def light(recipe: AugmentRecipe) -> AugmentRecipe:
     )
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What every run of a fine-tuning shares.
-
-    Attributes:
-        encoder: the pretrained network, copied before it is trained.
-        source: of the volumes.
-        labels: (number of volumes in the source,), class of each; read only at training volumes.
-        classes: K.
-        recipe: epochs, learning rate, batch, folds.
-        augment: makes training views, its size is that of test volumes, too.
-        device: where it happens.
-        seed: of order, views and dropout.
-        autocast: bfloat16, or None for the encoder's own precision.
-    """
-
-    encoder: Backbone
-    source: Source
-    labels: np.ndarray
-    classes: int
-    recipe: EvaluateRecipe
-    augment: Augment
-    device: torch.device
-    seed: int
-    autocast: torch.dtype | None = None
-
-
-class Classifier(nn.Module):
-    """An encoder and a linear head, which starts at zero: every class is equally likely at first."""
-
-    def __init__(self, encoder: Backbone, classes: int) -> None:
-        super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(True)
-        weight = next(self.encoder.parameters())
-        self.weight = nn.Parameter(weight.new_zeros(classes, encoder.embed_dim))
-        self.bias = nn.Parameter(weight.new_zeros(classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of volumes (B, C, D, H, W)."""
-        return F.linear(self.encoder(x), self.weight, self.bias)
-
-
 def finetune(
     encoder: Backbone,
     source: Source,
@@ -106,8 +60,9 @@ def finetune(
 ) -> Prediction:
     """Fine-tune a copy of the encoder and predict the test volumes.
 
-    AdamW, cosine learning rate, cross entropy weighted so that every class counts the same. The encoder that is handed
-    in, and the global random state, stay as they were.
+    AdamW, cosine learning rate, cross entropy. Of test and held-out volumes alike, the probabilities are the mean over
+    ``finetune_crops`` views (see :mod:`ssl3d.evaluate.crops`). The encoder that is handed in, and the global random
+    state, stay as they were.
 
     Args:
         encoder: on ``device``.
@@ -115,7 +70,7 @@ def finetune(
         train: numbers of the training volumes in the source.
         test: numbers of the test volumes.
         labels: (len(train),), class of each training volume.
-        recipe: epochs, learning rate, batch, folds (one of which is held out to choose the epoch).
+        recipe: epochs, learning rates, batch, balance, crops, folds (one of which is held out to choose by).
         augment: makes training views (see :func:`light`); its size is that of test volumes, too.
         device: where it happens.
         seed: of order, views and dropout.
@@ -125,101 +80,88 @@ def finetune(
 
     Raises:
         DataError: one class only.
-        RecipeError: the loss, or a prediction, is not finite.
+        RecipeError: the loss, or a prediction, is not finite, with every learning rate.
     """
     K = class_count(labels, classes)
     y = np.full(max(train) + 1, -1)
     y[list(train)] = labels
     tuning = Tuning(encoder, source, y, K, recipe, augment, device, seed, autocast)
-    total = recipe.finetune_epochs
     with _seeded(seed, device):
-        epochs, threshold, chosen = _choose_epochs(tuning, train, labels, _shifted(progress, 0, 2 * total))
-        done = total if "held_out" in chosen else 0
-        model = Classifier(encoder, K)
-        for epoch in _epochs(tuning, model, train, epochs):
-            _tell(progress, done + epoch, done + epochs)
-        return Prediction(_predict(tuning, model, test), threshold, chosen)
+        trials = _trials(tuning, train, labels, progress)
+        best, chosen = _chosen(trials, recipe, K)
+        model, done = Classifier(encoder, K), len(trials) * recipe.finetune_epochs
+        for epoch in epochs(tuning, model, train, best.lr, best.epochs):
+            _tell(progress, done + epoch, done + best.epochs)
+        return Prediction(predict(tuning, model, test), best.threshold, chosen)
 
 
-def _choose_epochs(
-    tuning: Tuning, train: Sequence[int], labels: np.ndarray, progress: Progress | None
-) -> tuple[int, float | None, dict[str, object]]:
-    """Return epochs, threshold and a report, from one fold of the training volumes held out."""
-    total = tuning.recipe.finetune_epochs
+@dataclass(frozen=True)
+class Trial:
+    """What one learning rate came to on the volumes held out.
+
+    Attributes:
+        lr: the rate.
+        epochs: after which it did best.
+        score: AUC, or minus the log loss, and then minus the log loss: few volumes are held out, so AUCs often tie.
+        threshold: that fits; None for more than two classes.
+        held_out: number of volumes.
+        failure: why there is no score.
+    """
+
+    lr: float
+    epochs: int
+    score: tuple[float, float] = (-np.inf, -np.inf)
+    threshold: float | None = None
+    held_out: int = 0
+    failure: DivergedError | None = None
+
+
+def _trials(tuning: Tuning, train: Sequence[int], labels: np.ndarray, progress: Progress | None) -> list[Trial]:
+    """One trial a learning rate, all on the same volumes held out; none where a class has one case only."""
     parts = splits(labels, tuning.recipe.inner_folds, tuning.seed)
     if not parts:
-        note = "a class has one training case only: nothing could be held out to choose by"
-        return total, 0.5 if tuning.classes == 2 else None, {"epochs": total, "note": note}
-    fit, held = parts[0]
-    held_volumes, held_y = [train[i] for i in held], labels[held]
-    best, best_score, best_p = 0, (-math.inf, -math.inf), np.zeros((len(held), tuning.classes))
+        return []
+    fit, held = ([train[i] for i in part] for part in parts[0])
+    rates, found = tuning.recipe.finetune_lr, []
+    for number, lr in enumerate(rates):
+        best = Trial(lr, 0, held_out=len(held))
+        try:
+            for trial in _trial(tuning, fit, held, lr):
+                best = max(best, trial, key=lambda one: one.score)
+                done = number * tuning.recipe.finetune_epochs + trial.epochs
+                _tell(progress, done, (len(rates) + 1) * tuning.recipe.finetune_epochs)
+        except DivergedError as failure:  # another rate may do; if none does, it is raised
+            best = Trial(lr, 0, failure=failure)
+        found.append(best)
+    return found
+
+
+def _trial(tuning: Tuning, fit: Sequence[int], held: Sequence[int], lr: float) -> Iterator[Trial]:
+    """Train on some volumes, and yield how well others are predicted after every epoch."""
+    y = tuning.labels[list(held)]
     model = Classifier(tuning.encoder, tuning.classes)
-    for epoch in _epochs(tuning, model, [train[i] for i in fit], total):
-        probabilities = _predict(tuning, model, held_volumes)
-        # Few cases are held out, so epochs often tie by AUC; of these, the one with the best log loss is taken.
-        score = criterion_score(held_y, probabilities), negative_log_loss(held_y, probabilities)
-        if score > best_score:
-            best, best_score, best_p = epoch, score, probabilities
-        _tell(progress, epoch, total)
-    threshold = best_threshold(held_y, best_p[:, 1]) if tuning.classes == 2 else None
-    report = {"criterion": criterion(tuning.classes), "score": best_score[0], "held_out": len(held)}
-    return best, threshold, {"epochs": best, "of": total, **report}
+    for epoch in epochs(tuning, model, fit, lr, tuning.recipe.finetune_epochs):
+        p = predict(tuning, model, held)
+        threshold = best_threshold(y, p[:, 1]) if tuning.classes == 2 else None
+        yield Trial(lr, epoch, (criterion_score(y, p), negative_log_loss(y, p)), threshold, len(held))
 
 
-def _epochs(tuning: Tuning, model: Classifier, train: Sequence[int], count: int) -> Iterator[int]:
-    """Train a fresh classifier; yield the number of epochs done after each of ``count``."""
-    recipe = tuning.recipe
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.finetune_lr[0], weight_decay=WEIGHT_DECAY)
-    weight = _class_weights(tuning.labels[list(train)], tuning.classes).to(tuning.device)
-    batches = math.ceil(len(train) / recipe.finetune_batch_size)
-    for epoch in range(count):
-        order = np.random.default_rng([tuning.seed, epoch]).permutation(len(train))
-        for index, batch in enumerate(np.array_split(order, batches)):  # nearly equal parts: no batch of one
-            share = (epoch + index / batches) / recipe.finetune_epochs
-            optimizer.param_groups[0]["lr"] = recipe.finetune_lr[0] * (1 + math.cos(math.pi * share)) / 2
-            step = epoch * batches + index
-            loss = _loss(tuning, model, [train[i] for i in batch], step, weight)
-            if not torch.isfinite(loss):
-                raise RecipeError(f"fine-tuning diverged in epoch {epoch + 1}: lower evaluate.finetune_lr")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimizer.step()
-        yield epoch + 1
-
-
-def _loss(tuning: Tuning, model: Classifier, batch: Sequence[int], step: int, weight: Tensor) -> Tensor:
-    volumes = tuning.source.volumes(batch, tuning.device)
-    rng = Rng(int(mix(tuning.seed, 0xF17E) >> 1), step, range(len(batch)), tuning.device)
-    view = tuning.augment(volumes, rng).to(model.weight.dtype)  # (B, C, D, H, W)
-    y = torch.from_numpy(tuning.labels[list(batch)]).to(tuning.device)
-    with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
-        logits = model(view)  # (B, K)
-    # Divided by B rather than by the weights' sum, so that a batch of one class counts no more than its share.
-    return F.cross_entropy(logits.float(), y, weight=weight, reduction="sum") / len(batch)
-
-
-def _class_weights(y: np.ndarray, K: int) -> Tensor:
-    """N / (K' n_k), with K' the classes there are: their weights over the training volumes average to 1."""
-    counts = np.bincount(y, minlength=K)
-    weights = np.zeros(K)
-    weights[counts > 0] = len(y) / ((counts > 0).sum() * counts[counts > 0])
-    return torch.from_numpy(weights).float()
-
-
-def _predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.ndarray:
-    """Return probabilities (N, K) of whole volumes."""
-    rows = []
-    with evaluating(model), torch.no_grad():
-        for start in range(0, len(indices), tuning.recipe.batch_size):
-            volumes = tuning.source.volumes(list(indices[start : start + tuning.recipe.batch_size]), tuning.device)
-            x = whole(volumes, tuning.augment.size).to(model.weight.dtype)
-            with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
-                logits = model(x)
-            if not torch.isfinite(logits).all():
-                raise RecipeError("fine-tuning gives values that are not finite: lower evaluate.finetune_lr")
-            rows.append(logits.double().softmax(dim=1).cpu().numpy())
-    return np.concatenate(rows) if rows else np.empty((0, tuning.classes))
+def _chosen(trials: Sequence[Trial], recipe: EvaluateRecipe, K: int) -> tuple[Trial, dict[str, Any]]:
+    """Return the best trial, the first of equal ones, and a report."""
+    total = recipe.finetune_epochs
+    if not trials:
+        note = "a class has one training case only: nothing could be held out to choose by"
+        best = Trial(recipe.finetune_lr[0], total, threshold=0.5 if K == 2 else None)
+        return best, {"lr": best.lr, "epochs": total, "note": note}
+    sound = [trial for trial in trials if trial.failure is None]
+    if not sound and trials[0].failure is not None:
+        raise trials[0].failure
+    best = max(sound, key=lambda trial: trial.score)
+    rates = {str(trial.lr): None if trial.failure else trial.score[0] for trial in trials}
+    report: dict[str, Any] = {"lr": best.lr, "epochs": best.epochs, "of": total, "criterion": criterion(K)}
+    report |= {"score": best.score[0], "held_out": best.held_out, "rates": rates}
+    failed = [rate for rate, score in rates.items() if score is None]
+    return best, report | ({"note": f"finetune_lr {', '.join(failed)} diverged"} if failed else {})
 
 
 @contextmanager
@@ -232,10 +174,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
-    return None if progress is None else lambda epoch, _: progress(done + epoch, total)
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> None:

@@ -1,8 +1,8 @@
 """Features of a run's encoders, extracted once: ``RUN/features/KEY.npz``, plain arrays without pickle.
 
-A file holds ``key``, ``ids`` (n,) of every volume of the store, whatever its split or labels, and ``x`` (n, F), float32,
-in the same order. KEY is a hash of all that decides them, so another task, protocol or share of labels finds them
-again. A file that is damaged, or is not what its name says, is made again.
+A file holds ``key``, ``ids`` (n,) of every volume of the store, whatever its split or labels, and ``x`` (n, F),
+float32, in the same order. KEY is a hash of all that decides them, so another task, protocol or share of labels finds
+them again. A file that is damaged, or is not what its name says, is made again.
 """
 
 from __future__ import annotations
