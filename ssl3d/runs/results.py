@@ -1,8 +1,8 @@
 """What a cell leaves: result.json, the truth, and predictions.csv, a row a protocol, condition and test case. No torch.
 
-result.json is the JSON of :class:`CellResult` with two more fields: ``predictions_sha256`` of the bytes of
-predictions.csv (null for a failed cell) and ``content_sha256`` of everything else in result.json. So an edited or
-truncated file is found and named.
+result.json is the JSON of :class:`ssl3d.runs.model.ResultFile`: a :class:`CellResult` with the hashes of the encoder,
+of predictions.csv, and of everything else in result.json. So an edited or truncated file is found and named. Its JSON
+Schema is published in :mod:`ssl3d.runs.schema`.
 """
 
 from __future__ import annotations
@@ -12,126 +12,44 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ssl3d.engine import Engine
 from ssl3d.errors import RunError
-from ssl3d.recipe import Recipe
 from ssl3d.runs.files import write_atomic
+from ssl3d.runs.model import (
+    SCHEMA_VERSION,
+    CellResult,
+    Collapse,
+    CurvePoint,
+    DataRecord,
+    Exactness,
+    Price,
+    ProtocolScore,
+)
+from ssl3d.runs.older import upgraded
 
-SCHEMA_VERSION = 2
-RESULT, PREDICTIONS = "result.json", "predictions.csv"
-Exactness = Literal["exact", "exact but for backbone batch norm", "plain", "not trained"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "CellResult",
+    "Collapse",
+    "CurvePoint",
+    "DataRecord",
+    "Exactness",
+    "Price",
+    "ProtocolScore",
+    "predictions_frame",
+    "read_content",
+    "read_result",
+    "read_results",
+    "write_result",
+]
+RESULT, PREDICTIONS, ENCODER = "result.json", "predictions.csv", "encoder.safetensors"
+HASHES = ("encoder_sha256", "predictions_sha256", "content_sha256")
 _TEXTS = ("protocol", "condition", "case")  # columns of predictions.csv
-Count = Annotated[int, Field(ge=0)]
-
-
-class _Record(BaseModel):
-    """Frozen, closed, and finite: what is not known is None, never NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataRecord(_Record):
-    """The data that a cell was trained and judged on."""
-
-    name: str
-    synthetic: bool
-    fingerprint: str
-    task: str
-    plane: str
-    n_train: Count
-    n_test: Count
-    classes: Annotated[int, Field(ge=2)]
-
-
-class ProtocolScore(_Record):
-    """How the encoder did under one protocol, on the test cases.
-
-    ``metrics`` are those of :mod:`ssl3d.evaluate.metrics`; ``reasons`` say why some are None. ``auc_interval`` is
-    DeLong's at 95%, None for more than two classes or without an AUC.
-    """
-
-    metrics: dict[str, float | None]
-    reasons: dict[str, str] = {}
-    auc_interval: tuple[float, float] | None = None
-    threshold: float | None = None
-    chosen: dict[str, Any] = {}
-    seconds: float | None = None
-
-
-class Collapse(_Record):
-    """Measures of collapse of the features, and the verdict."""
-
-    feature_std: float | None = None
-    rankme: float | None = None
-    collapsed: bool | None = None
-
-
-class Price(_Record):
-    """What the cell cost, and on what."""
-
-    pretrain_seconds: float | None = None
-    volumes_per_second: float | None = None
-    peak_memory_bytes: Count | None = None
-    flops: float | None = None
-    device: str | None = None
-
-
-class CurvePoint(_Record):
-    """How the encoder did under one protocol with a part of the training labels.
-
-    ``condition`` is its name in predictions.csv. ``labels`` is the share of the training labels, ``positives`` the
-    share of positives among them where that was set, ``n_train`` and ``n_positive`` what these came to.
-    """
-
-    condition: Annotated[str, Field(min_length=1)]
-    protocol: str
-    labels: float
-    positives: float | None = None
-    draw: Count
-    n_train: Count
-    n_positive: Count | None = None
-    score: ProtocolScore
-
-
-class CellResult(_Record):
-    """One cell: method x backbone x seed on one data set, finished or failed.
-
-    ``engine`` is how it was pretrained, None if it was not. ``encoder_from`` names the cell whose encoder was judged
-    again, if it was not pretrained here. ``features`` names the file of cached features, below the run's ``features``.
-    """
-
-    schema_version: Literal[2] = 2
-    cell: str
-    status: Literal["done", "failed"]
-    reason: str | None = None
-    recipe: Recipe
-    data: DataRecord | None = None
-    exactness: Exactness | None = None
-    departures: tuple[str, ...] = ()
-    scores: dict[str, ProtocolScore] = {}
-    curve: tuple[CurvePoint, ...] = ()
-    engine: Engine | None = None
-    encoder_from: str | None = None
-    features: str | None = None
-    collapse: Collapse = Collapse()
-    price: Price = Price()
-    versions: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    finished_at: str
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.status == "failed" and not self.reason:
-            raise ValueError("a failed cell needs its reason")
-        if self.status == "done" and (self.data is None or self.exactness is None or not self.scores):
-            raise ValueError("a cell that is done needs data, exactness and scores")
-        return self
 
 
 def predictions_frame(
@@ -164,33 +82,26 @@ def write_result(folder: Path, result: CellResult, predictions: pd.DataFrame | N
         (folder / PREDICTIONS).unlink(missing_ok=True)
     else:
         write_atomic(folder / PREDICTIONS, text)
+    encoder = folder / ENCODER
     content = result.model_dump(mode="json")
+    content["encoder_sha256"] = _file_hash(encoder) if encoder.is_file() else None
     content["predictions_sha256"] = None if text is None else _sha256(text.encode())
     content["content_sha256"] = _content_hash(content)
     write_atomic(folder / RESULT, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_result(folder: Path) -> tuple[CellResult, pd.DataFrame | None]:
-    """Return a cell's result and predictions, checked against their hashes.
+    """Return a cell's result and predictions, checked against their hashes. Older versions are brought up to this one.
 
     Raises:
         RunError: a file is absent, damaged, edited, or of an unknown schema version; names the file.
     """
     path = folder / RESULT
-    content = _json(path)
-    version = content.get("schema_version")
-    if version not in range(1, SCHEMA_VERSION + 1):
-        raise RunError(
-            f"{path} has schema version {version!r}, this ssl3d reads 1 to {SCHEMA_VERSION}; run the cell again"
-        )
-    expected, table_hash = content.pop("content_sha256", None), content.get("predictions_sha256")
-    if _content_hash(content) != expected:
-        raise RunError(f"{path} was changed after it was written (its content hash differs); run the cell again")
-    content.pop("predictions_sha256", None)
-    if version == 1:
-        content = _from_version_1(content)
+    content = read_content(folder)
+    table_hash = content.get("predictions_sha256")
     try:
-        result = CellResult.model_validate(content)
+        values = {name: value for name, value in upgraded(content).items() if name not in HASHES}
+        result = CellResult.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
@@ -198,16 +109,28 @@ def read_result(folder: Path) -> tuple[CellResult, pd.DataFrame | None]:
     return result, None if table_hash is None else _read_predictions(folder / PREDICTIONS, table_hash)
 
 
-def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Fields of version 2 for a result of version 1, which had one name for the inner folds and no curves."""
-    recipe = content.get("recipe")
-    evaluate = recipe.get("evaluate") if isinstance(recipe, dict) else None
-    if isinstance(evaluate, dict) and "folds" in evaluate:
-        # One view of each test volume, and one learning rate: what version 1 did.
-        evaluate = {"finetune_crops": 1, **evaluate, "inner_folds": evaluate["folds"]}
-        evaluate.pop("folds")
-        content = {**content, "recipe": {**content["recipe"], "evaluate": evaluate}}
-    return {**content, "schema_version": 2}
+def read_content(folder: Path) -> dict[str, Any]:
+    """Return result.json as it was written, in the version it was written in, checked against its hash.
+
+    Raises:
+        RunError: it is absent, damaged, edited, or of an unknown schema version.
+    """
+    path = folder / RESULT
+    content = _json(path)
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RunError(
+            f"{path} was written by a newer ssl3d (schema version {version}, this ssl3d reads 1 to {SCHEMA_VERSION}); "
+            "update ssl3d"
+        )
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise RunError(
+            f"{path} has schema version {version!r}, this ssl3d reads 1 to {SCHEMA_VERSION}; run the cell again"
+        )
+    hashed = {name: value for name, value in content.items() if name != "content_sha256"}
+    if _content_hash(hashed) != content.get("content_sha256"):
+        raise RunError(f"{path} was changed after it was written (its content hash differs); run the cell again")
+    return content
 
 
 def read_results(cells: Path) -> list[tuple[CellResult, pd.DataFrame | None]]:
@@ -252,3 +175,8 @@ def _content_hash(content: dict[str, Any]) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
