@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from ssl3d.runs.comparisons import COLUMNS as PAIR_COLUMNS
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.entries import Results
 from ssl3d.runs.files import write_atomic
-from ssl3d.runs.leaderboard import cells, leaderboard
+from ssl3d.runs.leaderboard import CELL_COLUMNS, COLUMNS, cells, leaderboard
 from ssl3d.runs.render import to_csv, to_markdown
+from ssl3d.runs.table import Columns
+
+TABLE_COLUMNS: Mapping[str, Columns] = {
+    "leaderboard.csv": COLUMNS,
+    "comparisons.csv": PAIR_COLUMNS,
+    "cells.csv": CELL_COLUMNS,
+}
+
+
+def tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the tables that results make, by the name of their file.
+
+    Raises:
+        RunError: the cells are not comparable.
+    """
+    return {
+        "leaderboard.csv": leaderboard(results),
+        "comparisons.csv": comparisons(results),
+        "cells.csv": cells(results),
+    }
 
 
 def write_tables(run_folder: Path, results: Results) -> pd.DataFrame:
-    """Write leaderboard.csv, leaderboard.md, comparisons.csv and cells.csv, each atomically.
+    """Write every table as CSV, and leaderboard.md, each atomically.
 
     Returns:
         The leaderboard.
@@ -22,9 +44,9 @@ def write_tables(run_folder: Path, results: Results) -> pd.DataFrame:
     Raises:
         RunError: the cells are not comparable, or the folder cannot be written.
     """
-    board, pairs = leaderboard(results), comparisons(results)
-    write_atomic(run_folder / "leaderboard.csv", to_csv(board))
-    write_atomic(run_folder / "leaderboard.md", to_markdown(board, pairs))
-    write_atomic(run_folder / "comparisons.csv", to_csv(pairs))
-    write_atomic(run_folder / "cells.csv", to_csv(cells(results)))
+    made = tables(results)
+    for name, table in made.items():
+        write_atomic(run_folder / name, to_csv(table))
+    board = made["leaderboard.csv"]
+    write_atomic(run_folder / "leaderboard.md", to_markdown(board, made["comparisons.csv"]))
     return board
