@@ -86,9 +86,9 @@ def finetune(
     y = np.full(max(train) + 1, -1)
     y[list(train)] = labels
     tuning = Tuning(encoder, source, y, K, recipe, augment, device, seed, autocast)
-    with _seeded(seed, device):
-        trials = _trials(tuning, train, labels, progress)
-        best, chosen = _chosen(trials, recipe, K)
+    trials = _trials(tuning, train, labels, progress)
+    best, chosen = _chosen(trials, recipe, K)
+    with _seeded(seed, device):  # anew: what the trials drew leaves no trace
         model, done = Classifier(encoder, K), len(trials) * recipe.finetune_epochs
         for epoch in epochs(tuning, model, train, best.lr, best.epochs):
             _tell(progress, done + epoch, done + best.epochs)
@@ -124,12 +124,13 @@ def _trials(tuning: Tuning, train: Sequence[int], labels: np.ndarray, progress: 
     fit, held = ([train[i] for i in part] for part in parts[0])
     rates, found = tuning.recipe.finetune_lr, []
     for number, lr in enumerate(rates):
-        best = Trial(lr, 0, held_out=len(held))
+        best = Trial(lr, 0)
         try:
-            for trial in _trial(tuning, fit, held, lr):
-                best = max(best, trial, key=lambda one: one.score)
-                done = number * tuning.recipe.finetune_epochs + trial.epochs
-                _tell(progress, done, (len(rates) + 1) * tuning.recipe.finetune_epochs)
+            with _seeded(tuning.seed, tuning.device):  # every rate with the same draws
+                for trial in _trial(tuning, fit, held, lr):
+                    best = max(best, trial, key=lambda one: one.score)
+                    done = number * tuning.recipe.finetune_epochs + trial.epochs
+                    _tell(progress, done, (len(rates) + 1) * tuning.recipe.finetune_epochs)
         except DivergedError as failure:  # another rate may do; if none does, it is raised
             best = Trial(lr, 0, failure=failure)
         found.append(best)

@@ -14,12 +14,13 @@ from ssl3d.runs.plan import Cell
 from ssl3d.runs.pretraining import pretrained
 from ssl3d.runs.record import data_record, now, versions
 from ssl3d.runs.results import CellResult, write_result
+from ssl3d.runs.reuse import reused
 from ssl3d.runs.work import Judged, Work
 from ssl3d.train import checkpoint
 
 
 def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress: Progress) -> CellResult:
-    """Pretrain and judge a cell, and write what it leaves into its folder.
+    """Pretrain and judge a cell, and write what it leaves into its folder; an encoder that is there is not made again.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is there to go on from.
@@ -28,8 +29,10 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
     fabric = open_device(options.device, cell.recipe.pretrain.precision)
     store = placed(store, fabric.device)
     work = Work(cell, store, Judged.of(store, str(cell.recipe.data.task)), folder, fabric, options, progress)
-    found = pretrained(work)
-    save_encoder(folder, found.encoder, cell.recipe)
+    found = reused(work)
+    if found is None:
+        found = pretrained(work)
+        save_encoder(folder, found.encoder, cell.recipe)
     judgement = judge(work, found.encoder)
     result = CellResult(
         cell=cell.name,
@@ -42,6 +45,7 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         curve=judgement.curve,
         features=judgement.features,
         engine=found.engine,
+        encoder_from=found.encoder_from,
         collapse=found.collapse,
         price=found.price,
         versions=versions(cell.recipe),

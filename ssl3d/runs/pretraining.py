@@ -40,6 +40,7 @@ class Pretrained:
         collapse: measures and verdict.
         price: what it cost.
         notes: what happened otherwise than the recipe alone would make a reader think.
+        encoder_from: the cell that it was pretrained for, None if for this one.
     """
 
     encoder: Backbone
@@ -49,6 +50,7 @@ class Pretrained:
     collapse: Collapse = field(default_factory=Collapse)
     price: Price = field(default_factory=Price)
     notes: tuple[str, ...] = ()
+    encoder_from: str | None = None
 
 
 def pretrained(work: Work) -> Pretrained:
