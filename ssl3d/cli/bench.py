@@ -37,6 +37,20 @@ class Numbers(Names):
             return self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
 
 
+class Shares(Names):
+    """A comma-separated list of numbers."""
+
+    name = "SHARE,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Split at commas."""
+        parts = super().convert(value, param, ctx)
+        try:
+            return tuple(float(part) for part in parts)
+        except ValueError:
+            return self.fail(f"{value!r} is not a list of numbers", param, ctx)
+
+
 FOLDER = click.Path(path_type=Path)
 FIELDS = {  # options that are recipe fields, by the option's name in Python
     "methods": "methods",
@@ -52,6 +66,8 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "accumulation": "pretrain.accumulation",
     "precision": "pretrain.precision",
     "protocols": "evaluate.protocols",
+    "labels": "evaluate.labels",
+    "imbalance": "evaluate.imbalance",
     "baselines": "baselines",
 }
 
@@ -72,11 +88,14 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--accumulation", help="exact, or plain: a loss for each micro-batch.  [default: exact]")
 @click.option("--seeds", type=Numbers(), help="Repetitions.  [default: 0]")
 @click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
+@click.option("--labels", type=Shares(), help="Judge with these shares of the training labels, too: 0.01,0.1.")
+@click.option("--imbalance", type=Shares(), help="Judge with these shares of positives among them, too: 0.5,0.05.")
 @click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch.")
 @click.option("--precision", help="32-true, bf16-mixed, 16-mixed or 64-true.  [default: 32-true]")
 @click.option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download.")
+@click.option("--encoders", type=FOLDER, multiple=True, help="Take encoders from this run, too; may be repeated.")
 @click.option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]")
 @click.option("--store", type=FOLDER, help="Folder of packed volumes, shared by runs.  [default: in the run's folder]")
 @click.option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or begin anew.")
@@ -91,6 +110,7 @@ def bench(
     device: str,
     devices: int,
     weights: Path | None,
+    encoders: tuple[Path, ...],
     out: Path | None,
     store: Path | None,
     resume: bool,
@@ -116,6 +136,13 @@ def bench(
     from ssl3d.runs.options import Options  # noqa: PLC0415
 
     options = Options(
-        root=root, out=out, store=store, device=device, devices=devices, weights=weights, fresh=not resume
+        root=root,
+        out=out,
+        store=store,
+        device=device,
+        devices=devices,
+        weights=weights,
+        encoders=encoders,
+        fresh=not resume,
     )
     return run_and_show(experiment, options, dry_run=dry_run, quiet=quiet, as_json=as_json)

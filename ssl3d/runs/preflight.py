@@ -8,16 +8,18 @@ from ssl3d.data.folds import check_folds
 from ssl3d.data.pack import planned
 from ssl3d.errors import RecipeError
 from ssl3d.evaluate.protocol import class_count
+from ssl3d.evaluate.subsets import conditions
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan
+from ssl3d.runs.reuse import check_encoders
 from ssl3d.runs.stores import Stores, needed_splits
 from ssl3d.runs.work import Judged
 from ssl3d.train.build import build_backbone, method_class
 
 
 def check_inputs(plan: Plan, options: Options) -> None:
-    """Check a plan's tables of cases, its device and a file of weights, before anything is written.
+    """Check a plan's tables of cases, its device, a file of weights and runs named, before anything is written.
 
     Raises:
         UserError: one of them cannot be used.
@@ -28,19 +30,23 @@ def check_inputs(plan: Plan, options: Options) -> None:
         open_device(options.device, precision)
     if options.weights is not None:
         _check_weights(plan, options.weights)
+    check_encoders(options.encoders)
 
 
 def check_labels(plan: Plan, stores: Stores) -> None:
-    """Check that both splits have labels of every task, and the training split more than one class.
+    """Check that both splits have labels of every task, the training split of more than one class, enough of each.
 
     Raises:
         DataError: they do not.
+        RecipeError: shares of positives are asked for of a task of more than two classes.
     """
     for data in {cell.recipe.data: None for cell in plan.cells}:
         if data.folds is not None:
             check_folds(stores.by_plane[data.plane or ""], str(data.task), data.folds)
         judged = Judged.of(stores.view(data), str(data.task))
         class_count(judged.train_labels, judged.classes)
+        for recipe in [cell.recipe for cell in plan.cells if cell.recipe.data == data]:
+            conditions(judged.train_labels, recipe.evaluate, seed=recipe.seed, classes=judged.classes)
 
 
 def _check_weights(plan: Plan, file: Path) -> None:

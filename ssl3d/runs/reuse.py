@@ -1,7 +1,7 @@
 """One pretraining, several judgements: the encoder of a cell that is done, where it is this cell's, too.
 
 It is where everything that decides an encoder is the same: the recipe but for the task and how it is judged
-(``Recipe.pretraining_hash``), and the bytes of the data. Cells of this run are looked at, and then those of the runs that
+(``Recipe.pretraining_hash``), and the bytes of the data. Cells of this run are looked at, then those of the runs that
 ``--encoders`` names.
 """
 
