@@ -1,0 +1,186 @@
+"""One run by several processes: the command as a user gives it, end to end, against one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ssl3d.errors import RecipeError
+from ssl3d.runs.options import Options
+from ssl3d.runs.processes import check_devices
+from tests.runs import arguments, cell_folder, small_run, write_knees
+
+CHANGES = {"pretrain.precision": "64-true", "pretrain.batch_size": 6, "pretrain.micro_batch": 2, "pretrain.epochs": 3}
+BREAKS = """
+from ssl3d_plugins.methods.simclr import SimCLR
+from ssl3d.train.group import Group
+
+
+class Breaks(SimCLR):
+    def online(self, view):
+        if Group.current().rank == 1:
+            raise ValueError("no view today")
+        return super().online(view)
+"""
+
+
+def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+    # Processes of one thread each, as on a small machine that other tests use, too.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_knees(tmp_path_factory.mktemp("knees"), cases=(13, 8))
+
+
+@pytest.fixture(scope="module")
+def alone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    small_run(root, out, ("byol", "moco"), **{name.replace(".", "__"): value for name, value in CHANGES.items()})
+    return out
+
+
+def assert_same_cells(first: Path, second: Path, methods: tuple[str, ...] = ("byol", "moco", "random")) -> None:
+    """Encoders are equal to rounding in float64, and then kept in float32; predictions follow."""
+    for method in methods:
+        a, b = cell_folder(first, method), cell_folder(second, method)
+        one, other = load_file(a / "encoder.safetensors"), load_file(b / "encoder.safetensors")
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-6, atol=1e-8, msg=f"{method} {name}")
+        assert (pd.read_csv(a / "predictions.csv")["case"] == pd.read_csv(b / "predictions.csv")["case"]).all()
+        if method != "random":
+            logs = [pd.read_csv(cell / "log.csv").drop(columns="volumes_per_second") for cell in (a, b)]
+            pd.testing.assert_frame_equal(*logs, rtol=1e-7)
+
+
+def engine(run: Path, method: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((cell_folder(run, method) / "result.json").read_text())
+    found: dict[str, Any] = result["engine"]
+    return found
+
+
+def test_two_processes_end_in_the_encoders_of_one(root: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    more = ("--devices=2",)
+    code, printed, err = finish(start("ssl3d", *arguments(root, out, *more, methods="byol,moco", **CHANGES)))
+    assert code == 0, err
+    assert printed.count("moco-tiny-s0") >= 1
+    assert "leaderboard.csv" in printed
+    assert_same_cells(alone, out)
+    assert engine(out, "byol")["processes"] == 2
+    assert engine(alone, "byol")["processes"] == 1
+
+
+def test_processes_that_torchrun_starts_join_the_run(root: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ssl3d")
+    code, printed, err = finish(start(*launcher, *arguments(root, out, methods="byol,moco", **CHANGES)))
+    assert code == 0, err
+    assert printed.count("Tables: ") == 1, "the first process alone reports"
+    assert_same_cells(alone, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_processes_and_the_run_goes_on_to_the_same_end(
+    root: Path, alone: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    line = ("ssl3d", *arguments(root, out, "--devices=2", "--json", methods="byol,moco", **CHANGES))
+    process = start(*line)
+    assert process.stdout is not None
+    for text in process.stdout:
+        if json.loads(text).get("epoch") == 2:
+            process.send_signal(number)
+            break
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert (cell_folder(out, "byol") / "checkpoint.pt").exists()
+    code, _, err = finish(start(*line))
+    assert code == 0, err
+    assert_same_cells(alone, out)
+
+
+def test_a_process_that_is_killed_ends_the_run_with_a_sentence(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start("ssl3d", *arguments(root, out, "--devices=2", "--json", **{**CHANGES, "pretrain.epochs": 500}))
+    assert process.stdout is not None
+    for text in process.stdout:
+        if json.loads(text)["event"] == "progress" and "loss" in json.loads(text):
+            break
+    (victim,) = [pid for pid, rank in ranks(process.pid).items() if rank == "1"]
+    os.kill(victim, signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 2, err
+    assert "was ended by signal SIGKILL" in err
+    assert "Traceback" not in err
+    time.sleep(0.5)
+    assert not ranks(process.pid), "no process is left behind"
+
+
+def ranks(parent: int) -> dict[int, str]:
+    """Ranks of the processes that a process has started, by their numbers."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) != parent:
+                continue
+            command = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if "spawn_main" in command:
+            found[int(status.parent.name)] = str(len(found))
+    return found
+
+
+def test_a_cell_that_fails_in_one_process_is_recorded_and_the_others_go_on(root: Path, tmp_path: Path) -> None:
+    plugin, out = tmp_path / "breaks.py", tmp_path / "run"
+    plugin.write_text(BREAKS)
+    line = arguments(root, out, "--devices=2", methods=f"{plugin}:Breaks,moco", **CHANGES)
+    code, _, err = finish(start("ssl3d", *line))
+    assert code == 1, err
+    result = json.loads((cell_folder(out, "Breaks") / "result.json").read_text())
+    assert "process 1 of 2: ValueError: no view today" in result["reason"]
+    assert json.loads((cell_folder(out, "moco") / "result.json").read_text())["status"] == "done"
+
+
+def test_bad_input_is_told_once_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("not a run")
+    code, printed, err = finish(start("ssl3d", *arguments(root, tmp_path / "run", "--devices=2")))
+    assert code == 2
+    assert err.count("holds other files (mine.txt)") == 1
+    assert "Traceback" not in printed + err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(devices=0), "--devices 0: it takes one device at least"),
+        (Options(device="cuda:1", devices=2), "names one GPU; with --devices 2 say cuda"),
+        (Options(device="cuda", devices=99), r"--devices 99: torch sees \d+ GPUs"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(options: Options, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        check_devices(options)
