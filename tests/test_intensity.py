@@ -41,7 +41,7 @@ def test_contrast_keeps_the_mean_and_scales_the_deviation() -> None:
 
 def test_brightness_shifts() -> None:
     before = whole(volumes((6, 13, 17)), SIZE)[0]
-    torch.testing.assert_close(intensity.brightness(before.clone(), -0.2) + 0.2, before)
+    torch.testing.assert_close(intensity.contrast(before.clone(), 1.0, shift=-0.2) + 0.2, before)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 2 / 3, 1.0, 2.0])

@@ -87,14 +87,13 @@ class View:
     def of(self, voxels: Tensor, mean: Tensor, std: Tensor, size: Size) -> Tensor:
         """Return this view (C, D, H, W) of a volume (C, D0, H0, W0) with the given mean and deviation, scalars."""
         weights = depth_weights(size[0], voxels.shape[1], self.depth, self.start, self.flip[0])
-        view = resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), size[1:])
-        view = intensity.standardise(view, mean, std)
+        scale = intensity.inverse(std)
+        view = resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), size[1:], scale)
+        view.sub_(mean * scale)
         if self.gamma != 1:
             view = intensity.gamma(view, self.gamma)
-        if self.contrast != 1:
-            view = intensity.contrast(view, self.contrast)
-        if self.brightness != 0:
-            view = intensity.brightness(view, self.brightness)
+        if self.contrast != 1 or self.brightness != 0:
+            view = intensity.contrast(view, self.contrast, self.brightness)
         if self.sigma > 0:
             view = intensity.blur(view, self.sigma)
         if self.noise > 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -79,8 +80,10 @@ class Plane:
         return max(1, int(abs(self.extent[0]) / size[0])), max(1, int(abs(self.extent[1]) / size[1]))
 
 
-def resample(volume: Tensor, weights: NDArray[np.float32], plane: Plane, size: tuple[int, int]) -> Tensor:
-    """Return the view (C, slices, H, W) of a volume (C, D, H0, W0), float32, in the volume's own values.
+def resample(
+    volume: Tensor, weights: NDArray[np.float32], plane: Plane, size: tuple[int, int], scale: Tensor | float = 1.0
+) -> Tensor:
+    """Return the view (C, slices, H, W) of a volume (C, D, H0, W0), float32: the volume's values times ``scale``.
 
     Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the plane
     shrinks by a factor of k or more, k whole, the box is first averaged over k x k voxels, against aliasing.
@@ -91,19 +94,18 @@ def resample(volume: Tensor, weights: NDArray[np.float32], plane: Plane, size: t
         weights: (slices, D), from :func:`depth_weights`.
         plane: what is shown of each slice.
         size: (H, W) of the view.
+        scale: a scalar; it is applied to the weights, which costs nothing.
     """
     used: NDArray[np.bool_] = np.any(weights > 0, axis=0)  # (D,)
     pool = plane.shrink(size)
     (y0, y1), (x0, x1) = (_span(plane, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
-    runs = [volume[:, low:high, y0:y1, x0:x1] for low, high in _runs(used)]
-    box = (torch.cat(runs, dim=1) if len(runs) > 1 else runs[0]).to(torch.float32)  # (C, d, h, w)
-    box = _pooled(box, pool)
+    box = _summed(volume[:, :, y0:y1, x0:x1], used, pool)  # (C, d, h, w)
     grid = _grid(plane, (y0, x0), (y1 - y0, x1 - x0), size, volume.device)
     C, d = box.shape[:2]
     flat = F.grid_sample(
         box.reshape(1, C * d, *box.shape[2:]), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    mixing = torch.from_numpy(np.ascontiguousarray(weights[:, used])).to(volume.device, non_blocking=True)
+    mixing = torch.from_numpy(weights[:, used]).to(volume.device, non_blocking=True) * (scale / math.prod(pool))
     return (mixing @ flat.view(C, d, -1)).view(C, len(weights), *size)
 
 
@@ -123,15 +125,27 @@ def _span(plane: Plane, axis: int, n: int, pool: int) -> tuple[int, int]:
     return low, low + count
 
 
-def _pooled(box: Tensor, pool: tuple[int, int]) -> Tensor:
-    """Average (C, d, h, w) over pool[0] x pool[1] voxels: a few strided sums, four times as fast as ``avg_pool2d``."""
-    if pool == (1, 1):
-        return box
-    for axis, k in zip((2, 3), pool, strict=True):
-        shape = (*box.shape[:axis], box.shape[axis] // k, k, *box.shape[axis + 1 :])
-        first, *others = box.reshape(shape).unbind(axis + 1)
-        box = sum(others, start=first)
-    return box.div_(pool[0] * pool[1])
+def _summed(volume: Tensor, used: NDArray[np.bool_], pool: tuple[int, int]) -> Tensor:
+    """Return the used slices of (C, D, h, w), float32, added up over pool[0] x pool[1] voxels.
+
+    A few strided sums, four times as fast as ``avg_pool2d``. Rows of 8-bit voxels are added as 16-bit integers, which
+    is as exact and moves half the memory.
+    """
+    short = volume.dtype == torch.uint8 and 1 < pool[0] <= 2**15 // 255
+    dtype = torch.int16 if short else torch.float32
+    box = torch.empty(len(volume), int(used.sum()), *volume.shape[2:], dtype=dtype, device=volume.device)
+    first = 0
+    for low, high in _runs(used):  # copied and converted in one pass
+        box[:, first : first + high - low].copy_(volume[:, low:high])
+        first += high - low
+    rows = _adjacent(box, 2, pool[0]).to(torch.float32)
+    return _adjacent(rows, 3, pool[1])
+
+
+def _adjacent(box: Tensor, axis: int, count: int) -> Tensor:
+    """Add up every ``count`` neighbours along an axis, whose length is a multiple of it."""
+    parts = [box[(slice(None),) * axis + (slice(first, None, count),)] for first in range(count)]
+    return sum(parts[1:], start=parts[0])
 
 
 def _grid(
@@ -146,10 +160,16 @@ def _grid(
         size: (H, W) of the view.
         device: of the grid.
     """
-    v, u = ((torch.arange(n, device=device) + 0.5) / n - 0.5 for n in size)  # (H,), (W,) in [-0.5, 0.5]
+    v, u = (_places(n, device) for n in size)  # (H,), (W,)
     grid = torch.empty(1, *size, 2, device=device)
     for axis, (down, across) in enumerate(plane.axes()):
         scale = 2.0 / covered[axis]  # grid_sample: -1 and 1 are the outer edges of the box
         offset = (plane.centre[axis] - corner[axis]) * scale - 1.0
-        torch.add((v * (down * scale) + offset)[:, None], u * (across * scale), out=grid[0, :, :, 1 - axis])
+        torch.add((v * (down * scale) + offset)[:, None], u, alpha=across * scale, out=grid[0, :, :, 1 - axis])
     return grid
+
+
+@cache
+def _places(n: int, device: torch.device) -> Tensor:
+    """Return the centres (n,) of n equal parts of [-0.5, 0.5]; do not write into them."""
+    return (torch.arange(n, device=device) + 0.5) / n - 0.5
