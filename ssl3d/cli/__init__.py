@@ -18,6 +18,10 @@ COMMANDS = {
     "leaderboard": ("ssl3d.cli.tables:leaderboard", "Print the leaderboard of a run."),
     "compare": ("ssl3d.cli.tables:compare", "Compare the methods of runs in pairs."),
     "export": ("ssl3d.cli.tables:export", "Write comparison CSVs of a run."),
+    "report": ("ssl3d.cli.report:report", "Write a run's report: one HTML file."),
+    "plot": ("ssl3d.cli.report:plot", "Write a run's figures as PNG and SVG."),
+    "verify": ("ssl3d.cli.trust:verify", "Check that a run's files say what its predictions give."),
+    "reproduce": ("ssl3d.cli.trust:reproduce", "Run a cell again from its own record, and compare."),
     "data": ("ssl3d.cli.data:data", "Check, pack or generate data."),
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress, counted
 from ssl3d.cli.show_table import show_leaderboard
+from ssl3d.errors import UserError
 from ssl3d.progress import Progress
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.estimate import estimate
@@ -63,12 +65,25 @@ def _progress(console: Console, quiet: bool, as_json: bool) -> Progress:
 def _show_tables(outcome: Outcome, as_json: bool) -> None:
     results = read_results(cells_folder(outcome.folder))
     board, pairs = leaderboard(results), comparisons(results)
+    report = _report(outcome.folder)
     if as_json:
         rows = json.loads(board.to_json(orient="records"))
-        print(json.dumps({"event": "leaderboard", "folder": str(outcome.folder), "rows": rows}))  # noqa: T201
+        line = {"event": "leaderboard", "folder": str(outcome.folder), "rows": rows, "report": report}
+        print(json.dumps(line))  # noqa: T201
         return
     show_leaderboard(board, pairs)
     print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")  # noqa: T201
+    print(f"Report: {report}")  # noqa: T201
+
+
+def _report(folder: Path) -> str:
+    """Write the report and say where it is, or why there is none: the tables stand without it."""
+    from ssl3d.report.page import write_report  # noqa: PLC0415  # a dry run draws nothing
+
+    try:
+        return str(write_report(folder))
+    except UserError as error:
+        return f"not written: {error}"
 
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:

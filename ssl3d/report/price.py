@@ -1,0 +1,72 @@
+"""Scores against what they cost."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ssl3d.report.material import Drawing, Place, Row, Run, Section, titled
+from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
+from ssl3d.report.table import scaled
+
+PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
+
+
+def price(run: Run) -> Section:
+    """Draw AUC against time and operations, for each task, plane and protocol."""
+    section = Section("price", "Score against price")
+    for place, rows in run.rows():
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+            members = [row for row in rows if row["protocol"] == protocol and row["auc"] is not None]
+            known = [column for column in PRICES if any(row[column] for row in members)]
+            if known:
+                section.drawings.append(_drawn(run, place, protocol, members, known))
+    if not section.drawings:
+        section.notes.append("No result holds both an AUC and what its pretraining cost.")
+    return section
+
+
+def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[str]) -> Drawing:
+    with drawing():
+        figure, axes = grid(len(prices), 2, (3.8, 2.9), sharey=True)
+        for ax, column in zip(axes, prices, strict=True):
+            _panel(ax, run, rows, column)
+        axes[0].set_ylabel("AUC")
+        share_legend(figure, axes)
+    return Drawing(
+        f"price-{'-'.join(place)}-{protocol}",
+        titled(place, protocol),
+        "Mean over seeds, with 95% intervals. Dashed lines: encoders that were not pretrained here, and cost nothing.",
+        f"AUC against price of {len(rows)} methods under {protocol}.",
+        figure,
+    )
+
+
+def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
+    for row in rows:
+        name = run.name_of_row(row)
+        look = run.looks[name]
+        if not row[column]:
+            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes or "--", label=plain(name))
+            continue
+        around = None if row["ci_low"] is None else [[row["auc"] - row["ci_low"]], [row["ci_high"] - row["auc"]]]
+        ax.errorbar(
+            [row[column]],
+            [row["auc"]],
+            yerr=around,
+            fmt=look.marker,
+            color=look.colour,
+            elinewidth=1,
+            markersize=7,
+            label=plain(name),
+        )
+    ax.axhline(0.5, color=MUTED, linewidth=0.7)
+    paid = [row[column] for row in rows if row[column]]
+    if max(paid) > 5 * min(paid):
+        ax.set_xscale("log")
+        ax.margins(x=0.15)
+    else:
+        ax.set_xlim(0, 1.15 * max(paid))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value, "").strip() or "0"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(PRICES[column])

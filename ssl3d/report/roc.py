@@ -1,0 +1,94 @@
+"""ROC curves with bands from a bootstrap over the test cases."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ssl3d.evaluate.bootstrap import resample_cases
+from ssl3d.report.material import Drawing, Place, Run, Section, titled
+from ssl3d.report.style import MUTED, Look, drawing, grid, plain
+from ssl3d.runs.entries import Entry
+
+GRID = np.linspace(0, 1, 101)  # false positive rates at which curves are averaged
+DRAWS = 1000
+SEED = 20220800  # fixed: a figure made again is the same figure
+VALUES = 20_000_000  # of one array of resamples: 160 MB
+
+
+def roc(run: Run) -> Section:
+    """Draw the ROC curves of each task, plane and protocol, one panel a method."""
+    section = Section("roc", "ROC curves")
+    section.drawings.extend(_drawn(run, *scored) for scored in run.scored())
+    if not section.drawings:
+        section.notes.append("No method has an AUC, so there is no ROC curve.")
+    return section
+
+
+def band(labels: np.ndarray, probabilities: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+    """Return a ROC curve and its pointwise 95% band, on :data:`GRID`.
+
+    Cases are drawn within their class. Curves are averaged over seeds at equal false positive rates, and for K > 2 over
+    classes, each against the rest.
+
+    Args:
+        labels: (N,) integers, every class present.
+        probabilities: (S, N, K), one layer a seed.
+        draws: of the bootstrap.
+
+    Returns:
+        (3, 101): true positive rates, their lower and their upper limit.
+    """
+    draws = max(100, min(draws, VALUES // len(labels)))
+    counts = resample_cases(labels, draws, np.random.default_rng(SEED))
+    weights = np.vstack([np.ones(len(labels)), counts])  # the first resample is the test set itself
+    K = probabilities.shape[2]
+    classes = (1,) if K == 2 else range(K)
+    curves = np.mean([_curves(labels == k, p[:, k], weights) for p in probabilities for k in classes], axis=0)
+    return np.vstack([curves[:1], np.quantile(curves[1:], [0.025, 0.975], axis=0)])
+
+
+def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """True positive rates (draws, 101) in each resample; ties are one step, joined by a straight line."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # the last of each run of equal scores
+    rates = []
+    for members in (~positive, positive):
+        found = (weights * members)[:, order].cumsum(axis=1)
+        rates.append(np.pad(found[:, ends] / found[:, -1:], ((0, 0), (1, 0))))
+    return np.stack([np.interp(GRID, false, true) for false, true in zip(*rates, strict=True)])
+
+
+def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawing:
+    bands = [band(entry.labels, entry.probabilities) for entry in entries]
+    with drawing():
+        figure, axes = grid(len(entries), 3, (2.55, 2.6), sharex=True, sharey=True)
+        for index, (ax, entry) in enumerate(zip(axes, entries, strict=True)):
+            for other in bands[:index] + bands[index + 1 :]:
+                ax.plot([0, *GRID], [0, *other[0]], color=MUTED, linewidth=0.6, alpha=0.6)
+            name = run.name_of_entry(entry)
+            _panel(ax, bands[index], run.looks[name])
+            ax.set_title(f"{plain(name, 24)}\nAUC {entry.auc:.3f}")
+        figure.supxlabel("false positive rate", fontsize=9)
+        figure.supylabel("true positive rate", fontsize=9)
+    several = " Several seeds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
+    return Drawing(
+        f"roc-{'-'.join(place)}-{protocol}",
+        titled(place, protocol),
+        f"Each method's curve with a pointwise 95% band ({DRAWS} resamples of the test cases); thin grey lines are the "
+        f"other methods, the diagonal is chance.{several}",
+        "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",
+        figure,
+    )
+
+
+def _panel(ax: Axes, found: np.ndarray, look: Look) -> None:
+    curve, low, high = found
+    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.fill_between(GRID, low, high, color=look.colour, alpha=0.22, linewidth=0)
+    ax.plot([0, *GRID], [0, *curve], color=look.colour)
+    ax.set_xlim(-0.01, 1.01)
+    ax.set_ylim(-0.01, 1.01)
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_aspect("equal")

@@ -1,0 +1,133 @@
+"""How every figure looks: one set of marks, readable without colour, on paper, and on a dark screen."""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, FAINT = "#1b1c1e", "#6e7277", "#d5d8dc"  # on a page they follow its colours, light or dark
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fc0")  # Okabe & Ito, and violet
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+DASHES: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (9, 2)))
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout on every machine
+    "font.size": 9.0,
+    "svg.fonttype": "none",  # text stays text: searchable, small, read aloud
+    "svg.hashsalt": "ssl3d",  # the same figure, the same bytes
+    "text.parse_math": False,  # a name may hold dollar signs
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", FAINT: "var(--line)"}
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What tells a method from the others: colour, and without it marker and dashes."""
+
+    colour: str
+    marker: str
+    dashes: Any
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """Return a look for each name; 7 colours and 8 markers give 56 different pairs."""
+    return {
+        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i, name in enumerate(names)
+    }
+
+
+def plain(text: object, longest: int = 34) -> str:
+    """Return a text for a figure: control and direction marks shown as such, and cut where it is too long."""
+    shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in str(text))
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw inside with our settings, whatever the user's own; both are as before afterwards."""
+    with style.context(["default", RC]), warnings.catch_warnings():
+        # A name in a script that the font lacks: a box in a PNG, and the reader's own font in an SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def grid(count: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``count`` panels of (width, height) inches in rows, the last row's free places left empty."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def share_legend(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
+    """Put one legend below all panels."""
+    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside lower left", ncols=min(columns, len(found)))
+
+
+def to_svg(figure: Figure, page: bool = False) -> str:
+    """Return a figure as SVG: on its own, or (``page``) to stand inline in a page and take on its colours."""
+    buffer = io.StringIO()
+    with drawing():
+        figure.savefig(
+            buffer,
+            format="svg",
+            metadata={"Date": None, "Creator": None},
+            facecolor="none" if page else "white",
+        )
+    text = re.sub(r"(?<=px )'DejaVu Sans'", FONTS.replace('"', "'"), buffer.getvalue())
+    return _inline(text) if page else text
+
+
+def to_png(figure: Figure, dpi: int) -> bytes:
+    """Return a figure as PNG on white."""
+    buffer = io.BytesIO()
+    with drawing():
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
+    return buffer.getvalue()
+
+
+def _inline(svg: str) -> str:
+    """Drop the prolog, ids that nothing refers to (a page holds many figures), and fixed greys."""
+    svg = svg[svg.index("<svg") :]
+    used = set(re.findall(r"[(\"]#([^\")]+)[)\"]", svg))
+    svg = re.sub(r'(<[A-Za-z]+[^<>]*?) id="([^"]+)"', lambda m: m[0] if m[2] in used else m[1], svg)
+    for fixed, followed in PAGE_COLOURS.items():
+        svg = svg.replace(fixed, followed)
+    return svg.strip()
