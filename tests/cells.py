@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ssl3d.evaluate.protocol import Prediction
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import DataRecipe, Recipe
+from ssl3d.runs.plan import merge
 from ssl3d.runs.results import CellResult, DataRecord, Price, predictions_frame
 from ssl3d.runs.scoring import protocol_score
 
@@ -45,7 +46,8 @@ def cell(
         K: number of classes.
         fields: of the result.
     """
-    made = Recipe.model_validate({"method": method, "seed": seed, **(recipe or {})})
+    where = {"task": "acl", "plane": "sagittal"} | {k: v for k, v in (data or {}).items() if k in ("task", "plane")}
+    made = Recipe.model_validate(merge({"method": method, "seed": seed, "data": where}, recipe or {}))
     rng = np.random.default_rng([noise, seed])
     logits = rng.standard_normal((len(labels), K)) + strength * np.eye(K)[labels]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -81,9 +83,9 @@ def cell(
     return result, table
 
 
-def failed(method: str, seed: int = 0, reason: str = "out of memory") -> Cell:
+def failed(method: str, seed: int = 0, reason: str = "out of memory", folds: int | None = None, fold: int = 0) -> Cell:
     """Return a failed cell."""
-    recipe = Recipe(method=method, seed=seed)
+    recipe = Recipe(method=method, seed=seed, data=DataRecipe(task="acl", plane="sagittal", folds=folds, fold=fold))
     return CellResult(
         cell=f"{method}-tiny-s{seed}",
         status="failed",

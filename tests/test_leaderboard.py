@@ -14,6 +14,7 @@ from ssl3d.errors import RunError
 from ssl3d.evaluate.delong import auc_interval, paired_test
 from ssl3d.runs import comparisons as comparisons_module
 from ssl3d.runs import leaderboard as leaderboard_module
+from ssl3d.runs.comparable import check_shared
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.leaderboard import cells, leaderboard
 from ssl3d.runs.render import render, to_rich
@@ -156,8 +157,7 @@ def test_other_settings_are_another_row() -> None:
     ("field", "value", "said"),
     [
         ("fingerprint", "beef", "data fingerprint differs ('f00d' and 'beef')"),
-        ("task", "meniscus", "task differs"),
-        ("plane", "axial", "plane differs"),
+        ("name", "mrnet", "data set differs ('demo' and 'mrnet')"),
         ("n_train", 299, "split (training volumes) differs"),
     ],
 )
@@ -168,6 +168,26 @@ def test_what_is_not_comparable_is_refused_with_the_reason(field: str, value: ob
             make([cell("byol"), other])
         assert said in str(error.value)
         assert "byol-tiny-s0 and simclr-tiny-s0" in str(error.value)
+
+
+@pytest.mark.parametrize(("field", "value"), [("task", "meniscus"), ("plane", "axial")])
+def test_other_tasks_and_planes_stand_in_tables_of_their_own(field: str, value: str) -> None:
+    results = [cell("byol"), cell("simclr", noise=2), cell("random", data={field: value})]
+    board = leaderboard(results)
+    assert list(board[board[field] == value]["method"]) == ["random", "random"]
+    assert (board[board[field] == value]["rank"] == 1).all()
+    assert set(comparisons(results)[field]) == set(board[field]) - {value}
+    assert render(board, comparisons(results), "md").count("| protocol |") == 2
+    assert render(board, comparisons(results), "latex").count(r"\begin{table}") == 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("task", "meniscus"), ("plane", "axial")])
+def test_runs_that_share_no_task_and_plane_are_refused(field: str, value: str) -> None:
+    one, other = [cell("byol")[0]], [cell("simclr", data={field: value})[0]]
+    check_shared([one, one])
+    check_shared([one, [*one, *other]])
+    with pytest.raises(RunError, match=f"runs cannot be compared: {field} differs"):
+        check_shared([one, other])
 
 
 def test_other_inner_folds_are_refused() -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ssl3d.runs.render import to_markdown, to_rich
+from ssl3d.runs.render import by_table, to_markdown, to_rich
 
 
 def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -16,7 +16,8 @@ def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
     if not console.is_terminal:
         console.file.write(to_markdown(board, pairs))
         return
-    console.print(to_rich(board, pairs, console.width))
+    for one, its_pairs in by_table(board, pairs):
+        console.print(to_rich(one, its_pairs, console.width))
 
 
 def show_comparisons(pairs: pd.DataFrame) -> None:
@@ -25,12 +26,14 @@ def show_comparisons(pairs: pd.DataFrame) -> None:
     if pairs.empty:
         console.print("There is no pair to compare: one method only, or none with an AUC.")
         return
-    table = Table("protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
-    named = ["protocol", "method_a", "backbone_a", "method_b", "backbone_b"]
+    place = [name for name in ("task", "plane") if pairs[name].nunique() > 1]
+    table = Table(*place, "protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
+    named = ["task", "plane", "protocol", "method_a", "backbone_a", "method_b", "backbone_b"]
     alike = (pairs["method_a"] == pairs["method_b"]).any() or pairs.duplicated(named).any()
     for row in pairs.to_dict("records"):
         a, b = (f"{row[f'method_{x}']} ({row[f'settings_{x}']})" if alike else row[f"method_{x}"] for x in "ab")
         table.add_row(
+            *(escape(str(row[name])) for name in place),
             escape(str(row["protocol"])),
             escape(str(a)),
             escape(str(b)),

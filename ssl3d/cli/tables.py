@@ -46,8 +46,10 @@ def compare(runs: tuple[Path, ...]) -> None:
     Runs on other data, another task, split or protocol are not comparable, and it says why.
     """
     from ssl3d.cli.show_table import show_comparisons  # noqa: PLC0415
+    from ssl3d.runs.comparable import check_shared  # noqa: PLC0415
     from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
 
+    check_shared([[cell for cell, _ in _results([run])] for run in runs])
     show_comparisons(comparisons(_results(runs)))
 
 

@@ -1,7 +1,9 @@
 """A paired bootstrap of AUCs over test cases, with the variance of seeds. Loads neither torch nor scikit-learn.
 
 Cases are resampled within their class, as many as there are (more would make every interval too narrow). Methods that
-are compared share the resamples, so a difference is paired.
+are compared share the resamples, so a difference is paired. Several tasks of the same cases share them, too: their AUCs
+move together. Then no class of one task can be kept at its size without tying down the others, so cases are resampled
+whatever their labels, and a draw that lacks a class of any task is drawn again.
 
 Several seeds of a method are several readers of the same cases: a crossed design. Resampling cases and seeds at once
 counts the interaction of both three times (Owen 2007, Ann. Appl. Stat. 1:386; measured here: intervals of 95% that
@@ -17,6 +19,7 @@ seeds that component is uncertain itself: Student's t with Satterthwaite's degre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +77,26 @@ def resample_cases(labels: np.ndarray, draws: int, rng: np.random.Generator) -> 
         share = np.full(len(members), 1 / len(members))
         counts[:, members] = rng.multinomial(len(members), share, size=draws)
     return counts
+
+
+def resample_jointly(labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each case is drawn, (draws, N) float64, for several labellings (N,) of the same cases.
+
+    Every draw has a case of each class of every labelling; the classes' sizes vary.
+    """
+    members = np.stack([y == value for y in labels for value in np.unique(y)]).astype(float)  # (classes of all, N)
+    N = members.shape[1]
+    counts = np.zeros((draws, N))
+    lacking = np.arange(draws)
+    while len(lacking):
+        counts[lacking] = rng.multinomial(N, np.full(N, 1 / N), size=len(lacking))
+        lacking = lacking[((counts[lacking] @ members.T) == 0).any(axis=1)]
+    return counts
+
+
+def mean_of(parts: Sequence[Resampled]) -> Resampled:
+    """Return the mean over tasks or folds, seed by seed; with one part, that part."""
+    return Resampled(np.mean([part.aucs for part in parts], axis=0), np.mean([part.draws for part in parts], axis=0))
 
 
 def resample(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Resampled:

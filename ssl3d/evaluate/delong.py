@@ -6,6 +6,7 @@ Xu 2014 (IEEE Signal Processing Letters 21:1389). Ties count one half. Loads nei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,10 +93,24 @@ def _below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> Interval:
     """Return the AUC of scores (N,) with its DeLong interval; see :func:`logit_limits` for its limits."""
-    found = components(labels, scores)
-    auc, se = float(found.auc[0]), float(np.sqrt(found.variance()[0]))
-    low, high = logit_limits(found.auc, np.array([se]), found.smallest, level)
-    return Interval(auc, se, float(low[0]), float(high[0]))
+    return mean_interval([(labels, scores)], level)
+
+
+def mean_interval(folds: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.95) -> Interval:
+    """Return the mean of the AUCs of disjoint sets of cases, with the interval of their independent DeLong variances.
+
+    Var(mean of k) = sum of variances / k^2. Cross-validated AUCs are independent only given the fitted models, which
+    share training cases: over repetitions of the whole, their mean varies more (Bengio & Grandvalet 2004, JMLR 5:1089).
+
+    Args:
+        folds: (labels (N,), scores (N,)) of each set.
+        level: confidence.
+    """
+    found = [components(labels, scores) for labels, scores in folds]
+    auc = np.mean([part.auc for part in found], axis=0)  # (1,)
+    se = np.sqrt(sum(part.variance() for part in found)) / len(found)  # (1,)
+    low, high = logit_limits(auc, se, sum(part.smallest for part in found), level)
+    return Interval(float(auc[0]), float(se[0]), float(low[0]), float(high[0]))
 
 
 def logit_limits(
@@ -138,9 +153,20 @@ def paired_test(labels: np.ndarray, a: np.ndarray, b: np.ndarray, level: float =
 
     Two scores that put every pair in the same order have no difference: p = 1. See :func:`wald` for the rest.
     """
-    found = components(labels, np.stack([a, b]))
-    difference = float(found.auc[0] - found.auc[1])
-    return wald(difference, float(np.sqrt(found.difference_variance())), found.smallest, level)
+    return mean_paired_test([(labels, a, b)], level)
+
+
+def mean_paired_test(folds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], level: float = 0.95) -> PairedTest:
+    """Test the mean over disjoint sets of cases of ``auc(a) - auc(b)``; see :func:`mean_interval` for what it assumes.
+
+    Args:
+        folds: (labels (N,), scores a (N,), scores b (N,)) of each set.
+        level: confidence of the interval.
+    """
+    found = [components(labels, np.stack([a, b])) for labels, a, b in folds]
+    difference = float(np.mean([part.auc[0] - part.auc[1] for part in found]))
+    se = float(np.sqrt(sum(part.difference_variance() for part in found))) / len(found)
+    return wald(difference, se, sum(part.smallest for part in found), level)
 
 
 def wald(difference: float, se: float, smallest: int, level: float = 0.95, df: float = np.inf) -> PairedTest:

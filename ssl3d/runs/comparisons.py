@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ssl3d.runs.entries import Entry, Key, Results, entries
+from ssl3d.runs.entries import Results, entries
+from ssl3d.runs.entry import Entry, Key
 from ssl3d.runs.standings import Pair, standings
 from ssl3d.runs.table import Column, Columns, typed
 
@@ -23,17 +24,18 @@ COLUMNS: Columns = {
     "difference": Column("float64", "auc_a - auc_b"),
     "ci_low": Column("float64", "lower 95% limit of the difference, not corrected for the number of pairs"),
     "ci_high": Column("float64", "upper 95% limit of the difference"),
-    "test": Column("str", "DeLong (one seed each), or bootstrap (over cases and seeds)"),
+    "test": Column("str", "DeLong (one seed each), or bootstrap (over cases and seeds); within folds"),
     "p": Column("float64", "two-sided p value of no difference"),
-    "p_holm": Column("float64", "p corrected for the number of pairs under this protocol (Holm)"),
+    "p_holm": Column("float64", "p corrected for the number of pairs of this task, plane and protocol (Holm)"),
     "smallest_detectable": Column("float64", "difference that one such test finds with 80% power at 5%"),
     "verdict": Column("str", "'A better than B' if p_holm < 0.05, else 'cannot be separated'"),
     "seeds_a": Column("Int64", "finished seeds"),
     "seeds_b": Column("Int64", "finished seeds"),
-    "n_test": Column("Int64", "number of test volumes"),
+    "n_test": Column("Int64", "number of test volumes, of all folds together"),
+    "folds": Column("Int64", "outer folds, over which auc is a mean; missing: the data set's own split"),
     "data": Column("str", "data set"),
-    "task": Column("str", "label that is predicted"),
-    "plane": Column("str", "plane of the exam"),
+    "task": Column("str", "label that is predicted; several: the mean of their AUCs"),
+    "plane": Column("str", "plane of the exam; several: their combination"),
     "synthetic": Column("boolean", "whether the data are generated"),
     "settings_a": Column("str", "hash of the recipe without its seed"),
     "settings_b": Column("str", "hash of the recipe without its seed"),
@@ -41,7 +43,7 @@ COLUMNS: Columns = {
 
 
 def comparisons(results: Results) -> pd.DataFrame:
-    """Return every pair of methods and backbones under each protocol; see :data:`COLUMNS`.
+    """Return every pair of methods and backbones within a task, plane and protocol; see :data:`COLUMNS`.
 
     Raises:
         RunError: the cells were not judged on the same data in the same way.
@@ -57,20 +59,20 @@ def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
     data = a.done[0].data
     return {
         "protocol": a.protocol,
-        **{"method_a": a.key[1], "backbone_a": a.key[2], "settings_a": a.key[3], "auc_a": a.auc},
-        **{"method_b": b.key[1], "backbone_b": b.key[2], "settings_b": b.key[3], "auc_b": b.auc},
-        **{"seeds_a": len(a.done), "seeds_b": len(b.done)},
+        **{"method_a": a.key.method, "backbone_a": a.key.backbone, "settings_a": a.key.settings, "auc_a": a.auc},
+        **{"method_b": b.key.method, "backbone_b": b.key.backbone, "settings_b": b.key.settings, "auc_b": b.auc},
+        **{"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)},
         **{"difference": outcome.estimate, "ci_low": outcome.low, "ci_high": outcome.high},
         **{"test": pair.test, "p": outcome.p, "p_holm": pair.p_holm, "smallest_detectable": pair.detectable},
         "verdict": better if pair.separated else "cannot be separated",
-        "data": data.name if data else None,
-        **(data.model_dump(include={"task", "plane", "synthetic", "n_test"}) if data else {}),
+        **{"task": a.key.task, "plane": a.key.plane, "n_test": a.cases, "folds": a.done[0].recipe.data.folds},
+        **({"data": data.name, "synthetic": data.synthetic} if data else {}),
     }
 
 
 def _names(found: Sequence[Entry]) -> dict[Key, str]:
     """Names of entries for sentences: as short as tells them apart, by method, backbone and settings."""
-    several = len({entry.key[2] for entry in found}) > 1
-    names = {entry.key: f"{entry.key[1]} on {entry.key[2]}" if several else entry.key[1] for entry in found}
-    counts = Counter((key[0], name) for key, name in names.items())
-    return {key: f"{name} ({key[3]})" if counts[key[0], name] > 1 else name for key, name in names.items()}
+    several = len({entry.key.backbone for entry in found}) > 1
+    names = {e.key: f"{e.key.method} on {e.key.backbone}" if several else e.key.method for e in found}
+    counts = Counter((key.table, name) for key, name in names.items())
+    return {key: f"{name} ({key.settings})" if counts[key.table, name] > 1 else name for key, name in names.items()}

@@ -1,130 +1,69 @@
-"""Cells put together: the seeds of one method x backbone x settings under one protocol, on the same test cases."""
+"""Cells put together: the seeds and folds of one method x backbone x settings under one protocol, task and plane."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ssl3d.errors import RunError
-from ssl3d.recipe import EvaluateRecipe, Recipe
+from ssl3d.recipe import DataRecipe, EvaluateRecipe, Recipe
+from ssl3d.runs.comparable import check_comparable, place
+from ssl3d.runs.entry import MEAN, PLUS, Entry, Key, Part
+from ssl3d.runs.means import means
 from ssl3d.runs.results import CellResult
 
-Results = Sequence[tuple[CellResult, pd.DataFrame | None]]
-Key = tuple[str, str, str, str]  # protocol, method, backbone, settings
+__all__ = ["Entry", "Key", "Results", "by_fold", "entries", "probabilities", "reference", "settings_hash"]
 
-
-@dataclass(frozen=True)
-class Entry:
-    """What becomes one row of the leaderboard.
-
-    Attributes:
-        key: protocol, method, backbone, and the hash of everything else in the recipe but the seed.
-        done: finished cells, by seed.
-        failed: failed cells, by seed.
-        labels: (N,) of the test cases; empty if no cell finished.
-        probabilities: (S, N, K), one layer a finished seed; empty if none finished.
-        notes: what happened on the way.
-    """
-
-    key: Key
-    done: tuple[CellResult, ...]
-    failed: tuple[CellResult, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def protocol(self) -> str:
-        """Name of the protocol."""
-        return self.key[0]
-
-    @property
-    def aucs(self) -> list[float]:
-        """AUCs of the finished seeds; empty if there is none for one of them."""
-        found = [cell.scores[self.protocol].metrics.get("auc") for cell in self.done]
-        known = [value for value in found if value is not None]
-        return known if len(known) == len(found) else []
-
-    @property
-    def auc(self) -> float | None:
-        """Mean AUC over the finished seeds."""
-        return float(np.mean(self.aucs)) if self.aucs else None
+Finished = tuple[CellResult, pd.DataFrame | None]
+Results = Sequence[Finished]
 
 
 def settings_hash(recipe: Recipe) -> str:
-    """Return the hash of a recipe without its seed and its list of protocols: what seeds of one row share."""
+    """Return the hash of a recipe without seed, task, fold and list of protocols: what cells of one row share."""
     evaluate = recipe.evaluate.model_copy(update={"protocols": EvaluateRecipe().protocols})
-    return recipe.model_copy(update={"seed": 0, "evaluate": evaluate}).hash()
+    data = recipe.data.model_copy(update={"task": None, "fold": DataRecipe().fold})
+    return recipe.model_copy(update={"seed": 0, "data": data, "evaluate": evaluate}).hash()
 
 
 def entries(results: Results) -> list[Entry]:
-    """Group cells into entries, ordered by protocol, then by AUC, best first; those without an AUC come last.
+    """Group cells into entries, by task, plane and protocol, then by AUC, best first; those without an AUC come last.
 
-    Test cases are matched by their id, whatever their order in the files.
+    Test cases are matched by their id, whatever their order in the files. Where several tasks were judged on the same
+    cases, their mean is an entry, too (see :mod:`ssl3d.runs.means`).
 
     Raises:
         RunError: the cells are not comparable (see :func:`check_comparable`), or their test cases differ.
     """
     check_comparable([cell for cell, _ in results])
-    groups: dict[Key, list[tuple[CellResult, pd.DataFrame | None]]] = {}
+    groups: dict[Key, list[Finished]] = {}
     for cell, predictions in results:
         for protocol in cell.recipe.evaluate.protocols:
-            key = (protocol, cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe))
+            key = Key(protocol, cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe), *place(cell))
             groups.setdefault(key, []).append((cell, predictions))
-    cases = reference(results)
+    cases = {where: reference(found) for where, found in by_fold(results).items()}
     found = [_entry(key, group, cases) for key, group in groups.items()]
+    found += means(found)
     order: list[str] = list(
         dict.fromkeys(protocol for cell, _ in results for protocol in cell.recipe.evaluate.protocols)
     )
-    return sorted(found, key=lambda e: (order.index(e.protocol), e.auc is None, -(e.auc or 0.0), e.key))
+    return sorted(
+        found, key=lambda e: (*_place_order(e.key), order.index(e.protocol), e.auc is None, -(e.auc or 0), e.key)
+    )
 
 
-def check_comparable(cells: Iterable[CellResult]) -> None:
-    """Check that finished cells were judged on the same data in the same way.
-
-    Raises:
-        RunError: they differ in data, fingerprint of the data, task, plane, number of training or test volumes, or in
-            what a protocol they share was told; says in what, and between which cells.
-    """
-    done = [cell for cell in cells if cell.data is not None and cell.status == "done"]
-    for what, get in _CONDITIONS:
-        _check_same(done, what, get)
-    tuned = [cell for cell in done if "finetune" in cell.scores]
-    for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size"):
-        _check_same(tuned, f"evaluate.{name}", _evaluate(name))
+def by_fold(results: Results) -> dict[tuple[str, str, int], list[Finished]]:
+    """Return results by task, plane and fold: those of one share their test cases."""
+    found: dict[tuple[str, str, int], list[Finished]] = {}
+    for cell, predictions in results:
+        found.setdefault((*place(cell), cell.recipe.data.fold), []).append((cell, predictions))
+    return found
 
 
-def _check_same(cells: Sequence[CellResult], what: str, get: Callable[[CellResult], object]) -> None:
-    for cell in cells[1:]:
-        a, b = get(cells[0]), get(cell)
-        if a != b:
-            raise RunError(
-                f"cells {cells[0].cell} and {cell.cell} cannot be compared: {what} differs ({a!r} and {b!r}); "
-                "make a table of each"
-            )
-
-
-def _data(field: str) -> Callable[[CellResult], object]:
-    return lambda cell: getattr(cell.data, field)
-
-
-def _evaluate(field: str) -> Callable[[CellResult], object]:
-    return lambda cell: getattr(cell.recipe.evaluate, field)
-
-
-_CONDITIONS: tuple[tuple[str, Callable[[CellResult], object]], ...] = (
-    ("data set", _data("name")),
-    ("task", _data("task")),
-    ("plane", _data("plane")),
-    ("data fingerprint", _data("fingerprint")),
-    ("split (training volumes)", _data("n_train")),
-    ("split (test volumes)", _data("n_test")),
-    ("number of classes", _data("classes")),
-    ("evaluate.inner_folds", _evaluate("inner_folds")),
-)
+def _place_order(key: Key) -> tuple[bool, str, bool, str]:
+    """Tasks and planes by name, what is derived from several of them last."""
+    return key.task.startswith(MEAN), key.task, PLUS in key.plane, key.plane
 
 
 def reference(results: Results) -> pd.DataFrame:
@@ -149,27 +88,43 @@ def _by_case(cell: CellResult, predictions: pd.DataFrame | None, protocol: str, 
     return rows
 
 
-def _entry(key: Key, group: Results, cases: pd.DataFrame) -> Entry:
-    group = sorted(group, key=lambda pair: pair[0].recipe.seed)
-    done: dict[int, tuple[CellResult, pd.DataFrame | None]] = {}
+def _entry(key: Key, group: Results, cases: Mapping[tuple[str, str, int], pd.DataFrame]) -> Entry:
+    """Put the cells of one key together: only seeds count of which every fold is done."""
+    seeds: dict[int, dict[int, Finished]] = {}
     notes = []
-    for cell, predictions in group:
-        if cell.status != "done":
-            continue
-        if cell.recipe.seed in done:
+    for cell, predictions in sorted(group, key=lambda pair: (pair[0].recipe.seed, pair[0].recipe.data.fold)):
+        if cell.status == "done" and cell.recipe.data.fold in seeds.setdefault(cell.recipe.seed, {}):
             notes.append(f"seed {cell.recipe.seed} stands in more than one result, the first is used")
-        else:
-            done[cell.recipe.seed] = (cell, predictions)
-    failed = [cell for cell, _ in group if cell.status == "failed" and cell.recipe.seed not in done]
-    layers = [probabilities(cell, predictions, key[0], cases) for cell, predictions in done.values()]
+        elif cell.status == "done":
+            seeds[cell.recipe.seed][cell.recipe.data.fold] = (cell, predictions)
+    folds = range(group[0][0].recipe.data.folds or 1)
+    whole = {seed: found for seed, found in seeds.items() if len(found) == len(folds)}
+    for seed, found in seeds.items():
+        if found and seed not in whole:
+            absent = ", ".join(str(fold) for fold in folds if fold not in found)
+            notes.append(f"seed {seed} is left out: fold {absent} of {len(folds)} is not done")
+    where = key.task, key.plane
     return Entry(
         key,
-        tuple(cell for cell, _ in done.values()),
-        tuple(failed),
-        cases["label"].to_numpy(),
-        np.stack(layers) if layers else np.zeros((0, len(cases), 2)),
-        tuple(notes),
+        tuple(whole),
+        tuple(cell for found in whole.values() for cell, _ in found.values()),
+        tuple(cell for cell, _ in group if cell.status == "failed" and not _stands(cell, seeds)),
+        tuple(_part(key.protocol, [found[i] for found in whole.values()], cases[(*where, i)]) for i in folds if whole),
+        tuple(dict.fromkeys(notes)),
+        tuple(cell for seed, found in seeds.items() if seed not in whole for cell, _ in found.values()),
     )
+
+
+def _stands(cell: CellResult, seeds: Mapping[int, Mapping[int, Finished]]) -> bool:
+    """Whether another result of the same seed and fold is done."""
+    return cell.recipe.data.fold in seeds.get(cell.recipe.seed, {})
+
+
+def _part(protocol: str, cells: Results, cases: pd.DataFrame) -> Part:
+    """The same fold of several seeds."""
+    layers = [probabilities(cell, predictions, protocol, cases) for cell, predictions in cells]
+    aucs = tuple(cell.scores[protocol].metrics.get("auc") for cell, _ in cells)
+    return Part(tuple(cases.index), cases["label"].to_numpy(), np.stack(layers), aucs)
 
 
 def probabilities(

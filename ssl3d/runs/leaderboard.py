@@ -1,4 +1,7 @@
-"""The leaderboard: one row a method, backbone and protocol, aggregated over seeds. Loads neither torch nor sklearn."""
+"""The leaderboard: one row a method, backbone, protocol, task and plane, aggregated over seeds and folds.
+
+Loads neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ssl3d.runs.entries import Results, entries, settings_hash
+from ssl3d.runs.entry import Entry
 from ssl3d.runs.results import CellResult, ProtocolScore
 from ssl3d.runs.standings import Standing, standings
 from ssl3d.runs.table import Column, Columns, typed
@@ -27,12 +31,12 @@ METRICS = {
     "log_loss": "log loss, for more than two classes; smaller is better",
 }
 COLUMNS: Columns = {
-    "rank": Column("Int64", "1 + number of methods shown to be better under this protocol; ties share a rank"),
+    "rank": Column("Int64", "1 + number of methods shown to be better in this task, plane and protocol; ties"),
     "group": Column("str", "methods that share a letter cannot be separated"),
     "method": Column("str", "name of the method"),
     "backbone": Column("str", "name of the backbone"),
     "protocol": Column("str", "linear, knn or finetune"),
-    "auc": Column("float64", "area under the ROC curve on the test cases, mean over seeds; macro for K > 2"),
+    "auc": Column("float64", "area under the ROC curve on the test cases, mean over seeds and folds; macro for K > 2"),
     "ci_low": Column("float64", "lower 95% limit of auc"),
     "ci_high": Column("float64", "upper 95% limit of auc"),
     "interval": Column("str", "DeLong (one seed), or bootstrap (over cases and seeds)"),
@@ -47,12 +51,13 @@ COLUMNS: Columns = {
     "flops": Column("float64", "floating-point operations of pretraining, mean over seeds"),
     "device": Column("str", "hardware"),
     "data": Column("str", "data set"),
-    "task": Column("str", "label that is predicted"),
-    "plane": Column("str", "plane of the exam"),
+    "task": Column("str", "label that is predicted; several: every score is a mean over them"),
+    "plane": Column("str", "plane of the exam; several: their combination"),
     "synthetic": Column("boolean", "whether the data are generated"),
-    "n_test": Column("Int64", "number of test volumes"),
-    "settings": Column("str", "hash of the recipe without its seed"),
-    "status": Column("str", "done; partial (some seeds failed); failed"),
+    "n_test": Column("Int64", "number of test volumes, of all folds together"),
+    "folds": Column("Int64", "outer folds, over which every score is a mean; missing: the data set's own split"),
+    "settings": Column("str", "hash of the recipe without its seed, task and fold"),
+    "status": Column("str", "done; partial (some seeds or folds failed, or are not done yet); failed"),
     "departures": Column("str", "what this implementation does differently from the paper"),
     "note": Column("str", "why something is missing, failed, or was adjusted"),
 }
@@ -94,7 +99,7 @@ CELL_COLUMNS: Columns = {
 def leaderboard(results: Results) -> pd.DataFrame:
     """Return the leaderboard of comparable cells; see :data:`COLUMNS`.
 
-    Rows are ordered by protocol, then by AUC, best first. Failed cells come last, with their reason.
+    Rows are ordered by task, plane and protocol, then by AUC, best first. Failed cells come last, with their reason.
 
     Args:
         results: cells with their predictions, as :func:`ssl3d.runs.results.read_results` gives them.
@@ -116,18 +121,15 @@ def cells(results: Results) -> pd.DataFrame:
 
 def _row(standing: Standing) -> dict[str, Any]:
     entry = standing.entry
-    protocol, method, backbone, settings = entry.key
+    key = entry.key
     row: dict[str, Any] = {
         "rank": standing.rank,
         "group": standing.group,
-        "method": method,
-        "backbone": backbone,
-        "protocol": protocol,
+        **key._asdict(),
         "auc": entry.auc,
         "interval": standing.interval_from,
-        "seeds": len(entry.done),
-        "settings": settings,
-        "status": "failed" if not entry.done else "partial" if entry.failed else "done",
+        "seeds": len(entry.seeds),
+        "status": _status(entry),
         "note": _note(standing),
     }
     if standing.interval is not None:
@@ -135,12 +137,20 @@ def _row(standing: Standing) -> dict[str, Any]:
     if len(entry.aucs) > 1:
         row["spread"] = float(np.std(entry.aucs, ddof=1))
     for name in METRICS:
-        row[name] = _mean(cell.scores[protocol].metrics.get(name) for cell in entry.done)
-    return row | _shared(entry.done or entry.failed)
+        row[name] = _mean(cell.scores[key.protocol].metrics.get(name) for cell in entry.done)
+    if entry.parts:
+        row["n_test"] = entry.cases
+    return _shared(entry.done or entry.failed or entry.unfinished) | row
+
+
+def _status(entry: Entry) -> str:
+    if not entry.done:
+        return "failed" if entry.failed else "partial"
+    return "partial" if entry.failed or entry.unfinished else "done"
 
 
 def _shared(group: Sequence[CellResult]) -> dict[str, Any]:
-    """What the seeds of a row have in common, or the mean of it."""
+    """What the cells of a row have in common, or the mean of it."""
     first = group[0]
     flags = [cell.collapse.collapsed for cell in group if cell.collapse.collapsed is not None]
     row: dict[str, Any] = {
@@ -149,19 +159,11 @@ def _shared(group: Sequence[CellResult]) -> dict[str, Any]:
         "device": _listed(cell.price.device for cell in group),
         "departures": _listed(sentence for cell in group for sentence in cell.departures),
         "data": first.recipe.data.name,
-        "task": first.recipe.data.task,
-        "plane": first.recipe.data.plane,
+        "folds": first.recipe.data.folds,
     }
     for name in ("pretrain_seconds", "volumes_per_second", "peak_memory_bytes", "flops"):
         row[name] = _mean(getattr(cell.price, name) for cell in group)
-    return row | _data_row(first)
-
-
-def _data_row(cell: CellResult) -> dict[str, Any]:
-    if cell.data is None:
-        return {}
-    data = cell.data
-    return {"data": data.name, **data.model_dump(include={"task", "plane", "synthetic", "n_test"})}
+    return row | ({"data": first.data.name, "synthetic": first.data.synthetic} if first.data else {})
 
 
 def _note(standing: Standing) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+
+from ssl3d.runs.remarks import remarks
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Format = Literal["md", "latex", "csv", "svg"]
+_PLACE = ("task", "plane")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,6 +32,23 @@ _LATEX = {
 }
 
 
+def by_table(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Return the leaderboard and its comparisons for each task and plane, in the order of the leaderboard."""
+    places = leaderboard[["task", "plane"]].drop_duplicates()
+    return [(_at(leaderboard, place), _at(comparisons, place)) for place in places.itertuples(index=False)] or [
+        (leaderboard, comparisons)
+    ]
+
+
+def _at(table: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows of one task and plane; either may be missing."""
+    same = [
+        table[name].isna() if pd.isna(value) else table[name] == value
+        for name, value in zip(_PLACE, place, strict=True)
+    ]
+    return table[(same[0] & same[1]).fillna(False).astype(bool)]
+
+
 def caption(leaderboard: pd.DataFrame) -> str:
     """Return one line: the data, called synthetic where they are, task, plane, number of test volumes."""
     known = leaderboard[leaderboard["n_test"].notna()]
@@ -40,6 +60,7 @@ def caption(leaderboard: pd.DataFrame) -> str:
     parts = [text, f"task {row['task']}" if pd.notna(row["task"]) else ""]
     plane = f"plane {row['plane']}" if pd.notna(row["plane"]) and row["plane"] not in str(row["data"]) else ""
     parts += [plane, f"{row['n_test']} test volumes"]
+    parts += [f"{row['folds']}-fold cross-validation"] if pd.notna(row["folds"]) else []
     return ", ".join(part for part in parts if part) + "."
 
 
@@ -75,22 +96,33 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return caption, table, conclusion and departures as Markdown."""
-    table = shown(leaderboard)
-    rows = [list(table.columns), *table.to_numpy().tolist()]
-    lines = ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join("---" for _ in table.columns) + " |")
-    parts = [_escape_markdown(caption(leaderboard)), "\n".join(lines), _escape_markdown(conclusion(comparisons))]
+    """Return Markdown: for each task and plane caption, table and conclusion; at the end departures."""
+    parts = [part for board, pairs in by_table(leaderboard, comparisons) for part in _markdown(board, pairs)]
     sentences = [f"- {_escape_markdown(sentence)}" for sentence in departures(leaderboard)]
     parts += ["Departures from the papers:\n\n" + "\n".join(sentences)] if sentences else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
+    """Caption, table, and what it says, of one task and plane."""
+    table = shown(leaderboard)
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    lines = ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("---" for _ in table.columns) + " |")
+    below = [_escape_markdown(text) for text in (remarks(leaderboard), conclusion(comparisons))]
+    return [_escape_markdown(caption(leaderboard)), "\n".join(lines), *below]
+
+
 def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return a LaTeX table (booktabs): of each protocol the best, and what cannot be separated from it, in bold."""
+    """Return LaTeX tables (booktabs), one for each task and plane."""
+    return "\n".join(_latex(board, pairs) for board, pairs in by_table(leaderboard, comparisons))
+
+
+def _latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """One table: of each protocol the best, and what cannot be separated from it, in bold."""
     table = shown(leaderboard).drop(columns=["note"], errors="ignore")
     best = (leaderboard["rank"] == 1).fillna(False).to_numpy(bool)
-    text = f"{caption(leaderboard)} {conclusion(comparisons)}".strip()
+    text = f"{caption(leaderboard)} {remarks(leaderboard)} {conclusion(comparisons)}".strip()
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(text)}}}"]
     lines += [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
     lines += [_latex_row([_escape_latex(name) for name in table.columns]), r"\midrule"]
@@ -108,13 +140,16 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) -> Table:
-    """Return a table for a terminal ``width`` characters wide; what does not fit stays in the CSV."""
+    """Return the table of one task and plane (see :func:`by_table`) for a terminal ``width`` characters wide.
+
+    What does not fit stays in the CSV.
+    """
     from rich import box  # noqa: PLC0415  # only terminals need rich
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = _narrowed(shown(leaderboard), width)
-    below = escape(conclusion(comparisons))
+    below = escape(f"{remarks(leaderboard)} {conclusion(comparisons)}".strip())
     out = Table(
         title=escape(caption(leaderboard)), caption=below, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
     )
@@ -163,7 +198,8 @@ def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 13
     from rich.console import Console  # noqa: PLC0415  # only terminals and their pictures need rich
 
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(to_rich(leaderboard, comparisons, width))
+    for board, pairs in by_table(leaderboard, comparisons):
+        console.print(to_rich(board, pairs, width))
     drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
     return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # the reader's own fixed-width font will do
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl3d.evaluate.bootstrap import DRAWS, Resampled, resample, resample_cases, standard_error
+from ssl3d.evaluate.bootstrap import (
+    DRAWS,
+    Resampled,
+    mean_of,
+    resample,
+    resample_cases,
+    resample_jointly,
+    standard_error,
+)
 from ssl3d.evaluate.compare import holm, letters, pairs, ranks, smallest_detectable
-from ssl3d.evaluate.delong import Interval, PairedTest, auc_interval, logit_limits, paired_test, wald
-from ssl3d.runs.entries import Entry
+from ssl3d.evaluate.delong import Interval, PairedTest, logit_limits, mean_interval, mean_paired_test, wald
+from ssl3d.runs.entry import Entry, Part
 
 LEVEL = 0.05  # of tests, after Holm's correction; intervals are at 95%
 BOOTSTRAP_SEED = 20220800  # fixed: a table made again is the same table
@@ -18,7 +26,7 @@ BOOTSTRAP_SEED = 20220800  # fixed: a table made again is the same table
 
 @dataclass(frozen=True)
 class Pair:
-    """Two entries compared; ``a`` has the higher AUC. ``p_holm`` is corrected over all pairs of the protocol."""
+    """Two entries compared; ``a`` has the higher AUC. ``p_holm`` is corrected over all pairs of the table."""
 
     a: Entry
     b: Entry
@@ -49,19 +57,20 @@ class Standing:
 
 
 def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standing], list[Pair]]:
-    """Return the entries of all protocols with intervals and ranks, and every pair within a protocol.
+    """Return all entries with intervals and ranks, and every pair within a task, plane and protocol.
 
-    One seed and two classes: DeLong. Otherwise the bootstrap over cases with the variance of seeds, whose standard
-    error goes into the same interval (on the logit scale) and the same test.
+    One seed and two classes: DeLong, within each outer fold. Otherwise, and for a mean over tasks, the bootstrap over
+    cases with the variance of seeds, whose standard error goes into the same interval (on the logit scale) and the same
+    test. Folds count as independent, given the encoders: their test cases are disjoint.
 
     Args:
-        entries: ordered by protocol and AUC.
+        entries: ordered by table and AUC.
         draws: of the bootstrap.
     """
     found: list[Standing] = []
     compared: list[Pair] = []
-    for protocol in dict.fromkeys(entry.protocol for entry in entries):
-        members = [entry for entry in entries if entry.protocol == protocol]
+    for table in dict.fromkeys(entry.key.table for entry in entries):
+        members = [entry for entry in entries if entry.key.table == table]
         scored = [entry for entry in members if entry.auc is not None]
         resamples = _resamples(scored, draws)
         tested = _pairs(scored, resamples)
@@ -75,14 +84,26 @@ def _resamples(entries: Sequence[Entry], draws: int) -> list[Resampled]:
     """Each entry's AUCs on the same resampled cases; empty where DeLong does for all."""
     if all(_simple(entry) for entry in entries):
         return []
-    counts = resample_cases(entries[0].labels, draws, np.random.default_rng(BOOTSTRAP_SEED))
-    return [resample(entry.labels, entry.probabilities, counts) for entry in entries]
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    counts = {cases: _counts(parts, draws, rng) for cases, parts in entries[0].blocks.items()}
+    return [_resampled(entry, counts) for entry in entries]
+
+
+def _counts(parts: Sequence[Part], draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each case of a block is drawn: within its class, or, where tasks share the cases, whatever it is."""
+    if len(parts) == 1:
+        return resample_cases(parts[0].labels, draws, rng)
+    return resample_jointly([part.labels for part in parts], draws, rng)
+
+
+def _resampled(entry: Entry, counts: Mapping[tuple[str, ...], np.ndarray]) -> Resampled:
+    return mean_of([resample(part.labels, part.probabilities, counts[part.cases]) for part in entry.parts])
 
 
 def _simple(entry: Entry) -> bool:
-    """Whether DeLong's formulas hold for the entry: one seed, two classes."""
-    seeds, _, classes = entry.probabilities.shape
-    return bool(seeds == 1 and classes == 2)
+    """Whether DeLong's formulas hold for the entry: one seed, two classes, one task."""
+    binary = all(part.probabilities.shape[2] == 2 for part in entry.parts)
+    return bool(len(entry.seeds) == 1 and binary and len(entry.blocks) == len(entry.parts))
 
 
 def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pair]:
@@ -90,13 +111,19 @@ def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pai
     for i, j in pairs(len(entries)):
         a, b = entries[i], entries[j]
         if _simple(a) and _simple(b):
-            tests.append((a, b, "DeLong", paired_test(a.labels, a.probabilities[0, :, 1], b.probabilities[0, :, 1])))
+            folds = [(x.labels, x.probabilities[0, :, 1], y.probabilities[0, :, 1]) for x, y in _matched(a, b)]
+            tests.append((a, b, "DeLong", mean_paired_test(folds)))
         else:
             se, df = standard_error(resamples[i], resamples[j])
             difference = float(np.mean(a.aucs) - np.mean(b.aucs))
             tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a), df=df)))
     corrected = holm([outcome.p for *_, outcome in tests])
     return [Pair(a, b, test, outcome, float(p)) for (a, b, test, outcome), p in zip(tests, corrected, strict=True)]
+
+
+def _matched(a: Entry, b: Entry) -> list[tuple[Part, Part]]:
+    """Parts of two entries of one table: the same folds in the same order."""
+    return list(zip(a.parts, b.parts, strict=True))
 
 
 def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[Resampled]) -> list[Standing]:
@@ -107,7 +134,7 @@ def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequenc
     for index, entry in enumerate(entries):
         simple = _simple(entry)
         interval = (
-            auc_interval(entry.labels, entry.probabilities[0, :, 1])
+            mean_interval([(part.labels, part.probabilities[0, :, 1]) for part in entry.parts])
             if simple
             else _bootstrap_interval(entry, resamples[index])
         )
@@ -123,4 +150,9 @@ def _bootstrap_interval(entry: Entry, resampled: Resampled) -> Interval:
 
 
 def _smallest(entry: Entry) -> int:
-    return int(np.unique(entry.labels, return_counts=True)[1].min())
+    """Cases of the smaller class; of the task that has fewest; of all folds together."""
+    return sum(min(_smaller_class(part) for part in parts) for parts in entry.blocks.values())
+
+
+def _smaller_class(part: Part) -> int:
+    return int(np.unique(part.labels, return_counts=True)[1].min())
