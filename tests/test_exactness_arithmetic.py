@@ -1,0 +1,60 @@
+"""Exact accumulation in float32 and bf16, on volumes that differ as real ones do."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from benchmarks.exactness import Knees, build_tiny, relative
+from ssl3d.testing.modules import bfloat16, native_kernels
+from ssl3d.train.build import method_class
+from ssl3d.train.encode import Batch
+from tests.test_exactness import METHODS, gradient
+
+every_loss = pytest.mark.parametrize("name", {method_class(name).loss: name for name in METHODS}.values())
+
+
+def narrow(name: str) -> dict[str, int]:
+    return {"hidden_dim": 512} if "hidden_dim" in method_class(name).Config.model_fields else {}
+
+
+@pytest.fixture(scope="module")
+def knees() -> Knees:
+    return Knees(8)
+
+
+@every_loss
+def test_float32_agrees_to_1e_5(name: str, knees: Knees) -> None:
+    """A micro-batch of one takes other convolution kernels, so features differ in their last digits; see below."""
+    method = build_tiny(name, knees, (4, 16, 18), smooth=False, count=8, **narrow(name))
+    for step in range(100, 103):
+        batch = Batch(range(8), step)
+        whole, _ = gradient(method, 8, batch, knees)
+        for micro_batch in (4, 2):
+            assert relative(gradient(method, micro_batch, batch, knees)[0], whole) < 1e-5
+        assert relative(gradient(method, 1, batch, knees)[0], whole) < 5e-2  # where a ReLU's input changes its sign
+
+
+@every_loss
+def test_float32_agrees_to_1e_5_at_micro_batches_of_one_where_no_activation_has_a_kink(name: str, knees: Knees) -> None:
+    """The same networks with GELU for ReLU: so nothing but a ReLU's jump from 0 to 1 is behind larger errors."""
+    method = build_tiny(name, knees, (4, 16, 18), smooth=True, count=8, **narrow(name))
+    for step in range(100, 104):
+        batch = Batch(range(8), step)
+        whole, _ = gradient(method, 8, batch, knees)
+        assert relative(gradient(method, 1, batch, knees)[0], whole) < 1e-5
+
+
+@every_loss
+def test_bf16_agrees_to_a_few_of_its_own_rounding_errors(name: str, knees: Knees) -> None:
+    """Every micro-batch's weight gradient is rounded to 8 bits (2 ** -9): splits agree to that, not to float32."""
+    method = build_tiny(name, knees, (4, 16, 18), smooth=False, count=8, **narrow(name))
+    batch = Batch(range(8), 100)
+    with native_kernels():
+        exact, _ = gradient(method, 8, batch, knees)
+        whole, _ = gradient(method, 8, batch, knees, autocast=bfloat16)
+        for micro_batch in (1, 2, 4):
+            split, _ = gradient(method, micro_batch, batch, knees, autocast=bfloat16)
+            assert relative(split, whole) < 4 * 2**-8
+    assert 1e-3 < relative(whole, exact) < 0.5
+    assert float(nn.functional.cosine_similarity(whole, exact, dim=0)) > 0.9
