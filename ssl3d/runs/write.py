@@ -9,6 +9,8 @@ import pandas as pd
 
 from ssl3d.runs.comparisons import COLUMNS as PAIR_COLUMNS
 from ssl3d.runs.comparisons import comparisons
+from ssl3d.runs.curves import COLUMNS as CURVE_COLUMNS
+from ssl3d.runs.curves import curves
 from ssl3d.runs.entries import Results
 from ssl3d.runs.files import write_atomic
 from ssl3d.runs.leaderboard import CELL_COLUMNS, COLUMNS, cells, leaderboard
@@ -19,19 +21,22 @@ TABLE_COLUMNS: Mapping[str, Columns] = {
     "leaderboard.csv": COLUMNS,
     "comparisons.csv": PAIR_COLUMNS,
     "cells.csv": CELL_COLUMNS,
+    "curves.csv": CURVE_COLUMNS,
 }
 
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Return the tables that results make, by the name of their file.
+    """Return the tables that results make, by the name of their file; curves.csv only where there are curves.
 
     Raises:
         RunError: the cells are not comparable.
     """
+    found = curves(results)
     return {
         "leaderboard.csv": leaderboard(results),
         "comparisons.csv": comparisons(results),
         "cells.csv": cells(results),
+        **({} if found.empty else {"curves.csv": found}),
     }
 
 
