@@ -16,12 +16,12 @@ import tomli_w
 from ssl3d.errors import RunError
 from ssl3d.runs.experiment import Experiment
 from ssl3d.runs.files import partial_name, write_atomic
-from ssl3d.runs.results import PREDICTIONS, RESULT
+from ssl3d.runs.results import PREDICTIONS, RESULT, TRAINING
 
 PLAN, RECIPE = "plan.json", "recipe.toml"
 TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv", "curves.csv")
 FEATURE_FILES = "[0-9a-f]" * 16 + ".npz"  # below features/, by the hash of what decides them
-CELL_FILES = (RESULT, PREDICTIONS, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
+CELL_FILES = (RESULT, PREDICTIONS, TRAINING, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
 Cells = Mapping[str, Mapping[str, Any]]
 
 
@@ -76,7 +76,7 @@ def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool) -> Ite
 
 def _write_plan(run: Path, experiment: Experiment, cells: Cells) -> None:
     """Write what all cells share, and the recipe of each; cells planned earlier are kept."""
-    earlier = _read_plan(run) or {"base": experiment.base(), "cells": {}}
+    earlier = read_plan(run) or {"base": experiment.base(), "cells": {}}
     difference = _first_difference(earlier["base"], experiment.base(), "")
     if difference:
         raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew")
@@ -90,7 +90,12 @@ def require_run(run: Path) -> None:
         raise RunError(f"{run} is not a run folder (it has no {PLAN}); name a folder that `ssl3d bench` wrote")
 
 
-def _read_plan(run: Path) -> dict[str, Any] | None:
+def read_plan(run: Path) -> dict[str, Any] | None:
+    """Return what plan.json holds: ``base`` and ``cells``, recipes by name; None where there is no plan.
+
+    Raises:
+        RunError: it is damaged.
+    """
     path = run / PLAN
     if not path.exists():
         return None

@@ -119,6 +119,7 @@ class ResultFile(CellResult):
 
     encoder_sha256: str | None = Field(None, description="of encoder.safetensors; null if the cell left none")
     predictions_sha256: str | None = Field(description="of predictions.csv; null for a failed cell")
+    training_sha256: str | None = Field(None, description="of training.csv; null without out-of-fold predictions")
     content_sha256: str = Field(
         description="of everything else in this file, as ASCII JSON with sorted keys and no white space"
     )
