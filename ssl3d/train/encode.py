@@ -13,8 +13,11 @@ from torch import Tensor
 from ssl3d.data.rng import Rng, mix
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import Method
+from ssl3d.train.ahead import Ahead
+from ssl3d.train.layout import in_layout
 
 VIEW_BYTES = 64 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
+VIEW_SHARE = 0.02  # of a GPU's memory, if that is more
 
 
 class Source(Protocol):
@@ -48,25 +51,47 @@ class Encoder:
         source: gives volumes by number.
         seed: of the cell.
         autocast: precision of the backbone.
+        channels_last: memory layout of the views.
     """
 
     method: Method
     source: Source
     seed: int = 0
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    channels_last: bool = False
+    keeps: bool = False  # whether views stay from the first pass to the second; known once a part's were made
     _views: dict[range, tuple[Tensor, ...]] = field(default_factory=dict)
+    _ahead: Ahead[tuple[Batch, range]] | None = None
 
     def views(self, batch: Batch, part: range, parts: int) -> tuple[Tensor, ...]:
         """Return the V views (B, C, D, H, W) of a part, one of ``parts`` of about its size."""
         if part in self._views:
             return self._views[part]
+        views = self._make((batch, part)) if self._ahead is None else self._ahead.get((batch, part))
+        size = sum(view.numel() * view.element_size() for view in views)
+        self.keeps = parts * size <= view_bytes(views[0].device)
+        if self.keeps:
+            self._views[part] = views
+        return views
+
+    def foresee(self, requests: Iterator[tuple[Batch, range]]) -> None:
+        """Make views ahead from now on, in the order in which they will be asked for; :meth:`close` ends that."""
+        if self._ahead is None:
+            self._ahead = Ahead(self._make, next(self.method.parameters()).device)
+        self._ahead.follow(requests)
+
+    def close(self) -> None:
+        """Make no views ahead any more."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _make(self, request: tuple[Batch, range]) -> tuple[Tensor, ...]:
+        batch, part = request
         weight = next(self.method.parameters())
         volumes = self.source.volumes([batch.indices[position] for position in part], weight.device)
         views = self.method.views(volumes, self.rng(batch, part))
-        views = tuple(view.to(weight.dtype) for view in views)
-        if parts * sum(view.numel() * view.element_size() for view in views) <= VIEW_BYTES:
-            self._views[part] = views
-        return views
+        return tuple(in_layout(view.to(weight.dtype), self.channels_last) for view in views)
 
     def rng(self, batch: Batch, part: range) -> Rng:
         """Return the random numbers of a part's views."""
@@ -107,6 +132,13 @@ class Encoder:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
             yield
+
+
+def view_bytes(device: torch.device) -> int:
+    """Return how much memory the views of a window may take between its passes."""
+    if device.type != "cuda":
+        return VIEW_BYTES
+    return max(VIEW_BYTES, int(VIEW_SHARE * torch.cuda.get_device_properties(device).total_memory))
 
 
 def _at_least_float32(features: Tensor) -> Tensor:
