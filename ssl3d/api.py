@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ssl3d.progress import Progress
+from ssl3d.runs.combine import read_run
 from ssl3d.runs.encoders import load_encoder
 from ssl3d.runs.execute import execute
 from ssl3d.runs.experiment import read_experiment
@@ -17,7 +18,6 @@ from ssl3d.runs.folder import cells_folder
 from ssl3d.runs.leaderboard import leaderboard
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import make_plan
-from ssl3d.runs.results import read_results
 
 __all__ = ["bench", "load_encoder"]
 
@@ -85,4 +85,4 @@ def bench(
     )
     experiment = read_experiment(Path(recipe) if recipe else None, given)
     outcome = execute(make_plan(experiment, options.root, options.weights), options, progress)
-    return leaderboard(read_results(cells_folder(outcome.folder)))
+    return leaderboard(read_run(cells_folder(outcome.folder)))

@@ -62,7 +62,7 @@ def test_a_run_leaves_what_it_says_and_nothing_else(finished: Path) -> None:
         ".lock", "cells", "features", "store", "plan.json", "recipe.toml",
         "leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv",
     }  # fmt: skip
-    files = {"result.json", "predictions.csv", "encoder.safetensors"}
+    files = {"result.json", "predictions.csv", "training.csv", "encoder.safetensors"}
     assert {path.name for path in cell_folder(finished, "byol").iterdir()} == files | {"log.csv"}
     assert {path.name for path in cell_folder(finished, "random").iterdir()} == files
 

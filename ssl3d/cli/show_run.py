@@ -14,6 +14,7 @@ from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress, counted
 from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.errors import UserError
 from ssl3d.progress import Progress
+from ssl3d.runs.combine import read_run
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.estimate import estimate
 from ssl3d.runs.execute import Outcome, execute
@@ -24,7 +25,6 @@ from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Plan, make_plan
 from ssl3d.runs.preflight import check_inputs
 from ssl3d.runs.rank import leads
-from ssl3d.runs.results import read_results
 
 
 def run_and_show(
@@ -63,7 +63,7 @@ def _progress(console: Console, quiet: bool, as_json: bool) -> Progress:
 
 
 def _show_tables(outcome: Outcome, as_json: bool) -> None:
-    results = read_results(cells_folder(outcome.folder))
+    results = read_run(cells_folder(outcome.folder))
     board, pairs = leaderboard(results), comparisons(results)
     report = _report(outcome.folder)
     if as_json:

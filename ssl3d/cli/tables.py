@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from ssl3d.runs.entries import Results
+    from ssl3d.runs.entries import Finished, Results
 
 RUN = click.Path(path_type=Path)
 
@@ -74,13 +74,13 @@ def export(run: Path, target: Path, pairs: Path | None) -> None:
 def _results(runs: tuple[Path, ...] | list[Path]) -> Results:
     """Results of all cells of runs; raises RunError where one is no run, or has none."""
     from ssl3d.errors import RunError  # noqa: PLC0415
+    from ssl3d.runs.combine import read_run  # noqa: PLC0415
     from ssl3d.runs.folder import cells_folder, require_run  # noqa: PLC0415
-    from ssl3d.runs.results import read_results  # noqa: PLC0415
 
-    found = []
+    found: list[Finished] = []
     for run in runs:
         require_run(run)
-        results = read_results(cells_folder(run))
+        results = read_run(cells_folder(run))
         if not results:
             raise RunError(f"{run} has no result yet; run its `ssl3d bench` command to the end")
         found += results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,14 @@ class Choice:
         index: of the chosen setting in the grid.
         threshold: chosen on the out-of-fold probabilities of that setting; None if there are more than two classes.
         report: folds, criterion and score, for the record.
+        out_of_fold: (N, K) probabilities of that setting for every case, from the fit that had not seen it; None where
+            no cross-validation is possible.
     """
 
     index: int
     threshold: float | None
     report: dict[str, Any] = field(default_factory=dict)
+    out_of_fold: np.ndarray | None = None
 
 
 def splits(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -65,7 +68,11 @@ def choose(fit_predict: FitPredict, labels: np.ndarray, *, classes: int, folds: 
     report: dict[str, Any] = {"folds": len(parts), "criterion": criterion(classes), "score": float(scores[index])}
     if len(parts) < folds:
         report["note"] = f"{len(parts)} folds instead of {folds}: the smallest class has {len(parts)} training cases"
-    return Choice(index, _threshold(labels, parts, held, index, classes), report)
+    pooled = np.empty((len(labels), classes))
+    for (_, out), probabilities in zip(parts, held, strict=True):
+        pooled[out] = probabilities[index]
+    threshold = best_threshold(labels, pooled[:, 1]) if classes == 2 else None
+    return Choice(index, threshold, report, pooled)
 
 
 def criterion(classes: int) -> str:
@@ -87,14 +94,3 @@ def negative_log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 def _scores(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
     return [criterion_score(labels, p) for p in probabilities]  # (G,)
-
-
-def _threshold(
-    labels: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], held: Sequence[np.ndarray], index: int, K: int
-) -> float | None:
-    if K != 2:
-        return None
-    pooled = np.empty(len(labels))
-    for (_, out), probabilities in zip(parts, held, strict=True):
-        pooled[out] = probabilities[index, :, 1]
-    return best_threshold(labels, pooled)

@@ -50,7 +50,8 @@ def knn(
     choice = choose(fit_predict, train_y, classes=K, folds=folds, seed=seed, default=0)
     k = grid[choice.index]
     probabilities = vote(train_x, train_y, test_x, K, [k])[0]
-    return Prediction(probabilities, choice.threshold, {"k": k, "temperature": TEMPERATURE, **choice.report})
+    chosen = {"k": k, "temperature": TEMPERATURE, **choice.report}
+    return Prediction(probabilities, choice.threshold, chosen, choice.out_of_fold)
 
 
 def vote(x: np.ndarray, y: np.ndarray, queries: np.ndarray, K: int, grid: Sequence[int]) -> np.ndarray:

@@ -56,7 +56,7 @@ def linear(
     chosen = {"C": strength, **choice.report}
     if unconverged:
         chosen["converged"] = f"no, stopped after {ITERATIONS} iterations"
-    return Prediction(probabilities, choice.threshold, chosen)
+    return Prediction(probabilities, choice.threshold, chosen, choice.out_of_fold)
 
 
 def _path(

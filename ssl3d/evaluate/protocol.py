@@ -32,11 +32,14 @@ class Prediction:
         probabilities: (N_test, K), rows sum to 1.
         threshold: of the probability of class 1, from training data: positive at or above it; None if K > 2.
         chosen: what was chosen inside the training data, and what had to give way ("folds": 3). Plain JSON values.
+        out_of_fold: (N, K) of the training volumes, each predicted by a fit that had not seen it; None where the
+            protocol has none for all of them.
     """
 
     probabilities: np.ndarray
     threshold: float | None
     chosen: dict[str, Any] = field(default_factory=dict)
+    out_of_fold: np.ndarray | None = None
 
 
 def protocol(name: str) -> Callable[..., Prediction]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ssl3d.errors import RunError
 from ssl3d.report.style import Look, looks, plain
+from ssl3d.runs.combine import read_run
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.entries import Entry, Results, entries, settings_hash
 from ssl3d.runs.folder import cells_folder, require_run
@@ -83,7 +84,8 @@ class Run:
         results = read_results(cells_folder(folder))
         if not results:
             raise RunError(f"{folder} has no result yet; run its `ssl3d bench` command to the end")
-        return cls.of(folder, results)
+        made = read_run(cells_folder(folder))  # with what is derived of several planes
+        return cls(folder, results, leaderboard(made), comparisons(made), entries(made))
 
     @classmethod
     def of(cls, folder: Path, results: Results) -> Run:
@@ -138,8 +140,8 @@ class Run:
         """Yield the entries with an AUC for each task, plane and protocol."""
         found: dict[tuple[Place, str], list[Entry]] = {}
         for entry in self.entries:
-            if entry.auc is not None:
-                found.setdefault((place_of_cell(entry.done[0]), entry.protocol), []).append(entry)
+            if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions of its own
+                found.setdefault(((entry.key.task, entry.key.plane), entry.protocol), []).append(entry)
         for (place, protocol), members in found.items():
             yield place, protocol, members
 

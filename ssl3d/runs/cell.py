@@ -52,7 +52,7 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         notes=found.notes,
         finished_at=now(),
     )
-    write_result(folder, result, judgement.predictions)
+    write_result(folder, result, judgement.predictions, judgement.training)
     checkpoint.remove(folder)
     return result
 

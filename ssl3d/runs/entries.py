@@ -14,7 +14,7 @@ from ssl3d.runs.entry import MEAN, PLUS, Entry, Key, Part
 from ssl3d.runs.means import means
 from ssl3d.runs.results import CellResult
 
-__all__ = ["Entry", "Key", "Results", "by_fold", "entries", "probabilities", "reference", "settings_hash"]
+__all__ = ["Entry", "Finished", "Key", "Results", "by_fold", "entries", "probabilities", "reference", "settings_hash"]
 
 Finished = tuple[CellResult, pd.DataFrame | None]
 Results = Sequence[Finished]

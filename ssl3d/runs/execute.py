@@ -19,6 +19,7 @@ from ssl3d.data.store import Store
 from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.runs.cell import failed, run_cell
+from ssl3d.runs.combine import read_run
 from ssl3d.runs.files import write_atomic
 from ssl3d.runs.folder import cells_folder, claimed, default_folder
 from ssl3d.runs.options import Options
@@ -103,7 +104,7 @@ def _lead(plan: Plan, run: Path, options: Options, progress: Progress) -> Outcom
         check_labels(plan, stores)
         done = _done(plan, run, stores, progress)
         results = [done.get(cell.name) or _result(cell, stores, run, options, progress) for cell in plan.cells]
-        write_tables(run, read_results(cells_folder(run)))
+        write_tables(run, read_run(cells_folder(run)))
     return Outcome(run, {result.cell: str(result.reason) for result in results if result.status == "failed"})
 
 
@@ -147,7 +148,7 @@ def _result(cell: Cell, stores: Stores, run: Path, options: Options, progress: P
     else:
         (folder / "error.txt").unlink(missing_ok=True)
     progress.cell_finished(cell.name, _line(result))
-    write_tables(run, read_results(cells_folder(run)))
+    write_tables(run, read_run(cells_folder(run)))
     return result
 
 

@@ -28,12 +28,14 @@ class Judgement:
         scores: by protocol, with all training labels.
         curve: with parts of them.
         predictions: of every protocol and condition.
+        training: out-of-fold predictions of the training volumes, of the protocols that have them; None if none has.
         features: file of the features, None where no protocol needed any.
     """
 
     scores: dict[str, ProtocolScore] = field(default_factory=dict)
     curve: tuple[CurvePoint, ...] = ()
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    training: pd.DataFrame | None = None
     features: str | None = None
 
 
@@ -57,6 +59,7 @@ class _Judge:
         self.subsets = conditions(
             self.judged.train_labels, work.recipe.evaluate, seed=work.recipe.seed, classes=self.judged.classes
         )
+        self.training: list[pd.DataFrame] = []
 
     @cached_property
     def features(self) -> Features:
@@ -78,6 +81,7 @@ class _Judge:
             what = f"{name} AUC" if subset is None else f"{name} AUC at {subset.condition}"
             progress.advance(done, {what: score.metrics["auc"] or float("nan")})
         found.curve, found.predictions = tuple(points), pd.concat(tables, ignore_index=True)
+        found.training = pd.concat(self.training, ignore_index=True) if self.training else None
         found.features = self.features.file if ON_FEATURES.intersection(protocols) else None
         return found
 
@@ -85,6 +89,9 @@ class _Judge:
         started = time.monotonic()
         prediction = self._predicted(name, self.everything if subset is None else subset.indices)
         score = protocol_score(prediction, self.judged.test_labels, time.monotonic() - started)
+        if subset is None and prediction.out_of_fold is not None:
+            ids = self.work.store.ids(self.judged.train)
+            self.training.append(predictions_frame(ids, self.judged.train_labels, {name: prediction.out_of_fold}))
         ids, condition = self.work.store.ids(self.judged.test), "" if subset is None else subset.condition
         return score, predictions_frame(ids, self.judged.test_labels, {name: prediction.probabilities}, condition)
 

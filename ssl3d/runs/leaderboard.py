@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ssl3d.runs.entries import Results, entries, settings_hash
-from ssl3d.runs.entry import Entry
+from ssl3d.runs.entry import PLUS, Entry
 from ssl3d.runs.results import CellResult, ProtocolScore
 from ssl3d.runs.standings import Standing, standings
 from ssl3d.runs.table import Column, Columns, typed
@@ -114,6 +114,8 @@ def cells(results: Results) -> pd.DataFrame:
     """Return one row a cell and protocol, with everything that is known of it; see :data:`CELL_COLUMNS`."""
     rows = []
     for cell, _ in results:
+        if PLUS in str(cell.recipe.data.plane):
+            continue  # planes combined: derived, no cell was run
         for protocol, score in cell.scores.items() or [(None, ProtocolScore(metrics={}))]:
             rows.append(_cell_row(cell, protocol, score))
     return typed(rows, CELL_COLUMNS)
