@@ -40,3 +40,9 @@ class Engine(Config):
             compile=recipe.compile is True,
             processes=processes,
         )
+
+    def sentence(self) -> str:
+        """Return the settings in words."""
+        words = [f"micro-batches of {self.micro_batch}", f"{self.keep} kept" if self.keep > 1 else "", self.precision]
+        words += ["channels last" if self.channels_last else "", "compiled" if self.compile else ""]
+        return ", ".join(word for word in words if word)

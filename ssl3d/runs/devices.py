@@ -19,7 +19,7 @@ def open_device(device: str, precision: str) -> Fabric:
 
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true"; "auto" is "32-true" until a trial has decided.
 
     Raises:
         RecipeError: there is no such device here, or it does not have the precision.
@@ -37,7 +37,7 @@ def open_device(device: str, precision: str) -> Fabric:
         return Fabric(
             accelerator=kind,
             devices=[int(match[2])] if match[2] else 1,
-            precision=precision,  # type: ignore[arg-type]  # a string that the recipe has checked
+            precision="32-true" if precision == "auto" else precision,  # type: ignore[arg-type]  # a string that the recipe has checked
         )
 
 

@@ -20,12 +20,15 @@ from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Cell
 from ssl3d.runs.results import Collapse, Exactness, Price
 from ssl3d.runs.work import Work
+from ssl3d.train import checkpoint
 from ssl3d.train.build import build_method
 from ssl3d.train.collapse import collapsed
 from ssl3d.train.cost import pretrain_flops
 from ssl3d.train.group import Group
 from ssl3d.train.pretrain import Job, State, pretrain
 from ssl3d.train.schedule import Schedule
+from ssl3d.train.tune import notes as tuning_notes
+from ssl3d.train.tune import tune
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,12 @@ def pretrained(work: Work) -> Pretrained:
     train = work.store.indices("train")
     schedule = Schedule.of(work.recipe.pretrain, len(train))
     group = Group.current()
-    engine = Engine.of(work.recipe.pretrain, schedule.batch_size, group.size)
+    engine = _engine(work, method, schedule, group.size)
     group.tell((work.cell.name, engine.model_dump(mode="json")))
     with group.together():  # the others are ready
         pass
     state, price = _train(work, method, train, engine)
+    engine = Engine.model_validate(state.engine)  # a step may have had to change it
     return Pretrained(
         encoder=method.encoder().float().eval(),
         exactness=exactness(method, work.recipe.pretrain.accumulation, engine, schedule.batch_size),
@@ -82,7 +86,7 @@ def pretrained(work: Work) -> Pretrained:
         engine=engine,
         collapse=_collapse(state, schedule),
         price=price,
-        notes=(*loaded, *_notes(work, method, schedule, engine)),
+        notes=(*loaded, *_notes(work, method, schedule, engine), *tuning_notes(engine), *state.notes),
     )
 
 
@@ -107,13 +111,25 @@ def train_along(cell: Cell, store: Callable[[], Store], run: Path, options: Opti
     pretrain(job)
 
 
+def _engine(work: Work, method: Method, schedule: Schedule, processes: int) -> Engine:
+    """Return how a cell is to be trained: as it was begun, or else as trials on the device have it."""
+    begun = checkpoint.engine(work.folder)
+    if begun is not None:
+        return Engine.model_validate(begun)
+    engine = tune(method, work.recipe, schedule.batch_size, processes)
+    if engine.trials:
+        work.progress.note(f"{work.cell.name}: {engine.sentence()}, after {len(engine.trials)} trials")
+    return engine
+
+
 def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tuple[State, Price]:
     """Train a method, and say what that cost."""
     device = work.device
     flops = pretrain_flops(method, work.recipe, len(train), engine)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    job = Job(method, work.store, train, work.recipe, work.fabric, work.folder, work.cell.name, work.progress)
+    fabric = open_device(work.options.device, engine.precision)
+    job = Job(method, work.store, train, work.recipe, fabric, work.folder, work.cell.name, work.progress)
     job.checkpoint_seconds, job.engine = work.options.checkpoint_seconds, engine
     state = pretrain(job)
     price = Price(

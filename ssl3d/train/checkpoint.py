@@ -52,6 +52,16 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
     return state
 
 
+def engine(folder: Path) -> dict[str, Any] | None:
+    """Return how the run whose checkpoint lies in a folder was carried out; None if there is none.
+
+    Raises:
+        RunError: the file is not a checkpoint.
+    """
+    saved = load(folder, torch.device("meta"))  # without the numbers
+    return None if saved is None else saved.get("engine") or None
+
+
 def _damaged(path: Path, why: str) -> RunError:
     return RunError(f"{path} cannot be read as a checkpoint ({why}); delete it to start this cell anew")
 

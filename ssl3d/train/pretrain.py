@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from ssl3d.recipe import Recipe
 from ssl3d.train import checkpoint
 from ssl3d.train.collapse import measure
 from ssl3d.train.encode import Batch, Encoder, Source
+from ssl3d.train.fallback import fallback
 from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted, deferred
+from ssl3d.train.layout import arrange
+from ssl3d.train.memory import release_memory
 from ssl3d.train.optimizer import build_optimizer
 from ssl3d.train.schedule import Schedule
 from ssl3d.train.window import Outcome, Window
@@ -73,6 +77,8 @@ class State:
         rows: one row of figures an epoch that is complete.
         epoch: scalars of the steps of the epoch in hand.
         measures: of collapse, on the last whole window of the epoch.
+        engine: how it is carried out, in plain values: a resumed run goes on in the same way.
+        notes: what happened otherwise than planned.
     """
 
     step: int = 0
@@ -80,6 +86,8 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)
     epoch: list[dict[str, float]] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def pretrain(job: Job) -> State:
@@ -91,14 +99,17 @@ def pretrain(job: Job) -> State:
         RunError: the checkpoint cannot be read, or is another recipe's.
     """
     loop = _Loop(job)
-    with deferred() as stop:
-        while loop.state.step < loop.schedule.steps:
-            loop.step()
-            stopped = loop.group.any(stop.requested)
-            loop.save(0.0 if stopped else job.checkpoint_seconds)
-            if stopped:
-                raise Interrupted
-    loop.save()
+    try:
+        with deferred() as stop, loop.foreseen():
+            while loop.state.step < loop.schedule.steps:
+                loop.step()
+                stopped = loop.group.any(stop.requested)
+                loop.save(0.0 if stopped else job.checkpoint_seconds)
+                if stopped:
+                    raise Interrupted
+        loop.save()
+    finally:
+        arrange(job.method)
     return loop.state
 
 
@@ -116,8 +127,10 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
         self.group = Group.current()
         engine = job.engine or Engine.of(recipe, self.schedule.batch_size, self.group.size)
+        # Fabric's 64-true would change the default type of all threads, and with it the views made in another.
+        mixed = engine.precision.endswith("mixed")
         self.window = Window(
-            Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast),
+            Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast if mixed else nullcontext),
             engine.micro_batch,
             recipe.accumulation == "exact",
             self.group,
@@ -126,8 +139,24 @@ class _Loop:
         )
         with self.group.together():
             self.state = self._resume()
+        begun = Engine.model_validate(self.state.engine) if self.state.engine else engine
+        self._carry_out(begun.model_copy(update={"processes": self.group.size}))
         self.saved_at = time.monotonic()
         job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
+
+    @contextmanager
+    def foreseen(self) -> Iterator[None]:
+        """Make the views of the steps to come ahead of them, inside."""
+        encoder = self.window.encoder
+        try:
+            encoder.foresee(self._requests())
+            yield
+        finally:
+            encoder.close()
+
+    def _requests(self) -> Iterator[tuple[Batch, range]]:
+        for step in range(self.state.step, self.schedule.steps):
+            yield from self.window.requests(Batch(self._indices(step), step))
 
     def step(self) -> None:
         """Take one optimiser step, and close the epoch if it was its last."""
@@ -136,7 +165,7 @@ class _Loop:
             group["lr"] = self.schedule.lr(step)
         self.optimizer.zero_grad(set_to_none=True)
         batch = Batch(self._indices(step), step)
-        outcome = self.window.backward(batch)
+        outcome = self._backward(batch)
         self._check(outcome, step)
         if self._optimise(step):
             outcome.statistics.commit()
@@ -159,6 +188,35 @@ class _Loop:
         self.job.progress.advance(self.state.step, figures)
         if self.state.step % self.schedule.steps_per_epoch == 0:
             self._close_epoch()
+
+    def _carry_out(self, engine: Engine) -> None:
+        """Do the steps to come as an engine says."""
+        self.engine, self.state.engine = engine, engine.model_dump(mode="json")
+        self.window.micro_batch, self.window.keep = engine.micro_batch, engine.keep
+        self.window.encoder.channels_last = engine.channels_last
+        arrange(self.job.method, engine.channels_last, engine.compile)
+
+    def _backward(self, batch: Batch) -> Outcome:
+        """Return the gradient of a batch; where memory or the compiler gives out, in a way that asks for less.
+
+        Nothing has moved by then: views depend on the step alone, and the window restores running statistics.
+        """
+        while True:
+            try:
+                return self.window.backward(batch)
+            except RuntimeError as error:  # torch.OutOfMemoryError and torch.compile's are such
+                other = fallback(self.engine, self.job.recipe.pretrain, error)
+                if other is None:
+                    raise
+            # Out of the handler, which holds the frames, and with them the memory, of what failed.
+            engine, note = other
+            note = f"step {batch.step + 1}: {note}"
+            self.optimizer.zero_grad(set_to_none=True)
+            release_memory(self.job.fabric.device)
+            self._carry_out(engine)
+            self.window.encoder.foresee(self._requests())
+            self.state.notes.append(note)
+            self.job.progress.note(f"{self.job.name}: {note}")
 
     def _optimise(self, step: int) -> bool:
         """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""
@@ -193,7 +251,7 @@ class _Loop:
 
     def _or_precision(self) -> str:
         """What else to try where arithmetic is short: some kernels give NaN in bf16, thin convolutions on CPUs do."""
-        return "" if self.job.recipe.pretrain.precision == "32-true" else " or --precision 32-true"
+        return "" if self.engine.precision == "32-true" else " or --precision 32-true"
 
     def _close_epoch(self) -> None:
         steps = pd.DataFrame(self.state.epoch)
