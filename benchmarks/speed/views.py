@@ -2,28 +2,23 @@
 
     python benchmarks/speed/views.py [--repeats 15] > benchmarks/results/views.md
 
-A view of 16 x 112 x 112 of a uint8 volume of 32 x 256 x 256: crop, in-plane rotation, flip, gamma, contrast,
-brightness, blur (half of the views), noise, standardised. torchio has no contrast or brightness of this kind, so it is
-timed without. The peers in two arrangements: *plain*, each transform in sequence at full resolution and the resize at
-the end, as their tutorials do; *best*, with the geometry first (cropped and resized, or fused into one resampling) and
-the intensities at the size of the view. They are handed tensors in memory, as we are. What is measured is processor
-time over all threads, so that neither other work on the machine nor a library's own threads count for or against.
+A view of 16 x 112 x 112 of a uint8 volume of 32 x 256 x 256, by ssl3d's default recipe; transforms.py says what the
+peers do. They are handed tensors in memory, as we are. What is measured is processor time over all threads, so that
+neither other work on the machine nor a library's own threads count for or against.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from transforms import INSTALL, MakeView, monai_views, torchio_views
 
 from ssl3d.data.augment import Augment, whole
 from ssl3d.data.rng import Rng
@@ -47,63 +42,22 @@ def ours(volumes: Volumes) -> Iterator[tuple[str, Run]]:
     yield "ssl3d, whole (nothing random)", lambda _: whole(volumes, VIEW)
 
 
-def torchio_runs(volumes: Volumes) -> Iterator[tuple[str, Run]]:
-    """Yield torchio's arrangements."""
-    tio: Any = importlib.import_module("torchio")
-    turn = {"degrees": (-10, 10, 0, 0, 0, 0), "translation": 0}
-    flip, resize = tio.RandomFlip(axes=(2,), flip_probability=0.5), tio.Resize(VIEW)
-    changes = [tio.RandomGamma((-0.26, 0.26)), tio.ZNormalization()]
-    changes += [tio.RandomBlur((0.1, 1.0), p=0.5), tio.RandomNoise(std=(0, 0.1))]
-    zoomed = tio.RandomAffine(scales=(1.0, 1.5), **turn)
-    plain = tio.Compose([zoomed, flip, *changes, resize])
-    best = tio.Compose([resize, tio.RandomAffine(scales=0, **turn), flip, *changes])
-
-    def run(transform: Any, crop: bool, repeat: int) -> None:
-        for index, voxels in enumerate(volumes.voxels):
-            source = cropped(voxels, repeat * VIEWS + index) if crop else voxels
-            transform(tio.ScalarImage(tensor=source.float()))
-
-    yield "torchio, plain", lambda repeat: run(plain, False, repeat)
-    yield "torchio, cropped and resized first", lambda repeat: run(best, True, repeat)
+def peers(volumes: Volumes) -> Iterator[tuple[str, Run]]:
+    """Yield the arrangements of those peers that are installed."""
+    for arrangements in (lambda: torchio_views(VIEW), lambda: monai_views(VOLUME, VIEW)):
+        try:
+            made = arrangements()
+        except ModuleNotFoundError as error:
+            print(f"Left out: {error.name} is not installed; {INSTALL}.\n")
+            continue
+        for name, make in made.items():
+            yield name, lambda repeat, make=make: views(volumes, make, repeat)  # type: ignore[misc]
 
 
-def monai_runs(volumes: Volumes) -> Iterator[tuple[str, Run]]:
-    """Yield MONAI's arrangements."""
-    m: Any = importlib.import_module("monai.transforms")
-    data: Any = importlib.import_module("monai.data")
-    changes = [m.NormalizeIntensity(), m.RandAdjustContrast(prob=1, gamma=(0.77, 1.3))]
-    changes += [m.RandScaleIntensityFixedMean(prob=1, factors=0.3), m.RandShiftIntensity(prob=1, offsets=0.3)]
-    in_plane = {"sigma_x": (1e-3, 1e-3), "sigma_y": (0.1, 1.0), "sigma_z": (0.1, 1.0)}
-    changes += [m.RandGaussianSmooth(prob=0.5, **in_plane), m.RandGaussianNoise(prob=1, std=0.1)]
-    flip, resize = m.RandFlip(prob=0.5, spatial_axis=2), m.Resize(VIEW, mode="trilinear")
-    turn = {"prob": 1, "rotate_range": (0.17, 0, 0), "padding_mode": "border"}
-    crop = m.RandScaleCrop((0.6, 0.63, 0.63), (1.0, 1.0, 1.0), random_size=True)
-    zoom = [(-0.4, 0.0), (-0.37, 0.0), (-0.37, 0.0)]
-    plain = m.Compose([m.RandAffine(scale_range=zoom, **turn), flip, *changes, resize])
-    resized = m.Compose([crop, resize, m.RandAffine(**turn), flip, *changes])
-    lazy = m.Compose([crop, m.RandAffine(**turn), flip, resize, *changes], lazy=True)
-    # The affine alone can crop and scale: factors of (1.2-2, 1.45-2.29, 1.45-2.29), offsets within the room left.
-    onto = {"scale_range": [(0.2, 1.0), (0.446, 1.286), (0.446, 1.286)], "translate_range": (4, 30, 30)}
-    fused = m.Compose([m.RandAffine(spatial_size=VIEW, **onto, **turn), flip, *changes])
-
-    def run(transform: Any, meta: bool, _: int) -> None:
-        data.set_track_meta(meta)  # what lazy resampling needs, and a cost to the others
-        for voxels in volumes.voxels:
-            transform(voxels.float())
-
-    yield "MONAI, plain", lambda repeat: run(plain, False, repeat)
-    yield "MONAI, cropped and resized first", lambda repeat: run(resized, False, repeat)
-    yield "MONAI, lazy (fused)", lambda repeat: run(lazy, True, repeat)
-    yield "MONAI, one affine onto the view", lambda repeat: run(fused, False, repeat)
-
-
-def cropped(voxels: Tensor, key: int) -> Tensor:
-    """A random crop for torchio, which has none that is resized after."""
-    draw = Rng(0, key, range(3)).numbers()
-    lengths = [int(n * (low + (1 - low) * u)) for n, low, u in zip(VOLUME, (0.6, 0.63, 0.63), draw, strict=True)]
-    first = [int((n - length) * u) for n, length, u in zip(VOLUME, lengths, draw[::-1], strict=True)]
-    d, h, w = (slice(a, a + length) for a, length in zip(first, lengths, strict=True))
-    return voxels[:, d, h, w]
+def views(volumes: Volumes, make: MakeView, repeat: int) -> None:
+    """Make one view of each volume."""
+    for index, voxels in enumerate(volumes.voxels):
+        make(voxels, repeat * VIEWS + index)
 
 
 def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
@@ -154,12 +108,8 @@ def main() -> None:
     torch.manual_seed(0)  # the peers draw from the global state
     voxels = tuple(torch.randint(0, 256, (1, *VOLUME), dtype=torch.uint8) for _ in range(VIEWS))
     mean, std = (torch.stack([f(v.float()) for v in voxels]) for f in (torch.mean, torch.std))
-    runs = dict(ours(Volumes(voxels, mean, std)))
-    for peer in (torchio_runs, monai_runs):
-        try:
-            runs.update(peer(Volumes(voxels, mean, std)))
-        except ModuleNotFoundError as error:
-            print(f"Left out: {error.name} is not installed; `pip install torchio monai` brings both.\n")
+    volumes = Volumes(voxels, mean, std)
+    runs = {**dict(ours(volumes)), **dict(peers(volumes))}
     times = measure(runs, repeats)
     print("# Views a second on one core\n")
     print(f"`OMP_NUM_THREADS=1 python benchmarks/speed/views.py --repeats {repeats}`\n\n{hardware()}\n")
