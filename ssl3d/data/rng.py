@@ -80,7 +80,7 @@ class Rng:
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Return (B, *shape) standard normal float32 draws. They differ between kinds of device."""
-        rows = [torch.randn(tuple(shape), generator=one, device=self.device) for one in self.generators()]
+        rows = [torch.randn(tuple(shape), generator=one, device=self.device, dtype=torch.float32) for one in self.generators()]
         return torch.stack(rows)  # (B, *shape)
 
     def _keys(self) -> NDArray[np.uint64]:

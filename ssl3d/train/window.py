@@ -14,7 +14,7 @@ the whole effective batch too. One extra forward pass, less the last micro-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,11 +79,8 @@ class Window:
 
     def backward(self, batch: Batch) -> Outcome:
         """Add this effective batch's gradients to those of the method's parameters (None before the first)."""
-        share = self.group.shares(len(batch))[self.group.rank]
-        parts = [share[start : start + self.micro_batch] for start in range(0, len(share), self.micro_batch)]
-        method = self.encoder.method
-        whole = self.group.size == 1 and len(parts) == 1
-        run = self._one_pass if whole or not (self.exact and method.coupled) else self._two_passes
+        parts, method = self._parts(batch), self.encoder.method
+        run = self._two_passes if self._passes(parts) == 2 else self._one_pass
         statistics = RunningStatistics(method, self.group)
         try:
             with statistics.watch():
@@ -91,6 +88,23 @@ class Window:
         finally:
             self.encoder.forget()
         return Outcome({name: float(value) for name, value in scalars.items()}, kept, features, statistics)
+
+    def requests(self, batch: Batch) -> Iterator[tuple[Batch, range]]:
+        """Yield the parts whose views :meth:`backward` will ask for, in its order."""
+        parts = self._parts(batch)
+        yield from ((batch, part) for part in parts)
+        if self._passes(parts) == 2:
+            for part in parts[: -self.keep]:
+                if not self.encoder.keeps:
+                    yield batch, part
+
+    def _parts(self, batch: Batch) -> list[range]:
+        share = self.group.shares(len(batch))[self.group.rank]
+        return [share[start : start + self.micro_batch] for start in range(0, len(share), self.micro_batch)]
+
+    def _passes(self, parts: Sequence[range]) -> int:
+        whole = self.group.size == 1 and len(parts) == 1
+        return 1 if whole or not (self.exact and self.encoder.method.coupled) else 2
 
     def _one_pass(
         self, batch: Batch, parts: Sequence[range], statistics: RunningStatistics

@@ -1,0 +1,78 @@
+"""Views made one micro-batch ahead, in a thread of their own, while the passes of the one before are computed.
+
+A view depends on (seed, step, position) alone, so making it early changes nothing but the waiting. On a GPU the thread
+works on a stream of its own, so that its many small kernels run beside the backbone's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Views = tuple[Tensor, ...]
+_Made = tuple[Views, torch.cuda.Event | None]  # the event: when a GPU has made them
+K = TypeVar("K")
+
+
+class Ahead(Generic[K]):
+    """Makes what will be asked for next.
+
+    Args:
+        make: returns the views for a key; called in one other thread only.
+        device: where they are.
+    """
+
+    def __init__(self, make: Callable[[K], Views], device: torch.device) -> None:
+        self._make = make
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="views")
+        self._keys: Iterator[K] = iter(())
+        self._next: tuple[K, Future[_Made]] | None = None
+        if self._stream is not None:  # what the device holds already was put there on the stream of this thread
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def follow(self, keys: Iterator[K]) -> None:
+        """Take the order in which views will be asked for; what was made for another order is dropped."""
+        self._drop()
+        self._keys = keys
+        self._begin()
+
+    def get(self, key: K) -> Views:
+        """Return the views for a key: at once if they were foreseen, else when they are made."""
+        if self._next is not None and self._next[0] == key:
+            future = self._next[1]
+            self._begin()
+        else:
+            future = self._pool.submit(self._work, key)
+        views, ready = future.result()
+        if ready is not None:
+            here = torch.cuda.current_stream(views[0].device)
+            here.wait_event(ready)
+            for view in views:
+                view.record_stream(here)  # its memory is not given away before this stream has done with it
+        return views
+
+    def close(self) -> None:
+        """End the thread, when what it is at is done."""
+        self._drop()
+        self._pool.shutdown()
+
+    def _begin(self) -> None:
+        key = next(self._keys, None)
+        self._next = None if key is None else (key, self._pool.submit(self._work, key))
+
+    def _drop(self) -> None:
+        if self._next is not None:
+            self._next[1].cancel()
+        self._keys, self._next = iter(()), None
+
+    @torch.no_grad()
+    def _work(self, key: K) -> _Made:
+        if self._stream is None:
+            return self._make(key), None
+        with torch.cuda.stream(self._stream):
+            return self._make(key), self._stream.record_event()
