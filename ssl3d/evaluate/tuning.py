@@ -142,7 +142,7 @@ def predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.nda
 
 def _probabilities(tuning: Tuning, model: Classifier, view: Tensor) -> Tensor:
     with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
-        logits = model(view.to(model.weight.dtype))  # (B, K)
+        logits: Tensor = model(view.to(model.weight.dtype))  # (B, K)
     if not torch.isfinite(logits).all():
         raise DivergedError("fine-tuning gives values that are not finite: lower evaluate.finetune_lr")
     return logits.double().softmax(dim=1)
