@@ -40,7 +40,7 @@ def check_comparable(cells: Iterable[CellResult]) -> None:
     for what, get, within in _CONDITIONS:
         _check_same(done, what, get, within)
     tuned = [cell for cell in done if "finetune" in cell.scores]
-    for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size"):
+    for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size", "finetune_balance", "finetune_crops"):
         _check_same(tuned, f"evaluate.{name}", _evaluate(name), place)
 
 
