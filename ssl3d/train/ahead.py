@@ -28,12 +28,14 @@ class Ahead(Generic[K]):
 
     def __init__(self, make: Callable[[K], Views], device: torch.device) -> None:
         self._make = make
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # What the device holds already was put there on the stream of this thread.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._keys: Iterator[K] = iter(())
         self._next: tuple[K, Future[_Made]] | None = None
-        if self._stream is not None:  # what the device holds already was put there on the stream of this thread
-            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def follow(self, keys: Iterator[K]) -> None:
         """Take the order in which views will be asked for; what was made for another order is dropped."""

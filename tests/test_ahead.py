@@ -1,0 +1,157 @@
+"""Views made ahead are those that are asked for, in any order; errors come where their views are asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl3d.train import encode
+from ssl3d.train.ahead import Ahead
+from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.window import Window
+from tests.test_window import METHODS, build
+from tests.toys import ToySource
+
+CPU = torch.device("cpu")
+
+
+class Maker:
+    """Makes a tensor of a number, and remembers which and in which thread."""
+
+    def __init__(self, fails: int = -1) -> None:
+        self.made: list[int] = []
+        self.threads: set[str] = set()
+        self.fails = fails
+
+    def __call__(self, key: int) -> tuple[Tensor, ...]:
+        self.made.append(key)
+        self.threads.add(threading.current_thread().name)
+        if key == self.fails:
+            raise ValueError(f"cannot make {key}")
+        return (torch.tensor(float(key)),)
+
+
+def values(ahead: Ahead[int], keys: list[int]) -> list[float]:
+    return [float(ahead.get(key)[0]) for key in keys]
+
+
+def test_what_is_asked_for_in_the_foreseen_order_is_made_once_and_elsewhere() -> None:
+    maker = Maker()
+    ahead = Ahead(maker, CPU)
+    ahead.follow(iter(range(5)))
+    assert values(ahead, [0, 1, 2, 3, 4]) == [0, 1, 2, 3, 4]
+    ahead.close()
+    assert maker.made == [0, 1, 2, 3, 4]
+    assert threading.current_thread().name not in maker.threads
+
+
+def test_at_most_one_is_made_ahead() -> None:
+    maker = Maker()
+    ahead = Ahead(maker, CPU)
+    ahead.follow(iter(range(100)))
+    ahead.get(0)
+    ahead.close()  # waits for what the thread is at
+    assert maker.made in ([0], [0, 1])
+
+
+def test_what_was_not_foreseen_is_made_all_the_same() -> None:
+    ahead = Ahead(Maker(), CPU)
+    ahead.follow(iter([0, 1, 2]))
+    assert values(ahead, [0, 7, 1, 9, 2, 3]) == [0, 7, 1, 9, 2, 3]
+    ahead.follow(iter([5, 6]))
+    assert values(ahead, [5, 6]) == [5, 6]
+    ahead.close()
+
+
+def test_an_error_is_raised_where_its_views_are_asked_for() -> None:
+    ahead = Ahead(Maker(fails=1), CPU)
+    ahead.follow(iter([0, 1, 2]))
+    assert values(ahead, [0]) == [0]
+    with pytest.raises(ValueError, match="cannot make 1"):
+        ahead.get(1)
+    assert values(ahead, [2]) == [2]
+    ahead.close()
+
+
+STEPS = [Batch(range(12), 0), Batch(range(4, 15), 1), Batch(range(8), 2)]
+
+
+def gradients(name: str, micro_batch: int, keep: int, foreseen: bool) -> list[Tensor]:
+    """Gradients of three windows, one after the other."""
+    method = build(name)
+    window = Window(Encoder(method, ToySource(), seed=3), micro_batch, keep=keep)
+
+    def requests() -> Iterator[Any]:
+        for batch in STEPS:
+            yield from window.requests(batch)
+
+    if foreseen:
+        window.encoder.foresee(requests())
+    for batch in STEPS:
+        window.backward(batch)
+    window.encoder.close()
+    return [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("micro_batch", "keep"), [(12, 1), (5, 1), (3, 2), (1, 4)])
+@pytest.mark.parametrize("kept_views", [True, False])
+def test_gradients_are_the_same_bits_with_views_made_ahead(
+    name: str, micro_batch: int, keep: int, kept_views: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "VIEW_BYTES", 2**30 if kept_views else 0)
+    plain, ahead = (gradients(name, micro_batch, keep, foreseen) for foreseen in (False, True))
+    assert len(plain) > 4
+    for first, second in zip(plain, ahead, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("kept_views", [True, False])
+@pytest.mark.parametrize(("micro_batch", "keep"), [(12, 1), (5, 1), (3, 2)])
+def test_the_order_that_a_window_announces_is_the_order_in_which_it_asks(
+    micro_batch: int, keep: int, kept_views: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "VIEW_BYTES", 2**30 if kept_views else 0)
+    window = Window(Encoder(build("byol"), ToySource()), micro_batch, keep=keep)
+    asked: list[tuple[int, range]] = []
+    make = window.encoder._make
+
+    def listen(request: tuple[Batch, range]) -> tuple[Tensor, ...]:
+        asked.append((request[0].step, request[1]))
+        return make(request)
+
+    monkeypatch.setattr(window.encoder, "_make", listen)
+    for batch in STEPS:
+        before = len(asked)
+        window.backward(batch)
+        announced = [(found.step, part) for found, part in window.requests(batch)]
+        assert asked[before:] == announced
+
+
+def test_no_thread_is_left_behind() -> None:
+    before = threading.active_count()
+    gradients("byol", 4, 1, foreseen=True)
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_views_made_ahead_give_the_same_gradients() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    found = []
+    for foreseen in (False, True):
+        method = build("simclr").float().cuda()
+        window = Window(Encoder(method, ToySource(), seed=3), 3)
+        if foreseen:
+            window.encoder.foresee(request for batch in STEPS for request in window.requests(batch))
+        for batch in STEPS:
+            window.backward(batch)
+        window.encoder.close()
+        found.append([parameter.grad.cpu() for parameter in method.parameters() if parameter.grad is not None])
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
