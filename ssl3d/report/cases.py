@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssl3d.report.material import Drawing, Place, Run, Section, place_of_cell, titled
+from ssl3d.report.material import Drawing, Place, Run, Section, titled
 from ssl3d.report.style import MUTED, drawing, plain, share_legend
 from ssl3d.report.volumes import Pictures, show, slices, window
+from ssl3d.runs.comparable import place
 from ssl3d.runs.results import CellResult
 
 MOST = 5  # cases of one task, plane and protocol
@@ -21,12 +22,12 @@ def cases(run: Run, pictures: Pictures | None) -> Section:
     """Draw the cases with the largest spread of predicted probability; without slices where ``pictures`` is None."""
     section = Section("cases", "Cases that methods disagree on most")
     missing = False
-    for (place, protocol), (cell, table) in _tables(run).items():
+    for (where, protocol), (cell, table) in _tables(run).items():
         if len(table.columns) < 2:
             continue
         volumes = pictures.by_id(cell) if pictures else {}
         missing |= pictures is not None and not volumes
-        section.drawings.append(_drawn(run, titled(place, protocol), cell, disagreements(table), volumes))
+        section.drawings.append(_drawn(run, titled(where, protocol), cell, disagreements(table), volumes))
     if not section.drawings:
         section.notes.append("It takes two methods on the same cases to disagree.")
     if missing:
@@ -47,7 +48,7 @@ def _tables(run: Run) -> dict[tuple[Place, str], tuple[CellResult, pd.DataFrame]
     for cell, predictions in run.results:
         if cell.status != "done" or predictions is None:
             continue
-        key = (place_of_cell(cell), next(iter(cell.scores)))
+        key = (place(cell), next(iter(cell.scores)))
         cells.setdefault(key, cell)
         rows = predictions[(predictions["protocol"] == key[1]) & (predictions["condition"] == "")]
         p = rows.filter(regex=r"^p_\d+$").to_numpy(np.float64)
@@ -95,9 +96,9 @@ def _pictures(axes: Sequence[Axes], volume: np.ndarray | None) -> None:
 
 
 def _dots(ax: Axes, run: Run, p: Mapping[str, float]) -> None:
-    for place, (name, value) in enumerate(p.items()):
+    for height, (name, value) in enumerate(p.items()):
         look = run.looks[name]
-        ax.plot([value], [place], look.marker, color=look.colour, markersize=7, label=plain(name))
+        ax.plot([value], [height], look.marker, color=look.colour, markersize=7, label=plain(name))
     ax.axvline(0.5, color=MUTED, linewidth=0.7)
     ax.set_xlim(-0.03, 1.03)
     ax.set_ylim(len(p) - 0.5, -0.5)

@@ -2,104 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ssl3d.report.material import Drawing, Place, Run, Section, place_of_cell, titled
+from ssl3d.report.material import Drawing, Place, Row, Run, Section, place_of, records, titled
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
-from ssl3d.runs.results import CellResult
+from ssl3d.runs.curves import curves
 
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
-SPAN = "Points are means over draws and seeds, bars from the lowest to the highest of them."
+TITLES = {"labels": "Fewer labels", "positives": "Fewer positives"}
+AXES = {"labels": "share of the training labels", "positives": "share of positives in the training labels"}
+ABSENT = {
+    "labels": "Heads were trained on all labels only; `ssl3d bench --labels 0.1,0.5,1` draws this curve.",
+    "positives": "The share of positives was left as it is; `ssl3d bench --imbalance 0.5,0.2,0.05` draws this curve.",
+}
 
 
 def labels(run: Run) -> Section:
     """Draw AUC against the share of the training labels."""
-    section = Section("labels", "Fewer labels")
-    points = _points(run)
-    shares = points[points["positives"].isna()] if len(points) else points
-    for place, part in _by_place(shares):
-        if part["labels"].nunique() > 1:
-            section.drawings.append(_drawn(run, place, part, "labels", "share of the training labels"))
-    if not section.drawings:
-        section.notes.append(
-            "Heads were trained on all labels only; `ssl3d bench --labels 0.1,0.5,1` draws this curve."
-        )
-    return section
+    return _section(run, "labels")
 
 
 def imbalance(run: Run) -> Section:
     """Draw AUC against the share of positives among the training labels."""
-    section = Section("imbalance", "Fewer positives")
-    points = _points(run)
-    shares = points[points["positives"].notna()] if len(points) else points
-    for place, part in _by_place(shares):
-        section.drawings.append(_drawn(run, place, part, "positives", "share of positives in the training labels"))
+    return _section(run, "positives")
+
+
+def _section(run: Run, condition: str) -> Section:
+    section = Section(condition, TITLES[condition])
+    found: dict[Place, list[Row]] = {}
+    for row in records(curves(run.results)):
+        if row["condition"] == condition and row["auc"] is not None:
+            found.setdefault(place_of(row), []).append(row)
+    section.drawings.extend(_drawn(run, place, rows, condition) for place, rows in found.items())
     if not section.drawings:
-        section.notes.append(
-            "The share of positives was left as it is; `ssl3d bench --imbalance 0.5,0.2,0.05` draws this curve."
-        )
+        section.notes.append(ABSENT[condition])
     return section
 
 
-def _points(run: Run) -> pd.DataFrame:
-    """One row a finished cell, protocol and part of the labels with an AUC; all labels are one of the parts."""
-    rows = [row for cell in run.done for row in _rows(run, cell)]
-    return pd.DataFrame(rows).astype({"positives": "float64"}) if rows else pd.DataFrame()
-
-
-def _rows(run: Run, cell: CellResult) -> Iterator[dict[str, Any]]:
-    known = {"place": place_of_cell(cell), "name": run.name_of_cell(cell)}
-    for protocol, score in cell.scores.items():
-        if score.metrics.get("auc") is not None:
-            yield {**known, "protocol": protocol, "labels": 1.0, "positives": None, "auc": score.metrics["auc"]}
-    for point in cell.curve:
-        if point.score.metrics.get("auc") is not None:
-            part = {"protocol": point.protocol, "labels": point.labels, "positives": point.positives}
-            yield {**known, **part, "auc": point.score.metrics["auc"]}
-
-
-def _by_place(points: pd.DataFrame) -> Iterator[tuple[Place, pd.DataFrame]]:
-    for place in points["place"].drop_duplicates() if len(points) else ():
-        yield place, points[[other == place for other in points["place"]]]
-
-
-def _drawn(run: Run, place: Place, points: pd.DataFrame, share: str, what: str) -> Drawing:
-    protocols = list(points["protocol"].drop_duplicates())
-    names = [name for name in run.looks if name in set(points["name"])]
+def _drawn(run: Run, place: Place, rows: list[Row], condition: str) -> Drawing:
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    shares = sorted({row["share"] for row in rows})
+    names = [name for name in run.looks if name in {run.name_of_row(row) for row in rows}]
     with drawing():
         figure, axes = grid(len(protocols), 2, (3.8, 2.8), sharey=True)
         for ax, protocol in zip(axes, protocols, strict=True):
             for index, name in enumerate(names):
-                part = points[(points["protocol"] == protocol) & (points["name"] == name)]
-                _line(ax, run, name, part, share, nudge=1 + 0.03 * (index - (len(names) - 1) / 2))
-            _finish(ax, protocol, sorted(points[share].unique()), what)
+                part = [row for row in rows if row["protocol"] == protocol and run.name_of_row(row) == name]
+                _line(ax, run, name, part, nudge=1 + 0.03 * (index - (len(names) - 1) / 2))
+            _finish(ax, plain(protocol), shares, AXES[condition])
         axes[0].set_ylabel("AUC")
         share_legend(figure, axes)
     return Drawing(
-        f"{share}-{'-'.join(place)}",
+        f"{condition}-{'-'.join(place)}",
         titled(place),
-        f"AUC on the same test cases, by the {what}. {SPAN}",
-        f"AUC of {', '.join(names)} by the {what}, from {points[share].min():g} to {points[share].max():g}.",
+        f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals for "
+        "cases and for draws and seeds together.",
+        f"AUC of {', '.join(names)} by the {AXES[condition]}, from {shares[0]:g} to {shares[-1]:g}.",
         figure,
     )
 
 
-def _line(ax: Axes, run: Run, name: str, points: pd.DataFrame, share: str, *, nudge: float) -> None:
-    """One method's means and ranges; ``nudge`` keeps bars at one share from hiding each other."""
-    if points.empty:
+def _line(ax: Axes, run: Run, name: str, rows: list[Row], *, nudge: float) -> None:
+    """One method's curve; ``nudge`` keeps intervals at one share from hiding each other."""
+    if not rows:
         return
-    table = points.groupby(share)["auc"].agg(["mean", "min", "max"])
+    rows = sorted(rows, key=lambda row: row["share"])
     look = run.looks[name]
-    around = np.vstack([table["mean"] - table["min"], table["max"] - table["mean"]])
+    ends = [(row["auc"], row["auc"]) if row["ci_low"] is None else (row["ci_low"], row["ci_high"]) for row in rows]
+    aucs = [row["auc"] for row in rows]
+    around = [[auc - low for auc, (low, _) in zip(aucs, ends, strict=True)]]
+    around += [[high - auc for auc, (_, high) in zip(aucs, ends, strict=True)]]
     ax.errorbar(
-        table.index.to_numpy(float) * nudge,
-        table["mean"].to_numpy(),
+        [row["share"] * nudge for row in rows],
+        aucs,
         yerr=around,
         color=look.colour,
         marker=look.marker,
@@ -109,11 +85,12 @@ def _line(ax: Axes, run: Run, name: str, points: pd.DataFrame, share: str, *, nu
     )
 
 
-def _finish(ax: Axes, protocol: str, shares: list[float], what: str) -> None:
+def _finish(ax: Axes, title: str, shares: list[float], what: str) -> None:
     ax.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xscale("log")
+    ax.minorticks_off()
     ax.set_xticks(shares)
     ax.xaxis.set_major_formatter(PERCENT)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(plain(protocol))
+    ax.set_title(title)
     ax.set_xlabel(what)

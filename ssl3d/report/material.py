@@ -16,7 +16,8 @@ from ssl3d.errors import RunError
 from ssl3d.report.style import Look, looks, plain
 from ssl3d.runs.combine import read_run
 from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.entries import Entry, Results, entries, settings_hash
+from ssl3d.runs.entries import Results, entries, settings_hash
+from ssl3d.runs.entry import Entry
 from ssl3d.runs.folder import cells_folder, require_run
 from ssl3d.runs.leaderboard import leaderboard
 from ssl3d.runs.results import CellResult, read_results
@@ -61,7 +62,7 @@ class Run:
 
     Attributes:
         folder: of the run.
-        results: of all cells, with their predictions.
+        results: of all cells that were run, with their predictions.
         board: the leaderboard.
         pairs: the comparisons.
         entries: what stands behind the rows of the leaderboard.
@@ -84,13 +85,8 @@ class Run:
         results = read_results(cells_folder(folder))
         if not results:
             raise RunError(f"{folder} has no result yet; run its `ssl3d bench` command to the end")
-        made = read_run(cells_folder(folder))  # with what is derived of several planes
-        return cls(folder, results, leaderboard(made), comparisons(made), entries(made))
-
-    @classmethod
-    def of(cls, folder: Path, results: Results) -> Run:
-        """Make the tables of results that have been read."""
-        return cls(folder, results, leaderboard(results), comparisons(results), entries(results))
+        derived = read_run(cells_folder(folder))  # with what is made of several planes
+        return cls(folder, results, leaderboard(derived), comparisons(derived), entries(derived))
 
     @property
     def done(self) -> list[CellResult]:
@@ -127,7 +123,7 @@ class Run:
 
     def name_of_entry(self, entry: Entry) -> str:
         """Return the name of an entry."""
-        return self.name_of_cell((entry.done or entry.failed)[0])
+        return self.names[entry.key.method, entry.key.backbone, entry.key.settings]
 
     def rows(self) -> Iterator[tuple[Place, list[Row]]]:
         """Yield the leaderboard's rows for each task and plane."""
@@ -156,12 +152,6 @@ def records(table: pd.DataFrame) -> list[Row]:
 def place_of(row: Row) -> Place:
     """Return the task and plane of a row of a table."""
     return str(row.get("task") or ""), str(row.get("plane") or "")
-
-
-def place_of_cell(cell: CellResult) -> Place:
-    """Return the task and plane of a cell."""
-    known = cell.data or cell.recipe.data
-    return str(known.task or ""), str(known.plane or "")
 
 
 def titled(place: Place, *more: str) -> str:

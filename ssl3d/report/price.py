@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ssl3d.report.material import Drawing, Place, Row, Run, Section, titled
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
@@ -67,6 +67,7 @@ def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
         ax.margins(x=0.15)
     else:
         ax.set_xlim(0, 1.15 * max(paid))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value, "").strip() or "0"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(PRICES[column])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 
 from ssl3d.evaluate.bootstrap import resample_cases
 from ssl3d.report.material import Drawing, Place, Run, Section, titled
 from ssl3d.report.style import MUTED, Look, drawing, grid, plain
-from ssl3d.runs.entries import Entry
+from ssl3d.runs.entry import Entry, Part
 
 GRID = np.linspace(0, 1, 101)  # false positive rates at which curves are averaged
 DRAWS = 1000
@@ -25,27 +27,32 @@ def roc(run: Run) -> Section:
     return section
 
 
-def band(labels: np.ndarray, probabilities: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
     """Return a ROC curve and its pointwise 95% band, on :data:`GRID`.
 
-    Cases are drawn within their class. Curves are averaged over seeds at equal false positive rates, and for K > 2 over
-    classes, each against the rest.
+    Cases are drawn within their class and fold. Curves are averaged over seeds and folds at equal false positive rates,
+    and for K > 2 over classes, each against the rest.
 
     Args:
-        labels: (N,) integers, every class present.
-        probabilities: (S, N, K), one layer a seed.
-        draws: of the bootstrap.
+        parts: one a fold, every class present.
+        draws: of the bootstrap, fewer where test sets are large.
 
     Returns:
         (3, 101): true positive rates, their lower and their upper limit.
     """
-    draws = max(100, min(draws, VALUES // len(labels)))
-    counts = resample_cases(labels, draws, np.random.default_rng(SEED))
-    weights = np.vstack([np.ones(len(labels)), counts])  # the first resample is the test set itself
-    K = probabilities.shape[2]
-    classes = (1,) if K == 2 else range(K)
-    curves = np.mean([_curves(labels == k, p[:, k], weights) for p in probabilities for k in classes], axis=0)
+    draws = max(100, min(draws, VALUES // max(len(part.labels) for part in parts)))
+    rng = np.random.default_rng(SEED)
+    curves = np.mean([_resampled(part, draws, rng) for part in parts], axis=0)  # (1 + draws, 101)
     return np.vstack([curves[:1], np.quantile(curves[1:], [0.025, 0.975], axis=0)])
+
+
+def _resampled(part: Part, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """The curve on the test cases, then on each resample of them."""
+    weights = np.vstack([np.ones(len(part.labels)), resample_cases(part.labels, draws, rng)])
+    K = part.probabilities.shape[2]
+    classes = (1,) if K == 2 else range(K)
+    found = [_curves(part.labels == k, p[:, k], weights) for p in part.probabilities for k in classes]
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -60,7 +67,7 @@ def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np
 
 
 def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawing:
-    bands = [band(entry.labels, entry.probabilities) for entry in entries]
+    bands = [band(entry.parts) for entry in entries]
     with drawing():
         figure, axes = grid(len(entries), 3, (2.55, 2.6), sharex=True, sharey=True)
         for index, (ax, entry) in enumerate(zip(axes, entries, strict=True)):
@@ -71,7 +78,7 @@ def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawi
             ax.set_title(f"{plain(name, 24)}\nAUC {entry.auc:.3f}")
         figure.supxlabel("false positive rate", fontsize=9)
         figure.supylabel("true positive rate", fontsize=9)
-    several = " Several seeds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
+    several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
     return Drawing(
         f"roc-{'-'.join(place)}-{protocol}",
         titled(place, protocol),

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from ssl3d.errors import PluginError
 from ssl3d.registry import plugins
 from ssl3d.report.material import Place, Row, Run, place_of, records, titled
-from ssl3d.runs.render import conclusion
+from ssl3d.runs.remarks import remarks
+from ssl3d.runs.render import by_table, conclusion
 
 TIED = "cannot be separated"
 
@@ -70,15 +71,19 @@ def _about_data(run: Run) -> Iterator[str]:
     elif seeds and min(seeds) == 1:
         yield "Some methods ran with one seed: how far another seed would move their scores is not known."
 
+    for board, _ in by_table(run.board, run.pairs):
+        said = remarks(board)
+        if said:
+            yield f"{titled(place_of(records(board)[0]))}: {said}"
+
 
 def _about_pairs(run: Run) -> Iterator[str]:
-    places = dict.fromkeys(place_of(row) for row in records(run.pairs))
-    for place in places:
-        chosen = [place_of(row) == place for row in records(run.pairs)]
-        for _, part in run.pairs[chosen].groupby("protocol", sort=False):
+    tables = by_table(run.board, run.pairs)
+    for board, pairs in tables:
+        for _, part in pairs.groupby("protocol", sort=False):
             sentence = conclusion(part).partition(". ")[2]  # the first one explains letters; that stands by the table
-            yield f"{titled(place)}, {sentence}" if len(places) > 1 else sentence
-    if not places:
+            yield f"{titled(place_of(records(board)[0]))}, {sentence}" if len(tables) > 1 else sentence
+    if run.pairs.empty:
         yield "There is no pair of methods to compare."
 
 
