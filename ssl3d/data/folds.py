@@ -16,6 +16,7 @@ import numpy as np
 from ssl3d.errors import DataError
 
 if TYPE_CHECKING:
+    from ssl3d.data.dataset import Case
     from ssl3d.data.store import Store
 
 
@@ -57,6 +58,12 @@ def folds_of(cases: Sequence[Labelled], folds: int) -> dict[str, int]:
 
 def _shuffled(case: Labelled) -> str:
     return hashlib.sha256(f"fold {case.id}".encode()).hexdigest()
+
+
+def training_volumes(cases: Sequence[Case], folds: int | None, fold: int) -> int:
+    """Return how many volumes there are to train on, in a fold or, without folds, in the split."""
+    found = {} if folds is None else folds_of(cases, folds)
+    return sum(found[case.id] != fold if case.id in found else case.split == "train" for case in cases)
 
 
 def fold_view(store: Store, folds: int, fold: int) -> Store:

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.dataset import Dataset
+from ssl3d.data.folds import training_volumes
 from ssl3d.engine import Engine
 from ssl3d.recipe import Recipe
 from ssl3d.runs.devices import open_device
@@ -28,7 +29,8 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
     """Return a cell's cost as one row of plain values.
 
     Steps and floating-point operations are counted. The time is those operations at the rate of one forward and
-    backward pass, timed on this machine; making views, heads, optimiser and judging come on top.
+    backward pass, timed on this machine; making views, heads, optimiser and judging come on top. What is left to
+    trials ("auto") is priced as if it were unset.
 
     Args:
         cell: to be priced.
@@ -44,11 +46,13 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
     method = build_method(recipe, initialise=False)
     if not method.trains:
         return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "judged only"}
-    volumes = sum(case.split == "train" for case in dataset.cases())
+    volumes = training_volumes(dataset.cases(), recipe.data.folds, recipe.data.fold)
     flops = pretrain_flops(method, recipe, volumes)
     seconds = flops / _flops_a_second(method.backbone, recipe, open_device(device, recipe.pretrain.precision))
     steps = Schedule.of(recipe.pretrain, volumes).steps
-    return row | {"steps": steps, "tflop": flops / 1e12, "minutes": seconds / 60, "note": ""}
+    open_still = "auto" in vars(recipe.pretrain).values()
+    note = "trials may make it faster" if open_still else ""
+    return row | {"steps": steps, "tflop": flops / 1e12, "minutes": seconds / 60, "note": note}
 
 
 def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float:
