@@ -122,6 +122,10 @@ class PretrainRecipe(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.micro_batch == "auto" and self.accumulation == "plain":
+            raise ValueError(
+                "micro_batch = 'auto' needs exact accumulation; under plain it decides what is computed: name a number"
+            )
         if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             raise ValueError(
                 f"micro_batch = {self.micro_batch} is larger than batch_size = {self.batch_size}; "

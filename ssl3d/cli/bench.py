@@ -84,7 +84,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any recipe field; may be repeated.")
 @click.option("--epochs", type=int, help="Passes over the training volumes.")
 @click.option("--batch-size", type=int, help="Effective batch: volumes behind one optimiser step.")
-@click.option("--micro-batch", type=int, help="Volumes on the device at one time.  [default: the effective batch]")
+@click.option("--micro-batch", help="Volumes on the device at one time, or auto.  [default: the effective batch]")
 @click.option("--accumulation", help="exact, or plain: a loss for each micro-batch.  [default: exact]")
 @click.option("--seeds", type=Numbers(), help="Repetitions.  [default: 0]")
 @click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
@@ -93,7 +93,8 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch.")
-@click.option("--precision", help="32-true, bf16-mixed, 16-mixed or 64-true.  [default: 32-true]")
+@click.option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]")
+@click.option("--tune", is_flag=True, help="Choose micro-batch, precision, memory layout and compiler by trial.")
 @click.option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download.")
 @click.option("--encoders", type=FOLDER, multiple=True, help="Take encoders from this run, too; may be repeated.")
 @click.option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]")
@@ -114,6 +115,7 @@ def bench(
     out: Path | None,
     store: Path | None,
     resume: bool,
+    tune: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -128,9 +130,10 @@ def bench(
     ssl3d bench --methods byol,simclr
     ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
     """  # noqa: D301  # click takes a backspace as "do not rewrap"
-    from ssl3d.runs.experiment import read_experiment  # noqa: PLC0415  # help must not wait for pydantic
+    from ssl3d.runs.experiment import TUNED, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
 
-    experiment = read_experiment(recipe, {FIELDS[name]: value for name, value in fields.items()}, sets)
+    given = {FIELDS[name]: value for name, value in fields.items()}
+    experiment = read_experiment(recipe, given, sets, TUNED if tune else None)
 
     from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
     from ssl3d.runs.options import Options  # noqa: PLC0415

@@ -14,6 +14,7 @@ from ssl3d.errors import RecipeError, nearest
 from ssl3d.recipe import AugmentRecipe, EvaluateRecipe, PretrainRecipe, Seed, Size
 
 SPREAD = ("methods", "backbones", "seeds", "baselines", "method", "backbone")  # may grow within one run
+TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
 ALL = "all"  # every task, or every plane, of the data set
 
 
@@ -65,7 +66,10 @@ class Experiment(Config):
 
 
 def read_experiment(
-    file: Path | None = None, options: Mapping[str, Any] | None = None, sets: Iterable[str] = ()
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    sets: Iterable[str] = (),
+    otherwise: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Put a recipe file, options and ``key=value`` settings together; later ones win.
 
@@ -74,6 +78,7 @@ def read_experiment(
         options: values by dotted name ("pretrain.epochs"); None means not given.
         sets: "key=value"; the key is a dotted name, or a field's own name where only one section has it; the value is
             TOML, or plain text.
+        otherwise: values by dotted name, for fields that none of these names.
 
     Raises:
         RecipeError: the file cannot be read, or a field is unknown, of the wrong type, or out of bounds.
@@ -82,6 +87,9 @@ def read_experiment(
     given = {name: value for name, value in (options or {}).items() if value is not None}
     for name, value in [*given.items(), *map(_parse_set, sets)]:
         _put(values, _path(name), value)
+    for name, value in (otherwise or {}).items():
+        if not _has(values, _path(name)):
+            _put(values, _path(name), value)
     return Experiment.checked(values, "")
 
 
@@ -138,6 +146,14 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _walk(field.annotation, f"{prefix}{name}.")
         elif name not in {"method", "backbone"}:
             yield f"{prefix}{name}", field
+
+
+def _has(values: Any, path: list[str]) -> bool:
+    for part in path:
+        if not (isinstance(values, dict) and part in values):
+            return False
+        values = values[part]
+    return True
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
