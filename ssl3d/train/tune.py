@@ -121,7 +121,12 @@ class _Tuner:
         """Bytes left for activations, beside what the loss, the optimiser and the views of an effective batch take."""
         trainable = sum(p.numel() * p.element_size() for p in self.trial.method.parameters() if p.requires_grad)
         left = budget(self.trial.device)
-        return left - OPTIMIZER_STATES * trainable - view_bytes(self.trial.device) - self.trial.heads(engine, self.batch_size)
+        return (
+            left
+            - OPTIMIZER_STATES * trainable
+            - view_bytes(self.trial.device)
+            - self.trial.heads(engine, self.batch_size)
+        )
 
     def _sizes(self) -> list[int]:
         return [*(2**power for power in range(self.share.bit_length()) if 2**power < self.share), self.share]
@@ -156,9 +161,7 @@ class _Tuner:
             measured = self._try(tried)
             if measured is None:
                 break
-            if self._sound(measured.gradient) and (
-                best is None or measured.seconds <= PAYS["channels_last"] * best[1]
-            ):
+            if self._sound(measured.gradient) and (best is None or measured.seconds <= PAYS["channels_last"] * best[1]):
                 best = tried, measured.seconds
         return best
 
