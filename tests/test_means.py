@@ -1,0 +1,271 @@
+"""Means over tasks and over folds: intervals that cover, tests that reject at their rate, tables that hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import ndtri
+
+from ssl3d.errors import RunError
+from ssl3d.evaluate.bootstrap import Resampled, mean_of, resample, resample_jointly, standard_error
+from ssl3d.evaluate.delong import auc_interval, components, logit_limits, mean_interval, mean_paired_test, wald
+from ssl3d.runs.comparisons import comparisons
+from ssl3d.runs.leaderboard import leaderboard
+from ssl3d.runs.render import render
+from tests.cells import LABELS, Cell, cell, failed
+
+ONE = {"evaluate": {"protocols": ["linear"]}}
+N = 120
+PREVALENCE = (0.79, 0.45, 0.43)  # abnormal, acl, meniscus in MRNet's validation exams
+TRUE = (0.9, 0.85, 0.75)
+Tasks = tuple[list[np.ndarray], list[list[np.ndarray]]]
+
+
+# Statistics of several tasks
+
+
+def exams(rng: np.random.Generator, methods: int = 1) -> Tasks:
+    """Labels (N,) of three tasks that go together, and for each method its scores (N,), correlated in every way."""
+    disease, look = rng.standard_normal((2, N))
+    labels, scores = [], []
+    for prevalence, auc in zip(PREVALENCE, TRUE, strict=True):
+        own, seen = rng.standard_normal((2, N))
+        y = (np.sqrt(0.5) * disease + np.sqrt(0.5) * own < ndtri(prevalence)).astype(int)
+        noise = [
+            np.sqrt(0.4) * look + np.sqrt(0.4) * seen + np.sqrt(0.2) * rng.standard_normal(N) for _ in range(methods)
+        ]
+        labels.append(y)
+        scores.append([x + y * ndtri(auc) * np.sqrt(2) for x in noise])
+    return labels, scores
+
+
+def resampled(tasks: Tasks, rng: np.random.Generator, draws: int = 200) -> list[Resampled]:
+    """The mean over tasks of each method."""
+    labels, scores = tasks
+    counts = resample_jointly(labels, draws, rng)
+    found = []
+    for method in range(len(scores[0])):
+        layers = [np.stack([-x[method], x[method]], axis=1)[None] for x in scores]  # (1, N, 2)
+        found.append(mean_of([resample(y, p, counts) for y, p in zip(labels, layers, strict=True)]))
+    return found
+
+
+def test_intervals_of_the_mean_over_tasks_cover_at_their_stated_rate() -> None:
+    rng, hits, trials = np.random.default_rng(0), 0, 1500
+    for _ in range(trials):
+        tasks = exams(rng)
+        (found,) = resampled(tasks, rng)
+        se, df = standard_error(found)
+        smallest = min(int(np.bincount(y, minlength=2).min()) for y in tasks[0])
+        low, high = logit_limits(found.aucs, np.array([se]), smallest, df=df)
+        hits += int(low[0] <= np.mean(TRUE) <= high[0])
+    assert hits / trials == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_test_of_two_means_over_tasks_rejects_equal_methods_at_its_stated_rate() -> None:
+    rng, trials, rejected = np.random.default_rng(1), 1000, 0
+    for _ in range(trials):
+        a, b = resampled(exams(rng, methods=2), rng)
+        se, df = standard_error(a, b)
+        rejected += wald(float(a.aucs[0] - b.aucs[0]), se, 20, df=df).p < 0.05
+    assert rejected / trials == pytest.approx(0.05, abs=0.02)
+
+
+def test_variance_of_the_mean_over_tasks_is_that_of_the_cases_components() -> None:
+    """Each case's part in the mean of the AUCs, from DeLong's components: the infinitesimal jackknife."""
+    rng = np.random.default_rng(2)
+    labels, scores = exams(rng)
+    parts = np.zeros(N)
+    for y, (x,) in zip(labels, scores, strict=True):
+        found = components(y, x)
+        parts[y == 1] += (found.positive[0] - found.auc[0]) / (y == 1).sum() / 3
+        parts[y == 0] += (found.negative[0] - found.auc[0]) / (y == 0).sum() / 3
+    (mean,) = resampled((labels, scores), rng, draws=5000)
+    assert standard_error(mean)[0] == pytest.approx(np.sqrt((parts**2).sum()), rel=0.06)
+    alone = [auc_interval(y, x).se for y, (x,) in zip(labels, scores, strict=True)]
+    independent = np.sqrt(np.square(alone).sum()) / 3
+    assert standard_error(mean)[0] > 1.1 * independent  # tasks of one exam err together
+
+
+@given(st.integers(0, 1000))
+def test_joint_resamples_have_the_size_of_the_test_set_and_every_class(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [np.array([1, *[0] * 9]), np.arange(10) % 3]
+    counts = resample_jointly(labels, 30, rng)
+    assert (counts.sum(axis=1) == 10).all()
+    for y in labels:
+        for value in np.unique(y):
+            assert (counts[:, y == value].sum(axis=1) > 0).all()
+    assert len({tuple(row) for row in counts}) > 20
+
+
+def test_the_mean_of_one_is_that_one() -> None:
+    found = Resampled(np.array([0.7, 0.8]), np.random.default_rng(0).random((50, 2)))
+    again = mean_of([found])
+    assert (again.aucs == found.aucs).all()
+    assert (again.draws == found.draws).all()
+
+
+# Statistics of several folds
+
+
+def folded(rng: np.random.Generator, auc: float, methods: int = 1, k: int = 5) -> list[tuple[np.ndarray, ...]]:
+    """k folds of 50 cases, scored by a model each: labels and scores of each method, correlated within a case."""
+    folds = []
+    for _ in range(k):
+        y = np.repeat([1, 0], [22, 28])
+        shared = rng.standard_normal(50)
+        scores = [np.sqrt(0.6) * shared + np.sqrt(0.4) * rng.standard_normal(50) for _ in range(methods)]
+        folds.append((y, *(x + y * ndtri(auc) * np.sqrt(2) for x in scores)))
+    return folds
+
+
+@pytest.mark.parametrize("auc", [0.5, 0.85, 0.95])
+def test_intervals_of_the_mean_over_folds_cover_at_their_stated_rate(auc: float) -> None:
+    rng, trials = np.random.default_rng(3), 2000
+    found = [mean_interval([(y, x) for y, x in folded(rng, auc)]) for _ in range(trials)]
+    assert np.mean([one.low <= auc <= one.high for one in found]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_test_of_two_means_over_folds_rejects_equal_methods_at_its_stated_rate() -> None:
+    rng, trials = np.random.default_rng(4), 2000
+    rejected = [mean_paired_test([(y, a, b) for y, a, b in folded(rng, 0.8, 2)]).p < 0.05 for _ in range(trials)]
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.015)
+
+
+def test_scores_of_different_folds_are_never_ranked_against_each_other() -> None:
+    rng = np.random.default_rng(5)
+    (y, a), (_, b) = folded(rng, 0.8, k=2)
+    apart = mean_interval([(y, a), (y, b + 100)])
+    assert apart == mean_interval([(y, a), (y, b)])
+    assert apart.estimate == pytest.approx((auc_interval(y, a).estimate + auc_interval(y, b).estimate) / 2)
+    twice = mean_interval([(y, a), (y, a)])
+    assert twice.se == pytest.approx(auc_interval(y, a).se / np.sqrt(2))
+
+
+# Tables
+
+
+def three_tasks(method: str = "byol", seed: int = 0, noise: int = 0, **changes: Any) -> list[Cell]:
+    tasks = {"acl": LABELS, "meniscus": np.roll(LABELS[::-1], 7), "abnormal": np.array([1, 1, 1, 0] * 30)}
+    return [
+        cell(method, seed, labels=y, noise=noise + i, data={"task": task}, recipe=ONE, **changes)
+        for i, (task, y) in enumerate(tasks.items())
+    ]
+
+
+def mean_rows(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["task"] == "mean of abnormal, acl, meniscus"]
+
+
+def test_the_mean_over_tasks_is_a_table_of_its_own() -> None:
+    results = [
+        *three_tasks("byol", strength=1.5),
+        *three_tasks("simclr", noise=10, strength=1.2),
+        *three_tasks("random", noise=20, strength=0),
+    ]
+    board, pairs = leaderboard(results), comparisons(results)
+    rows = mean_rows(board).set_index("method")
+    for method in ("byol", "simclr", "random"):
+        single = board[(board["method"] == method) & ~board["task"].str.startswith("mean")]
+        assert rows.loc[method, "auc"] == pytest.approx(single["auc"].mean())
+        assert rows.loc[method, "average_precision"] == pytest.approx(single["average_precision"].mean())
+    assert set(rows["interval"]) == {"bootstrap"}
+    assert rows.loc["random", "group"] != rows.loc["byol", "group"]
+    assert len(mean_rows(pairs)) == 3
+    assert (mean_rows(pairs)["test"] == "bootstrap").all()
+    assert mean_rows(pairs)["p_holm"].min() == pytest.approx(min(1, 3 * mean_rows(pairs)["p"].min()))
+    text = render(board, pairs, "md")
+    assert text.index("task meniscus") < text.index("task mean of abnormal, acl, meniscus")
+    assert text.count("Scores are means over tasks") == 1
+
+
+def test_a_task_alone_has_the_same_rows_as_among_others() -> None:
+    results = [*three_tasks("byol"), *three_tasks("simclr", noise=10)]
+    alone = [pair for pair in results if pair[0].data is not None and pair[0].data.task == "acl"]
+    for make in (leaderboard, comparisons):
+        among = make(results)
+        pd.testing.assert_frame_equal(among[among["task"] == "acl"].reset_index(drop=True), make(alone))
+
+
+def test_there_is_no_mean_over_tasks_of_different_cases_or_of_some_tasks() -> None:
+    one, *others = three_tasks()
+    ids = [f"x{i}" for i in range(len(LABELS))]
+    other_cases = cell("byol", labels=LABELS, ids=ids, data={"task": "acl"}, recipe=ONE)
+    assert one[0].data is not None
+    assert one[0].data.task == "acl"
+    assert mean_rows(leaderboard([other_cases, *others])).empty
+    assert list(mean_rows(leaderboard([*three_tasks(), *three_tasks("moco", noise=3)[1:]]))["method"]) == ["byol"]
+
+
+def test_seeds_that_lack_a_task_are_left_out_of_the_mean_and_named() -> None:
+    results = [*three_tasks(seed=0), *three_tasks(seed=1), *three_tasks(seed=2)[1:]]
+    row = mean_rows(leaderboard(results)).iloc[0]
+    assert (row["seeds"], row["status"]) == (2, "partial")
+    assert "seed 2 is left out: it is not finished for every task" in row["note"]
+
+
+def folds(method: str, seed: int = 0, k: int = 3, noise: int = 0, strength: float = 1.0) -> list[Cell]:
+    """One cell a fold, of 40 cases each."""
+    return [
+        cell(
+            method,
+            seed,
+            strength,
+            labels=LABELS[:40],
+            noise=noise + 100 * fold,
+            ids=[f"{fold}-{i}" for i in range(40)],
+            recipe=ONE | {"data": {"folds": k, "fold": fold}},
+        )
+        for fold in range(k)
+    ]
+
+
+def test_folds_of_one_seed_are_one_row_with_delongs_interval_within_folds() -> None:
+    a, b = folds("byol"), folds("simclr", noise=7)
+    board, pairs = leaderboard([*a, *b]), comparisons([*a, *b])
+    row = board.set_index("method").loc["byol"]
+    predicted = [(table["label"].to_numpy(), table["p_1"].to_numpy()) for _, table in a if table is not None]
+    expected = mean_interval(predicted)
+    assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+    assert (row["interval"], row["seeds"], row["folds"], row["n_test"], row["status"]) == ("DeLong", 1, 3, 120, "done")
+    second = [table["p_1"].to_numpy() for _, table in b if table is not None]
+    test = mean_paired_test([(y, x, z) for (y, x), z in zip(predicted, second, strict=True)])
+    assert pairs.iloc[0]["p"] == pytest.approx(test.p)
+    assert abs(pairs.iloc[0]["difference"]) == pytest.approx(abs(test.estimate))
+    for form in ("md", "latex"):
+        text = render(board, pairs, form)  # type: ignore[arg-type]  # one of its forms
+        assert "3-fold cross-validation" in text
+        assert "treat these as independent" in text
+
+
+def test_folds_and_seeds_are_bootstrapped_within_folds() -> None:
+    results = [pair for seed in range(3) for pair in folds("byol", seed)]
+    row = leaderboard(results).iloc[0]
+    assert (row["interval"], row["seeds"], row["n_test"]) == ("bootstrap", 3, 120)
+    aucs = [result.scores["linear"].metrics["auc"] for result, _ in results]
+    assert row["auc"] == pytest.approx(np.mean(aucs))
+    assert row["spread"] == pytest.approx(np.std(np.mean(np.reshape(aucs, (3, 3)), axis=1), ddof=1))
+    alone = leaderboard(results[:3]).iloc[0]
+    assert row["ci_high"] - row["ci_low"] < 1.3 * (alone["ci_high"] - alone["ci_low"])
+
+
+def test_a_seed_that_lacks_a_fold_is_left_out_and_named() -> None:
+    results = [*folds("byol"), *folds("byol", 1)[:2], failed("byol", 1, "diverged", folds=3, fold=2)]
+    row = leaderboard(results).query("protocol == 'linear'").iloc[0]
+    assert (row["seeds"], row["status"]) == (1, "partial")
+    assert "seed 1 is left out: fold 2 of 3 is not done" in row["note"]
+    unfinished = leaderboard(folds("byol")[:2]).iloc[0]
+    assert (unfinished["status"], pd.isna(unfinished["auc"])) == ("partial", True)
+
+
+def test_cells_with_and_without_folds_are_not_compared() -> None:
+    with pytest.raises(RunError, match=r"data\.folds differs \(None and 3\)"):
+        leaderboard([cell("simclr", recipe=ONE), *folds("byol")])
