@@ -60,6 +60,7 @@ class _Judge:
             self.judged.train_labels, work.recipe.evaluate, seed=work.recipe.seed, classes=self.judged.classes
         )
         self.training: list[pd.DataFrame] = []
+        self.done = 0  # protocols
 
     @cached_property
     def features(self) -> Features:
@@ -72,6 +73,7 @@ class _Judge:
         progress.phase(self.work.cell.name, "judging", len(protocols) * (1 + len(self.subsets)), "protocols")
         found, tables, points = Judgement(), [], []
         for done, (subset, name) in enumerate([(s, p) for s in (None, *self.subsets) for p in protocols], 1):
+            self.done = done - 1
             score, table = self._scored(name, subset)
             tables.append(table)
             if subset is None:
@@ -114,7 +116,11 @@ class _Judge:
             device=self.work.device,
             seed=recipe.seed,
             classes=judged.classes,
+            progress=self._tell_epoch,
         )
+
+    def _tell_epoch(self, epoch: int, of: int) -> None:
+        self.work.progress.advance(self.done, {"epoch": epoch, "epochs": of})
 
     def _point(self, subset: Subset, name: str, score: ProtocolScore) -> CurvePoint:
         labels = self.judged.train_labels[subset.indices]
