@@ -13,9 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ssl3d.cli import run
-from ssl3d.runs.results import _content_hash, _sha256, read_result
+from ssl3d.runs.results import _content_hash, _sha256, read_result, write_result
 from ssl3d.runs.verdict import Verdict, same
 from ssl3d.runs.verify import verify
+from ssl3d.runs.verify_tables import verify_tables
+from tests.cells import cell
 from tests.runs import cell_folder, small_run, write_knees
 from tests.test_schema import VERSION_1
 
@@ -214,8 +216,21 @@ def test_a_table_with_a_row_or_column_less_and_other_markdown_are_named(copied: 
     assert "is not what the results give" in verdicts["leaderboard.md"].faults[0]
 
 
+def test_edited_predictions_of_training_cases_are_named(copied: Path) -> None:
+    training = cell_folder(copied, "simclr") / "training.csv"
+    training.write_text(training.read_text().replace("0.", "0.1", 1))
+    assert any("training.csv was changed" in fault for fault in found(copied)["simclr"].faults)
+
+
+def test_curves_that_no_result_gives_are_named(tmp_path: Path) -> None:
+    write_result(tmp_path / "cells" / "byol-tiny-s0", *cell())
+    (tmp_path / "curves.csv").write_text("protocol\n")
+    (fault,) = verify_tables(tmp_path, sound=True)[-2].faults
+    assert fault.endswith("curves.csv is there, and the results give none; delete it")
+
+
 def test_failed_unfinished_and_absent_cells_and_tables_are_said_and_no_fault(copied: Path, capsys: Capture) -> None:
-    for name in ("leaderboard.csv", "comparisons.csv", "cells.csv", "leaderboard.md"):
+    for name in ("leaderboard.csv", "comparisons.csv", "cells.csv", "curves.csv", "leaderboard.md"):
         (copied / name).unlink()
     (cell_folder(copied, "simclr") / "result.json").unlink()
     shutil.rmtree(cell_folder(copied, "random"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ssl3d.cli.pipe import CLOSED, silence
 from ssl3d.errors import UserError
 
 COMMANDS = {
@@ -41,6 +42,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one whose output is read no further ends quietly."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, not at exit, where it would be an error
+        except BrokenPipeError:
+            silence(sys.stdout)
+            return CLOSED
+        return result
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any."""
         with formatter.section("Commands"):
@@ -65,7 +76,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted."""
+    """Run the command line: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted, 141 not read."""
     sys.exit(run(arguments))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -13,10 +14,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from ssl3d.cli.pipe import silence, stop_run
 from ssl3d.progress import Progress
 
 LINE_SECONDS = 5.0  # least time between two lines of one part of the work
 HIDDEN = frozenset({"epoch", "epochs", "epoch step", "epoch steps", "of"})  # figures that have their own place
+
+
+def progress_for(console: Console, *, quiet: bool, as_json: bool) -> Progress:
+    """Return what shows progress: nothing, JSON, bars in a terminal, or lines."""
+    if quiet:
+        return Progress()
+    if as_json:
+        return JsonProgress(sys.stdout)
+    return BarProgress(console) if console.is_terminal else LineProgress(sys.stdout)
 
 
 def counted(cells: Sequence[object]) -> str:
@@ -100,20 +111,31 @@ class BarProgress(Progress):
             self._bars.advance(self._cells)
 
 
-class LineProgress(Progress):
-    """A line now and then, for logs and files."""
+class _Written(Progress):
+    """Writes lines; where nobody reads them any more (``ssl3d bench | head``), the run is asked to stop."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._part, self._total, self._started, self._first, self._last = "", 0, 0.0, 0, 0.0
 
-    def _print(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+    def _write(self, line: str) -> None:
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            silence(self._out)
+            stop_run()
+
+
+class LineProgress(_Written):
+    """A line now and then, for logs and files."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self._part, self._total, self._started, self._first, self._last = "", 0, 0.0, 0, 0.0
 
     def run_started(self, folder: str, cells: Sequence[str]) -> None:
         """Print where the run writes."""
-        self._print(f"{counted(cells)}, written to {folder}")
+        self._write(f"{counted(cells)}, written to {folder}")
 
     def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
         """Remember the part in hand."""
@@ -128,26 +150,22 @@ class LineProgress(Progress):
             return
         self._last = now
         left = (now - self._started) / (done - self._first) * (total - done)
-        self._print(f"  {self._part}: {done}/{total}, {words(figures)}, {left:.0f} s left")
+        self._write(f"  {self._part}: {done}/{total}, {words(figures)}, {left:.0f} s left")
 
     def note(self, text: str) -> None:
         """Print the sentence."""
-        self._print(text)
+        self._write(text)
 
     def cell_finished(self, cell: str, outcome: str) -> None:
         """Print how the cell ended."""
-        self._print(f"  {cell}: {outcome}")
+        self._write(f"  {cell}: {outcome}")
 
 
-class JsonProgress(Progress):
+class JsonProgress(_Written):
     """One JSON object a line."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
     def _print(self, event: str, **values: Any) -> None:
-        self._out.write(json.dumps({"event": event, **values}) + "\n")
-        self._out.flush()
+        self._write(json.dumps({"event": event, **values}))
 
     def run_started(self, folder: str, cells: Sequence[str]) -> None:
         """Print the run's folder and cells."""

@@ -10,10 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress, counted
+from ssl3d.cli.progress import BarProgress, counted, progress_for
 from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.errors import UserError
-from ssl3d.progress import Progress
 from ssl3d.runs.combine import read_run
 from ssl3d.runs.comparisons import comparisons
 from ssl3d.runs.estimate import estimate
@@ -40,7 +39,7 @@ def run_and_show(
         return _show_estimate(plan, options, as_json)
     console = Console(stderr=False)
     with ExitStack() as stack:
-        progress = _progress(console, quiet or not leads(), as_json)
+        progress = progress_for(console, quiet=quiet or not leads(), as_json=as_json)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
         if plan.dataset.synthetic:
@@ -52,14 +51,6 @@ def run_and_show(
     for cell, reason in outcome.failures.items():
         print(f"failed: {cell}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
-
-
-def _progress(console: Console, quiet: bool, as_json: bool) -> Progress:
-    if quiet:
-        return Progress()
-    if as_json:
-        return JsonProgress(sys.stdout)
-    return BarProgress(console) if console.is_terminal else LineProgress(sys.stdout)
 
 
 def _show_tables(outcome: Outcome, as_json: bool) -> None:

@@ -43,7 +43,7 @@ def features_folder(run: Path) -> Path:
 
 
 @contextmanager
-def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool) -> Iterator[None]:
+def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool, root: Path | None = None) -> Iterator[None]:
     """Make a folder this experiment's, and hold it against other processes while inside.
 
     Args:
@@ -51,6 +51,7 @@ def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool) -> Ite
         experiment: what is to run; ``recipe.toml`` says it.
         cells: recipes by the name of the cell; added to those that ``plan.json`` holds.
         fresh: delete what this folder holds of an earlier run, and begin anew.
+        root: folder of the data set's files, noted so that a cell can be run again.
 
     Raises:
         RunError: it cannot be written, holds another run or other files, or another process is working on it.
@@ -69,18 +70,19 @@ def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool) -> Ite
         if fresh:
             _clear(run)
         # The plan comes first: from then on the folder is this run's, wherever it is interrupted.
-        _write_plan(run, experiment, cells)
+        _write_plan(run, experiment, cells, root)
         write_atomic(run / RECIPE, tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
         yield
 
 
-def _write_plan(run: Path, experiment: Experiment, cells: Cells) -> None:
+def _write_plan(run: Path, experiment: Experiment, cells: Cells, root: Path | None) -> None:
     """Write what all cells share, and the recipe of each; cells planned earlier are kept."""
     earlier = read_plan(run) or {"base": experiment.base(), "cells": {}}
     difference = _first_difference(earlier["base"], experiment.base(), "")
     if difference:
         raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew")
-    plan = {"base": experiment.base(), "cells": {**earlier["cells"], **cells}}
+    where = None if root is None else str(root.resolve())
+    plan = {"base": experiment.base(), "cells": {**earlier["cells"], **cells}, "root": where}
     write_atomic(run / PLAN, json.dumps(plan, indent=2, sort_keys=True) + "\n")
 
 
@@ -91,7 +93,7 @@ def require_run(run: Path) -> None:
 
 
 def read_plan(run: Path) -> dict[str, Any] | None:
-    """Return what plan.json holds: ``base`` and ``cells``, recipes by name; None where there is no plan.
+    """Return what plan.json holds: ``base``, ``cells`` (recipes by name) and ``root``; None where there is no plan.
 
     Raises:
         RunError: it is damaged.
@@ -101,7 +103,7 @@ def read_plan(run: Path) -> dict[str, Any] | None:
         return None
     try:
         plan: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return {"base": dict(plan["base"]), "cells": dict(plan["cells"])}
+        return {"base": dict(plan["base"]), "cells": dict(plan["cells"]), "root": plan.get("root")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); choose another --out, or --fresh to begin anew") from None
 

@@ -33,6 +33,7 @@ from ssl3d.runs.results import (
     parse_result,
     read_bytes,
     read_content,
+    read_training,
 )
 from ssl3d.runs.scoring import protocol_score
 from ssl3d.runs.verdict import Difference, Verdict, differences
@@ -98,6 +99,7 @@ class _Cell:
             return f"failed: {result.reason}"
         data = read_bytes(self.folder / PREDICTIONS)
         self._collect(check_predictions, self.folder, content, data)
+        self._collect(read_training, self.folder)
         self._check_scores(result, parse_predictions(self.folder, data))
         return "same"
 

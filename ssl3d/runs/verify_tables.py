@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ssl3d.errors import UserError
 from ssl3d.runs.combine import read_run
 from ssl3d.runs.folder import cells_folder
 from ssl3d.runs.render import to_csv, to_markdown
-from ssl3d.runs.results import CellResult, read_content, read_results
+from ssl3d.runs.results import RESULT, SCHEMA_VERSION, read_content
 from ssl3d.runs.table import Columns, read_table
 from ssl3d.runs.verdict import Difference, Verdict, differences
 from ssl3d.runs.write import TABLE_COLUMNS, tables
@@ -34,22 +34,23 @@ def verify_tables(run: Path, sound: bool) -> list[Verdict]:
     """
     if not sound:
         return [Verdict("tables", "not checked: a cell is not sound")]
-    results = read_results(cells_folder(run))
-    if not results:
-        return []
     try:
+        results = read_run(cells_folder(run))
+        if not results:
+            return []
         made = tables(read_run(cells_folder(run)))
-        older = _older(run, [cell for cell, _ in results])
-        found = [_verdict(run / name, made[name], TABLE_COLUMNS[name], older) for name in made]
+        older = _older(run)
+        found = [_verdict(run / name, table, TABLE_COLUMNS[name], older) for name, table in made.items()]
+        found += [_without_source(run / name) for name in TABLE_COLUMNS if name not in made and (run / name).exists()]
     except UserError as error:
         return [Verdict("tables", faults=(str(error),))]
     return [*found, _markdown(run / MARKDOWN, to_markdown(made["leaderboard.csv"], made["comparisons.csv"]), older)]
 
 
-def _older(run: Path, cells: Sequence[CellResult]) -> bool:
+def _older(run: Path) -> bool:
     """Whether a cell was written under an earlier schema version."""
-    contents = [read_content(cells_folder(run) / cell.cell) for cell in cells]
-    return any(content["schema_version"] != cell.schema_version for content, cell in zip(contents, cells, strict=True))
+    folders = (path.parent for path in cells_folder(run).glob(f"*/{RESULT}"))
+    return any(read_content(folder)["schema_version"] < SCHEMA_VERSION for folder in folders)
 
 
 def _verdict(path: Path, table: pd.DataFrame, columns: Columns, older: bool) -> Verdict:
@@ -70,6 +71,10 @@ def _verdict(path: Path, table: pd.DataFrame, columns: Columns, older: bool) -> 
         faults = (*faults, f"{path} has {len(there)} rows, the results give {len(table)}; make it again")
     found = tuple(_rows(path.name, there[shared], table[shared])) if len(there) == len(table) else ()
     return Verdict(path.name, faults=faults, differences=found, notes=tuple(notes))
+
+
+def _without_source(path: Path) -> Verdict:
+    return Verdict(path.name, faults=(f"{path} is there, and the results give none; delete it",))
 
 
 def _rows(file: str, there: pd.DataFrame, made: pd.DataFrame) -> Iterator[Difference]:

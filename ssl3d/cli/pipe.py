@@ -1,0 +1,29 @@
+"""What to do when nobody reads the output any more, as in ``ssl3d bench | head``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import TextIO
+
+CLOSED = 141  # exit code, as a shell has it for a program that SIGPIPE ended
+
+
+def silence(out: TextIO) -> None:
+    """Let what is still to be written go nowhere: a reader that has gone is no error, at exit neither."""
+    with suppress(OSError, ValueError):  # a stream without a file of its own
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
+
+
+def stop_run() -> None:
+    """Stop a run as SIGTERM does: the step in hand is finished, a checkpoint written, and the same command goes on.
+
+    Raises:
+        KeyboardInterrupt: no run is in hand.
+    """
+    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGTERM)
