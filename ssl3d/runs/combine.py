@@ -148,7 +148,7 @@ def _cases(tables: Sequence[pd.DataFrame], protocol: str, planes: Sequence[Plane
     odd = labels.index[labels.nunique(axis=1) > 1]
     if len(odd):
         raise RunError(
-            f"the planes of {name} disagree on the label of exam {odd[0]!r}; mend the tables, run them again"
+            f"the planes of {name} disagree on the label of exam {str(odd[0])!r}; mend the tables, run them again"
         )
     return labels.iloc[:, 0]
 
