@@ -36,7 +36,8 @@ from tests.test_window import METHODS, build
 from tests.toys import SIZE, ToyBackbone, ToySource
 
 BATCH = 8
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_GPU)]
 every_device = pytest.mark.parametrize("device", DEVICES)
 
 
@@ -368,6 +369,7 @@ def test_smaller_portions_come_to_an_end_at_one_volume() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_on_a_gpu_the_chosen_micro_batch_fits_and_one_four_times_as_large_does_not() -> None:
     size, count = (64, 128, 128), 1024
     free, _ = torch.cuda.mem_get_info()
