@@ -76,6 +76,16 @@ def test_a_second_task_of_a_run_trains_and_encodes_nothing(knees: Path, finished
 
 
 @pytest.mark.usefixtures("idle")
+def test_the_same_cell_in_another_run_is_judged_again_without_training(
+    knees: Path, finished: Path, tmp_path: Path
+) -> None:
+    assert small_run(knees, tmp_path / "run", baselines=False, encoders=(finished,)).failures == {}
+    (there,), (here,) = results(finished).values(), results(tmp_path / "run").values()
+    assert (here.cell, here.encoder_from) == (there.cell, f"first/cells/{there.cell}")
+    assert [score.metrics for score in here.scores.values()] == [score.metrics for score in there.scores.values()]
+
+
+@pytest.mark.usefixtures("idle")
 def test_another_run_is_judged_with_the_encoders_that_it_names(knees: Path, finished: Path, tmp_path: Path) -> None:
     told = Listener()
     outcome = small_run(knees, tmp_path / "second", baselines=False, encoders=(finished,), progress=told, **MORE)
@@ -149,6 +159,17 @@ def test_a_damaged_result_of_a_named_run_is_told_before_anything_runs(
     with pytest.raises(RunError, match=r"result.json is damaged"):
         small_run(knees, tmp_path / "run", encoders=(donor,))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_that_was_changed_since_is_not_judged(knees: Path, finished: Path, tmp_path: Path) -> None:
+    donor = Path(shutil.copytree(finished, tmp_path / "donor"))
+    path = cell_folder(donor, "byol") / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    outcome = small_run(knees, tmp_path / "run", baselines=False, encoders=(donor,))
+    (reason,) = outcome.failures.values()
+    assert reason == f"{path} was changed after it was written (its hash differs); run that cell again"
 
 
 def test_results_of_the_version_before_give_their_encoders_too(

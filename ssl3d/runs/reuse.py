@@ -15,12 +15,13 @@ from glob import escape
 from pathlib import Path
 
 from ssl3d.data.store import Store
+from ssl3d.errors import RunError
 from ssl3d.runs.encoders import NAME, load_encoder
 from ssl3d.runs.files import partial_name
 from ssl3d.runs.folder import cells_folder, require_run
 from ssl3d.runs.plan import Cell
 from ssl3d.runs.pretraining import Pretrained
-from ssl3d.runs.results import RESULT, CellResult, read_result, read_results
+from ssl3d.runs.results import RESULT, CellResult, file_hash, read_content, read_result, read_results
 from ssl3d.runs.work import Work
 
 LOG = "log.csv"
@@ -66,6 +67,7 @@ def reused(work: Work) -> Pretrained | None:
         return None
     result = donor.result
     assert result.exactness is not None  # it is done
+    _check_unchanged(donor.folder)
     encoder = load_encoder(donor.folder).to(work.device)
     _link(donor.folder / NAME, work.folder / NAME)
     if (donor.folder / LOG).is_file():
@@ -95,6 +97,8 @@ def find_donor(cell: Cell, store: Store, run: Path, others: Sequence[Path] = ())
     wanted = cell.recipe.pretraining_hash()
     for place in (run, *others):
         for folder in _candidates(cell, place):
+            if folder == cells_folder(run) / cell.name:  # this one itself
+                continue
             result, _ = read_result(folder)
             same = result.recipe.pretraining_hash() == wanted
             if result.status != "done" or result.data is None or not same or not (folder / NAME).is_file():
@@ -106,12 +110,17 @@ def find_donor(cell: Cell, store: Store, run: Path, others: Sequence[Path] = ())
 
 
 def _candidates(cell: Cell, run: Path) -> Iterator[Path]:
-    """Other cells of a run with a result, and with this one's method, backbone and seed in their names."""
+    """Cells of a run with a result, and with this one's method, backbone and seed in their names."""
     start = cell.name.rpartition("-")[0]
-    own = cells_folder(run) / cell.name
     for path in sorted(cells_folder(run).glob(f"{escape(start)}-*/{RESULT}")):
-        if path.parent != own:
-            yield path.parent
+        yield path.parent
+
+
+def _check_unchanged(folder: Path) -> None:
+    """Raise RunError if a cell's encoder is not the one that its result names."""
+    expected = read_content(folder).get("encoder_sha256")  # None before results had it
+    if expected is not None and file_hash(folder / NAME) != expected:
+        raise RunError(f"{folder / NAME} was changed after it was written (its hash differs); run that cell again")
 
 
 def _link(source: Path, target: Path) -> None:
