@@ -37,3 +37,10 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
             (exempt if small else decay).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def finite_gradients(module: nn.Module) -> bool:
+    """Whether every number of every gradient is finite; asks the device once."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    largest = [norm.float() for norm in torch._foreach_norm(gradients, float("inf"))] if gradients else []
+    return not largest or bool(torch.stack(largest).isfinite().all())

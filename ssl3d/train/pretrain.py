@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
@@ -28,8 +27,9 @@ from ssl3d.train.fallback import fallback
 from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted, deferred
 from ssl3d.train.layout import arrange
+from ssl3d.train.log import epoch_means, step_figures, write_log
 from ssl3d.train.memory import release_memory
-from ssl3d.train.optimizer import build_optimizer
+from ssl3d.train.optimizer import build_optimizer, finite_gradients
 from ssl3d.train.schedule import Schedule
 from ssl3d.train.window import Outcome, Window
 
@@ -177,14 +177,7 @@ class _Loop:
         self.state.epoch.append({**outcome.scalars, "volumes": len(batch), "seconds": seconds})
         if self.schedule.is_last_whole(step):
             self.state.measures = measure(outcome.features)
-        figures = {
-            **outcome.scalars,
-            "volumes/s": len(batch) / seconds,
-            "epoch": step // self.schedule.steps_per_epoch + 1,
-            "epochs": self.schedule.epochs,
-            "epoch step": step % self.schedule.steps_per_epoch + 1,
-            "epoch steps": self.schedule.steps_per_epoch,
-        }
+        figures = {**outcome.scalars, **step_figures(self.schedule, step, len(batch) / seconds)}
         self.job.progress.advance(self.state.step, figures)
         if self.state.step % self.schedule.steps_per_epoch == 0:
             self._close_epoch()
@@ -220,7 +213,7 @@ class _Loop:
 
     def _optimise(self, step: int) -> bool:
         """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""
-        if not self.scaler.is_enabled() and not _finite(self.job.method):
+        if not self.scaler.is_enabled() and not finite_gradients(self.job.method):
             raise self._lost("a gradient is not finite", step)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
@@ -254,16 +247,14 @@ class _Loop:
         return "" if self.engine.precision == "32-true" else " or --precision 32-true"
 
     def _close_epoch(self) -> None:
-        steps = pd.DataFrame(self.state.epoch)
-        volumes, seconds = steps.pop("volumes"), steps.pop("seconds")
-        means = {name: float(np.average(column, weights=volumes)) for name, column in steps.items()}
+        means, rate = epoch_means(self.state.epoch)
         row = {
             "epoch": float(len(self.state.rows) + 1),
             "step": float(self.state.step),
-            **{str(name): value for name, value in means.items()},
+            **means,
             "lr": self.schedule.lr(self.state.step - 1),
             **self.state.measures,
-            "volumes_per_second": float(volumes.sum() / seconds.sum()),
+            "volumes_per_second": rate,
         }
         self.state.rows.append(row)
         self.state.epoch.clear()
@@ -302,17 +293,3 @@ class _Loop:
         kept: dict[str, Any] = {name: saved[name] for name in vars(State())}
         self.job.progress.note(f"{self.job.name}: going on after step {kept['step']}")
         return State(**kept)
-
-
-def _finite(method: Method) -> bool:
-    """Whether every number of every gradient is finite; asks the device once."""
-    gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
-    largest = [norm.float() for norm in torch._foreach_norm(gradients, float("inf"))] if gradients else []
-    return not largest or bool(torch.stack(largest).isfinite().all())
-
-
-def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write ``log.csv``: one row an epoch."""
-    temporary = folder / ".log.csv"
-    pd.DataFrame(rows).to_csv(temporary, index=False)
-    temporary.replace(folder / "log.csv")

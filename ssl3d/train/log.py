@@ -1,0 +1,41 @@
+"""What is said of a training as it goes on, and what is left of it: figures of a step, a row an epoch, ``log.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ssl3d.train.schedule import Schedule
+
+
+def step_figures(schedule: Schedule, step: int, rate: float) -> dict[str, float]:
+    """Return how far a step is, and how fast: in volumes a second."""
+    return {
+        "volumes/s": rate,
+        "epoch": step // schedule.steps_per_epoch + 1,
+        "epochs": schedule.epochs,
+        "epoch step": step % schedule.steps_per_epoch + 1,
+        "epoch steps": schedule.steps_per_epoch,
+    }
+
+
+def epoch_means(steps: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], float]:
+    """Return the means of the steps' scalars, weighted by their volumes, and the volumes a second.
+
+    Args:
+        steps: scalars of each, with its ``volumes`` and ``seconds``.
+    """
+    table = pd.DataFrame(steps)
+    volumes, seconds = table.pop("volumes"), table.pop("seconds")
+    means = {str(name): float(np.average(column, weights=volumes)) for name, column in table.items()}
+    return means, float(volumes.sum() / seconds.sum())
+
+
+def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write ``log.csv``: one row an epoch."""
+    temporary = folder / ".log.csv"
+    pd.DataFrame(rows).to_csv(temporary, index=False)
+    temporary.replace(folder / "log.csv")
