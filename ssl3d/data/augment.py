@@ -40,11 +40,15 @@ class Augment:
         Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
         """
         views = draw_views(self.recipe, rng, self.size[0])
-        rows = zip(views, volumes.voxels, volumes.mean, volumes.std, strict=True)
-        out = torch.empty(len(volumes), volumes.voxels[0].shape[0], *self.size, device=volumes.device)
+        scale = intensity.inverse(volumes.std)  # (B,)
+        rows = zip(views, volumes.voxels, volumes.mean * scale, scale, strict=True)
+        shape = (len(volumes), volumes.voxels[0].shape[0], *self.size)
+        out = torch.empty(shape, dtype=torch.float32, device=volumes.device)
         with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
-            for i, (view, voxels, mean, std) in enumerate(rows):
-                out[i] = view.of(voxels, mean, std, self.size)
+            made = torch.empty_like(out[0])  # not a row of `out`: kernels round by how their memory is aligned
+            for i, (view, *row) in enumerate(rows):
+                view.into(made, *row)
+                out[i] = made
         return out
 
 
@@ -86,19 +90,32 @@ class View:
 
     def of(self, voxels: Tensor, mean: Tensor, std: Tensor, size: Size) -> Tensor:
         """Return this view (C, D, H, W) of a volume (C, D0, H0, W0) with the given mean and deviation, scalars."""
-        weights = depth_weights(size[0], voxels.shape[1], self.depth, self.start, self.flip[0])
+        out = torch.empty(voxels.shape[0], *size, dtype=torch.float32, device=voxels.device)
         scale = intensity.inverse(std)
-        view = resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), size[1:], scale)
-        view.sub_(mean * scale)
+        self.into(out, voxels, mean * scale, scale)
+        return out
+
+    def into(self, out: Tensor, voxels: Tensor, shift: Tensor, scale: Tensor) -> None:
+        """Write this view into a tensor, where it stays in the cache from its first operation to its last.
+
+        Args:
+            out: (C, D, H, W), contiguous float32.
+            voxels: (C, D0, H0, W0).
+            shift: a scalar; subtracted once the voxels are scaled.
+            scale: a scalar; what the voxels are multiplied by.
+        """
+        weights = depth_weights(out.shape[1], voxels.shape[1], self.depth, self.start, self.flip[0])
+        resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), out, scale)
+        out.sub_(shift)
         if self.gamma != 1:
-            view = intensity.gamma(view, self.gamma)
+            intensity.gamma(out, self.gamma)
         if self.contrast != 1 or self.brightness != 0:
-            view = intensity.contrast(view, self.contrast, self.brightness)
+            intensity.contrast(out, self.contrast, self.brightness)
         if self.sigma > 0:
-            view = intensity.blur(view, self.sigma)
+            intensity.blur(out, self.sigma)
         if self.noise > 0:
-            view = intensity.noise(view, self.noise, self.noise_places)
-        return intensity.drop_slices(view, self.dropped)
+            intensity.noise(out, self.noise, self.noise_places)
+        intensity.drop_slices(out, self.dropped)
 
     def _plane(self, H: int, W: int) -> Plane:
         h, w = self.height * H, self.width * W

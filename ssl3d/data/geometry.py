@@ -45,13 +45,13 @@ def depth_weights(
         flip: reverse the order.
     """
     step = share * n / slices
-    z = (np.arange(slices) + 0.5) * step  # within the kept part
+    z = np.arange(0.5, slices) * step  # within the kept part
     wrapped = start + share - 1.0  # share of the depth kept at the lower end, when the kept part wraps
-    z += np.where(z < wrapped * n, 0.0, (1.0 - share if wrapped > 0 else start) * n)
-    centres = np.arange(-n, 2 * n) + 0.5
-    weights = np.clip(1 - np.abs(z[:, None] - centres) / max(step, 1.0), 0, None)  # (slices, 3n)
-    below, inside, above = np.split(weights / weights.sum(axis=1, keepdims=True), 3, axis=1)
-    weights = below[:, ::-1] + inside + above[:, ::-1]  # (slices, n)
+    z[z >= wrapped * n] += (1.0 - share if wrapped > 0 else start) * n
+    distance = np.abs(z[:, None] - np.arange(0.5 - n, 2 * n))  # (slices, 3n): below the volume, inside, above
+    triangle = np.maximum(max(step, 1.0) - distance, 0.0)
+    weights = triangle[:, n : 2 * n] + triangle[:, n - 1 :: -1][:, :n] + triangle[:, : 2 * n - 1 : -1]  # (slices, n)
+    weights /= weights.sum(axis=1, keepdims=True)
     rounded: NDArray[np.float32] = weights.astype(np.float32)
     return rounded[::-1] if flip else rounded
 
@@ -81,9 +81,9 @@ class Plane:
 
 
 def resample(
-    volume: Tensor, weights: NDArray[np.float32], plane: Plane, size: tuple[int, int], scale: Tensor | float = 1.0
-) -> Tensor:
-    """Return the view (C, slices, H, W) of a volume (C, D, H0, W0), float32: the volume's values times ``scale``.
+    volume: Tensor, weights: NDArray[np.float32], plane: Plane, out: Tensor, scale: Tensor | float = 1.0
+) -> None:
+    """Write the view (C, slices, H, W) of a volume (C, D, H0, W0): the volume's values times ``scale``.
 
     Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the plane
     shrinks by a factor of k or more, k whole, the box is first averaged over k x k voxels, against aliasing.
@@ -93,10 +93,11 @@ def resample(
         volume: (C, D, H0, W0), of any type.
         weights: (slices, D), from :func:`depth_weights`.
         plane: what is shown of each slice.
-        size: (H, W) of the view.
+        out: (C, slices, H, W), contiguous float32, the view.
         scale: a scalar; it is applied to the weights, which costs nothing.
     """
     used: NDArray[np.bool_] = np.any(weights > 0, axis=0)  # (D,)
+    size = (out.shape[2], out.shape[3])
     pool = plane.shrink(size)
     (y0, y1), (x0, x1) = (_span(plane, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
     box = _summed(volume[:, :, y0:y1, x0:x1], used, pool)  # (C, d, h, w)
@@ -106,7 +107,7 @@ def resample(
         box.reshape(1, C * d, *box.shape[2:]), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     mixing = torch.from_numpy(weights[:, used]).to(volume.device, non_blocking=True) * (scale / math.prod(pool))
-    return (mixing @ flat.view(C, d, -1)).view(C, len(weights), *size)
+    torch.matmul(mixing, flat.view(C, d, -1), out=out.view(C, len(weights), -1))
 
 
 def _runs(used: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -161,7 +162,7 @@ def _grid(
         device: of the grid.
     """
     v, u = (_places(n, device) for n in size)  # (H,), (W,)
-    grid = torch.empty(1, *size, 2, device=device)
+    grid = torch.empty(1, *size, 2, dtype=torch.float32, device=device)
     for axis, (down, across) in enumerate(plane.axes()):
         scale = 2.0 / covered[axis]  # grid_sample: -1 and 1 are the outer edges of the box
         offset = (plane.centre[axis] - corner[axis]) * scale - 1.0
@@ -172,4 +173,4 @@ def _grid(
 @cache
 def _places(n: int, device: torch.device) -> Tensor:
     """Return the centres (n,) of n equal parts of [-0.5, 0.5]; do not write into them."""
-    return (torch.arange(n, device=device) + 0.5) / n - 0.5
+    return (torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n - 0.5

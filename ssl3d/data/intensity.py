@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def inverse(std: Tensor) -> Tensor:
-    """Return what standard deviations are divided by: themselves, or 1 where they are 0."""
+    """Return what voxels are multiplied by: 1 over their standard deviation, or 1 where that is 0."""
     return torch.where(std > 0, std, 1.0).reciprocal()
 
 
@@ -67,10 +67,10 @@ def _convolved(view: Tensor, taps: list[float], dim: int) -> Tensor:
     shape = list(view.shape)
     shape[dim] = radius
     padded = torch.cat((view.narrow(dim, 0, 1).expand(shape), view, view.narrow(dim, n - 1, 1).expand(shape)), dim)
-    out = padded.narrow(dim, radius, n) * taps[0]
+    view.mul_(taps[0])
     for i, tap in enumerate(taps[1:], start=1):
-        out.add_(padded.narrow(dim, radius - i, n), alpha=tap).add_(padded.narrow(dim, radius + i, n), alpha=tap)
-    return out
+        view.add_(padded.narrow(dim, radius - i, n), alpha=tap).add_(padded.narrow(dim, radius + i, n), alpha=tap)
+    return view
 
 
 def noise(view: Tensor, std: float, places: tuple[float, float]) -> Tensor:

@@ -18,9 +18,12 @@ from torch import Tensor
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def mix(*parts: int | NDArray[np.integer]) -> NDArray[np.uint64]:
-    """Hash integers (or arrays of them, broadcast) into uint64 keys, SplitMix64 chained over the parts."""
-    key: NDArray[np.uint64] = np.zeros((), np.uint64)
+def mix(*parts: int | NDArray[np.integer], key: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
+    """Hash integers (or arrays of them, broadcast) into uint64 keys, SplitMix64 chained over the parts.
+
+    ``key`` is what the parts before these were hashed into: ``mix(b, key=mix(a)) == mix(a, b)``.
+    """
+    key = np.zeros((), np.uint64) if key is None else key
     with np.errstate(over="ignore"):
         for part in parts:
             key = _finalise(key + np.asarray(part).astype(np.uint64) + _GOLDEN)
@@ -51,6 +54,7 @@ class Rng:
     positions: Sequence[int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _draws: int = 0
+    _volumes: NDArray[np.uint64] | None = None  # (B,) keys of (seed, step, position), common to all draws
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -80,9 +84,14 @@ class Rng:
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Return (B, *shape) standard normal float32 draws. They differ between kinds of device."""
-        rows = [torch.randn(tuple(shape), generator=one, device=self.device, dtype=torch.float32) for one in self.generators()]
+        rows = [
+            torch.randn(tuple(shape), generator=one, device=self.device, dtype=torch.float32)
+            for one in self.generators()
+        ]
         return torch.stack(rows)  # (B, *shape)
 
     def _keys(self) -> NDArray[np.uint64]:
         self._draws += 1
-        return mix(self.seed, self.step, np.asarray(self.positions, np.int64), self._draws)  # (B,)
+        if self._volumes is None:
+            self._volumes = mix(self.seed, self.step, np.asarray(self.positions, np.int64))
+        return mix(self._draws, key=self._volumes)  # (B,)
