@@ -5,6 +5,7 @@ python benchmarks/speed/help.py
 
 from __future__ import annotations
 
+import argparse
 import platform
 import subprocess
 import sys
@@ -19,7 +20,6 @@ COMMANDS = {
     "ssl3d list": ["-m", "ssl3d", "list"],
     "python -c 'import torch'": ["-c", "import torch"],
 }
-REPEATS = 15
 
 
 def seconds(arguments: list[str]) -> float:
@@ -31,11 +31,14 @@ def seconds(arguments: list[str]) -> float:
 
 def main() -> None:
     """Print a table: median and least time of each command, interleaved, the first round left out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15)
+    repeats = parser.parse_args().repeats
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         for name, arguments in COMMANDS.items():
             times[name].append(seconds(arguments))
-    print(f"{platform.platform()}, Python {platform.python_version()}, {REPEATS} runs each\n")
+    print(f"{platform.platform()}, Python {platform.python_version()}, {repeats} runs each\n")
     print("| command | median, ms | least, ms |\n| --- | --- | --- |")
     for name, found in times.items():
         print(f"| {name} | {1000 * median(found[1:]):.0f} | {1000 * min(found[1:]):.0f} |")

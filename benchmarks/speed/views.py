@@ -2,9 +2,9 @@
 
     python benchmarks/speed/views.py [--repeats 15] > benchmarks/results/views.md
 
-A view of 16 x 112 x 112 of a uint8 volume of 32 x 256 x 256, by ssl3d's default recipe; transforms.py says what the
-peers do. They are handed tensors in memory, as we are. What is measured is processor time over all threads, so that
-neither other work on the machine nor a library's own threads count for or against.
+Views of 8-bit volumes by ssl3d's default recipe; transforms.py says what the peers do. They are handed tensors in
+memory, as we are. What is measured is processor time over all threads, so that neither other work on the machine nor a
+library's own threads count for or against.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from transforms import INSTALL, MakeView, monai_views, torchio_views
+from transforms import INSTALL, MakeView, Size, monai_views, torchio_views
 
 from ssl3d.data.augment import Augment, whole
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import AugmentRecipe
 
-VOLUME, VIEW = (32, 256, 256), (16, 112, 112)
 VIEWS = 8  # a repeat
 OFF = {"rotate": 0.0, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "blur": 0.0, "noise": 0.0}
 Run = Callable[[int], object]  # makes VIEWS views
 
 
-def ours(volumes: Volumes) -> Iterator[tuple[str, Run]]:
+def ours(volumes: Volumes, view: Size) -> Iterator[tuple[str, Run]]:
     """Yield the full recipe first, then parts of it."""
     positions = range(VIEWS)
     recipes = {"ssl3d": AugmentRecipe(), "ssl3d, geometry alone": AugmentRecipe(**OFF)}
     recipes["ssl3d, geometry alone, rotated"] = AugmentRecipe(**{**OFF, "rotate": 10.0})
     for name, recipe in recipes.items():
-        augment = Augment(recipe, VIEW)
+        augment = Augment(recipe, view)
         yield name, lambda repeat, augment=augment: augment(volumes, Rng(0, repeat, positions))  # type: ignore[misc]
-    yield "ssl3d, whole (nothing random)", lambda _: whole(volumes, VIEW)
+    yield "ssl3d, whole (nothing random)", lambda _: whole(volumes, view)
 
 
-def peers(volumes: Volumes) -> Iterator[tuple[str, Run]]:
+def peers(volumes: Volumes, view: Size) -> Iterator[tuple[str, Run]]:
     """Yield the arrangements of those peers that are installed."""
-    for arrangements in (lambda: torchio_views(VIEW), lambda: monai_views(VOLUME, VIEW)):
+    for arrangements in (torchio_views, partial(monai_views, volumes.voxels[0].shape[1:])):
         try:
-            made = arrangements()
+            made = arrangements(view)
         except ModuleNotFoundError as error:
             print(f"Left out: {error.name} is not installed; {INSTALL}.\n")
             continue
@@ -103,16 +103,21 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15, help=f"of {VIEWS} views each")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--size", type=int, nargs=3, default=(16, 112, 112), help="of a view")
+    parser.add_argument("--volume-shape", type=int, nargs=3, default=(32, 256, 256), help="of a volume")
+    options = parser.parse_args()
+    size, shape = tuple(options.size), tuple(options.volume_shape)
     torch.set_num_threads(1)
     torch.manual_seed(0)  # the peers draw from the global state
-    voxels = tuple(torch.randint(0, 256, (1, *VOLUME), dtype=torch.uint8) for _ in range(VIEWS))
+    voxels = tuple(torch.randint(0, 256, (1, *shape), dtype=torch.uint8) for _ in range(VIEWS))
     mean, std = (torch.stack([f(v.float()) for v in voxels]) for f in (torch.mean, torch.std))
     volumes = Volumes(voxels, mean, std)
-    runs = {**dict(ours(volumes)), **dict(peers(volumes))}
-    times = measure(runs, repeats)
+    runs = {**dict(ours(volumes, size)), **dict(peers(volumes, size))}
+    times = measure(runs, options.repeats)
     print("# Views a second on one core\n")
-    print(f"`OMP_NUM_THREADS=1 python benchmarks/speed/views.py --repeats {repeats}`\n\n{hardware()}\n")
+    print(f"`OMP_NUM_THREADS=1 python benchmarks/speed/views.py {' '.join(sys.argv[1:])}`\n\n{hardware()}\n")
+    sizes = [" x ".join(map(str, lengths)) for lengths in (size, shape)]
+    print(f"Views of {sizes[0]} of 8-bit volumes of {sizes[1]}; {options.repeats} repeats of {VIEWS} views.\n")
     print("\n".join(table(times)))
 
 
