@@ -100,6 +100,7 @@ class _Cell:
         data = read_bytes(self.folder / PREDICTIONS)
         self._collect(check_predictions, self.folder, content, data)
         self._collect(read_training, self.folder)
+        self._collect(read_training, self.folder)
         self._check_scores(result, parse_predictions(self.folder, data))
         return "same"
 
@@ -142,7 +143,7 @@ class _Cell:
 
     def _check_scores(self, result: CellResult, table: pd.DataFrame) -> None:
         """Every score is what the predictions give, and every prediction is scored."""
-        rows = {(str(p), str(c)): part for (p, c), part in table.groupby(["protocol", "condition"], sort=False)}  # type: ignore[misc]
+        rows = {(str(p), str(c)): part for (p, c), part in table.groupby(["protocol", "condition"], sort=False)}
         for field, key, recorded in _scores(result):
             if key not in rows:
                 self.faults.append(f"{self.folder / PREDICTIONS} has no row for {' at '.join(filter(None, key))}")
