@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ssl3d.runs.render import by_table, to_markdown, to_rich
+from ssl3d.runs.render import by_table, price_to_rich, to_markdown, to_rich
 
 
 def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -18,6 +18,9 @@ def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:
         return
     for one, its_pairs in by_table(board, pairs):
         console.print(to_rich(one, its_pairs, console.width))
+    cost = price_to_rich(board)
+    if cost is not None:
+        console.print(cost)
 
 
 def show_comparisons(pairs: pd.DataFrame) -> None:

@@ -22,14 +22,20 @@ RUN = click.Path(path_type=Path)
     default="table",
     help="Form of the table.",
 )
-def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"]) -> None:
-    """Print the leaderboard of a run."""
-    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415  # help must not wait for pandas
+@click.option(
+    "--baseline", metavar="NAME", help="Compare all with METHOD, or METHOD on BACKBONE; p is corrected for that."
+)
+def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"], baseline: str | None) -> None:
+    """Print the leaderboard of a run, and what pretraining cost."""
+    from ssl3d.runs.baseline import against  # noqa: PLC0415  # help must not wait for pandas
+    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
     from ssl3d.runs.leaderboard import leaderboard as table  # noqa: PLC0415
     from ssl3d.runs.render import render  # noqa: PLC0415
 
     results = _results([run])
     board, pairs = table(results), comparisons(results)
+    if baseline is not None:
+        board = against(board, pairs, baseline)
     if form != "table":
         click.echo(render(board, pairs, form))
         return
