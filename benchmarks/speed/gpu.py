@@ -122,12 +122,12 @@ def report(options: argparse.Namespace, method_flops: int, whole: float, steps: 
         "steps a second": f"{1 / seconds:.3f} (mean of {options.steps} after {options.warmup})",
         "volumes a second": f"{options.batch / seconds:.1f}",
         f"projected time of all {steps} steps": f"{steps * seconds / 60:.1f} min",
-        "operations of one view, forward": f"{method_flops / 1e9:.2f} GFLOP",
+        "operations of one view, forward": f"{method_flops / 1e9:.4g} GFLOP",
         "operations of the whole": f"{whole / 1e15:.4g} PFLOP",
         "operations a second": f"{rate / 1e12:.3g} TFLOP/s",
         "bf16 peak": f"{peak:g} TFLOP/s" if peak else "not known here: give it with --peak",
         "share of the peak": f"{rate / peak / 1e12:.1%}" if peak else "not known",
-        "floor: operations / peak": f"{whole / peak / 1e12 / 60:.2f} min" if peak else "not known",
+        "floor: operations / peak": f"{whole / peak / 1e12 / 60:.4g} min" if peak else "not known",
     }
     print(
         f"{name}, torch {torch.__version__}; {options.method} with {options.backbone}, {options.volumes} volumes, "
