@@ -44,16 +44,16 @@ class Pictures:
 
     def by_id(self, cell: CellResult) -> Mapping[str, np.ndarray]:
         """Return the volumes (D, H, W) of a cell by case id, read when they are asked for; empty if there are none."""
-        return _ById(self.of(cell))
+        store = self.of(cell)
+        return {} if store is None else _ById(store)
 
 
 class _ById(Mapping[str, np.ndarray]):
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._index = {} if store is None else {case.id: i for i, case in enumerate(store.manifest.cases)}
+        self._index = {case.id: i for i, case in enumerate(store.manifest.cases)}
 
     def __getitem__(self, id: str) -> np.ndarray:
-        assert self._store is not None  # the index is empty without one
         return np.asarray(self._store.volumes([self._index[id]]).voxels[0][0].float().numpy())
 
     def __iter__(self) -> Iterator[str]:
