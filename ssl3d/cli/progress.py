@@ -150,7 +150,8 @@ class LineProgress(_Written):
             return
         self._last = now
         left = (now - self._started) / (done - self._first) * (total - done)
-        self._write(f"  {self._part}: {done}/{total}, {words(figures)}, {left:.0f} s left")
+        said = [text for text in (f"{done}/{total}", words(figures), f"{left:.0f} s left") if text]
+        self._write(f"  {self._part}: {', '.join(said)}")
 
     def note(self, text: str) -> None:
         """Print the sentence."""
