@@ -159,7 +159,7 @@ def test_leaderboard_prints_every_form(capsys: Capture, finished: Path, form: st
     if form in {"md", "table"}:
         assert out.strip() == (finished / "leaderboard.md").read_text().strip()
     if form == "latex":
-        assert out.count("\\begin{tabular}") == out.count("\\end{tabular}") == 1
+        assert out.count("\\begin{tabular}") == out.count("\\end{tabular}") == 2  # the price, too
 
 
 def test_compare_prints_every_pair(capsys: Capture, finished: Path) -> None:

@@ -194,3 +194,11 @@ def test_an_unfinished_method_is_refused_before_anything_runs(tmp_path: Path) ->
     (tmp_path / "bad.py").write_text("from ssl3d.method import Method\nclass Bad(Method):\n    card = None\n")
     with pytest.raises(PluginError, match=r"lacks loss\(\)"):
         make_plan(read_experiment(None, {"methods": (f"{tmp_path}/bad.py:Bad",)}))
+
+
+def test_settings_of_what_is_not_run_are_a_note() -> None:
+    experiment = read_experiment(None, {"methods": ["byol"], "method.moco.queue_size": 8, "method.byol.hidden_dim": 8})
+    (note,) = (note for note in make_plan(experiment).notes if "no effect" in note)
+    assert note == "settings of method 'moco' have no effect: it is not part of this run"
+    experiment = read_experiment(None, {"methods": ["byol"], "method.random.x": 1, "baselines": False})
+    assert any("'random' have no effect" in note for note in make_plan(experiment).notes)

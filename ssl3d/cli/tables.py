@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,14 +53,43 @@ def compare(runs: tuple[Path, ...]) -> None:
     Runs on other data, another task, split or protocol are not comparable, and it says why.
     """
     from ssl3d.cli.show_table import show_comparisons  # noqa: PLC0415
-    from ssl3d.runs.comparable import check_shared  # noqa: PLC0415
+    from ssl3d.errors import RunError  # noqa: PLC0415
+    from ssl3d.runs.comparable import check_comparable, check_shared  # noqa: PLC0415
     from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
 
-    check_shared([[cell for cell, _ in _results([run])] for run in runs])
-    show_comparisons(comparisons(_results(runs)))
+    results = {run: _results([run]) for run in runs}
+    cells = {run: [cell for cell, _ in found] for run, found in results.items()}
+    named = runs
+    try:
+        for named in combinations(cells, 2):
+            check_comparable([cell for run in named for cell in cells[run]])
+        named = runs
+        check_shared(list(cells.values()))
+        pairs = comparisons([finished for found in results.values() for finished in found])
+    except RunError as error:
+        raise RunError(f"{' and '.join(map(str, named))}: {error}") from None
+    show_comparisons(pairs)
+
+
+def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print what every column of every CSV holds, and leave."""
+    if not asked:
+        return
+    from ssl3d.runs.columns import document  # noqa: PLC0415  # help must not wait for pandas
+
+    click.echo(document(), nl=False)
+    ctx.exit()
 
 
 @click.command()
+@click.option(
+    "--columns",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_columns,
+    help="Print what every column of every CSV holds, as Markdown.",
+)
 @click.argument("run", type=RUN)
 @click.option("--to", "target", type=RUN, required=True, help="CSV file: one row a cell and protocol.")
 @click.option("--pairs", type=RUN, help="CSV file: one row a pair of methods.  [default: beside it, *-pairs.csv]")

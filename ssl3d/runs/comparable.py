@@ -42,6 +42,9 @@ def check_comparable(cells: Iterable[CellResult]) -> None:
     tuned = [cell for cell in done if "finetune" in cell.scores]
     for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size", "finetune_balance", "finetune_crops"):
         _check_same(tuned, f"evaluate.{name}", _evaluate(name), place)
+    for condition in dict.fromkeys(point.condition for cell in done for point in cell.curve):
+        judged = [cell for cell in done if _labels_at(condition)(cell)]
+        _check_same(judged, f"number of labels used at {condition}", _labels_at(condition), _fold)
 
 
 def check_shared(runs: Sequence[Sequence[CellResult]]) -> None:
@@ -71,6 +74,13 @@ def _check_same(cells: Sequence[CellResult], what: str, get: Get, within: Get) -
                 f"cells {other.cell} and {cell.cell} cannot be compared: {what} differs ({a!r} and {b!r}); "
                 "make a table of each"
             )
+
+
+def _labels_at(condition: str) -> Get:
+    """Number of labels, and of positives among them, behind a name in predictions.csv; empty without it."""
+    return lambda cell: tuple(
+        dict.fromkeys((point.n_train, point.n_positive) for point in cell.curve if point.condition == condition)
+    )
 
 
 def _everywhere(_: CellResult) -> str:

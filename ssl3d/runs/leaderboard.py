@@ -62,7 +62,11 @@ COLUMNS: Columns = {
     "note": Column("str", "why something is missing, failed, or was adjusted"),
 }
 CELL_COLUMNS: Columns = {
-    **{name: Column("str", "") for name in ("cell", "status", "reason", "method", "backbone")},
+    "cell": Column("str", "name of the cell and of its folder"),
+    "status": Column("str", "done or failed"),
+    "reason": Column("str", "why it failed"),
+    "method": Column("str", "name of the method"),
+    "backbone": Column("str", "name of the backbone"),
     "seed": Column("Int64", "seed of the cell"),
     "protocol": Column("str", "linear, knn or finetune; missing for a failed cell"),
     "auc": Column("float64", "area under the ROC curve"),
@@ -86,7 +90,9 @@ CELL_COLUMNS: Columns = {
     "plane": Column("str", "plane of the exam"),
     "synthetic": Column("boolean", "whether the data are generated"),
     "fingerprint": Column("str", "of the bytes of the data"),
-    **{name: Column("Int64", "") for name in ("n_train", "n_test", "classes")},
+    "n_train": Column("Int64", "number of training volumes with a label"),
+    "n_test": Column("Int64", "number of test volumes with a label"),
+    "classes": Column("Int64", "number of classes"),
     "recipe": Column("str", "hash of the recipe"),
     "settings": Column("str", "hash of the recipe without its seed"),
     "versions": Column("str", "JSON: versions of what ran"),

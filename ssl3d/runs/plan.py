@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,9 @@ def make_plan(experiment: Experiment, root: Path | None = None, weights: Path | 
         for which in _spread(experiment)
         for task in tasks  # innermost: what tells tasks of one encoder apart is how it is judged
     ]
-    notes = tuple(note for backbone in experiment.backbones for note in _left_out(experiment, backbone))
-    return Plan(experiment, datasets, tuple({cell.name: cell for cell in cells}.values()), notes)
+    notes = [note for backbone in experiment.backbones for note in _left_out(experiment, backbone)]
+    notes += _without_effect(experiment, cells)
+    return Plan(experiment, datasets, tuple({cell.name: cell for cell in cells}.values()), tuple(notes))
 
 
 def _planes(choice: DataChoice, root: Path | None) -> dict[str, Dataset]:
@@ -161,6 +162,15 @@ def _check_sections(experiment: Experiment) -> None:
             registered = plugins("methods" if section == "method" else "backbones")
             if name not in names and name not in registered:
                 raise RecipeError(f"settings for unknown {section} {name!r}{nearest(name, [*names, *registered])}")
+
+
+def _without_effect(experiment: Experiment, cells: Sequence[Cell]) -> Iterator[str]:
+    """One sentence for each method or backbone that has settings and no cell."""
+    for section in ("method", "backbone"):
+        run = {getattr(cell.recipe, section) for cell in cells}
+        for name in getattr(experiment, section):
+            if name not in run:
+                yield f"settings of {section} {name!r} have no effect: it is not part of this run"
 
 
 def _cell(
