@@ -38,7 +38,7 @@ def verify_tables(run: Path, sound: bool) -> list[Verdict]:
         results = read_run(cells_folder(run))
         if not results:
             return []
-        made = tables(read_run(cells_folder(run)))
+        made = tables(results)
         older = _older(run)
         found = [_verdict(run / name, table, TABLE_COLUMNS[name], older) for name, table in made.items()]
         found += [_without_source(run / name) for name in TABLE_COLUMNS if name not in made and (run / name).exists()]
