@@ -52,8 +52,8 @@ def test_pngs_have_300_dots_an_inch_and_svgs_text_without_a_date(made: Path, tmp
 
 
 def test_figures_made_again_are_the_same_to_the_byte(made: Path, tmp_path: Path) -> None:
-    first, _ = write_figures(made, tmp_path / "a")
-    second, _ = write_figures(made, tmp_path / "b")
+    first, _ = write_figures(made, tmp_path / "a", ("svg",))
+    second, _ = write_figures(made, tmp_path / "b", ("svg",))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

@@ -231,6 +231,23 @@ def test_findings_and_doubts_agree_with_the_tests(made: Path) -> None:
     assert not any("one seed" in text for text in sentences)
 
 
+def test_several_tasks_and_planes_have_figures_and_findings_of_their_own(tmp_path: Path) -> None:
+    cells = [
+        cell(method, 0, 1.0 + k, noise=k, recipe={"data": place}, data=place)
+        for k, method in enumerate(("byol", "simclr"))
+        for place in ({"task": "acl", "plane": "axial"}, {"task": "acl", "plane": "coronal"})
+    ]
+    run = Run.read(write_run(tmp_path, cells))
+    assert set(run.names.values()) == {"byol", "simclr"}  # no hash: one method is one name on every plane
+    assert [text.partition(": ")[0] for text in findings(run)] == [
+        f"acl, {plane}, {protocol}" for plane in ("axial", "coronal") for protocol in ("linear", "knn")
+    ]
+    page = render(run)
+    for plane in ("axial", "coronal"):
+        assert page.count(f"<h3><bdi>acl, {plane}</bdi></h3>") == 1  # the forest plot
+        assert page.count(f"<h3><bdi>acl, {plane}, linear</bdi></h3>") == 3  # ROC curves, price, and cases
+
+
 def test_one_seed_and_what_is_not_exact_are_doubts(tmp_path: Path) -> None:
     cells = [cell("byol", exactness="plain"), cell("simclr", noise=1, exactness="exact but for backbone batch norm")]
     sentences = doubts(Run.read(write_run(tmp_path, cells)))

@@ -101,16 +101,19 @@ class Run:
     @cached_property
     def names(self) -> dict[Name, str]:
         """Names of methods as short as tells them apart, in the order of the leaderboard."""
-        found = dict.fromkeys(_triple(row) for row in records(self.board))
+        rows = records(self.board)
+        found = dict.fromkeys(_triple(row) for row in rows)
         several = len({backbone for _, backbone, _ in found}) > 1
         short = {name: f"{name[0]} on {name[1]}" if several else name[0] for name in found}
-        counts = Counter(short.values())
-        return {name: f"{text} ({name[2]})" if counts[text] > 1 else text for name, text in short.items()}
+        # Settings hold the plane, so one method has one hash a plane: only rows of one table need telling apart.
+        counts = Counter((short[_triple(row)], place_of(row), row["protocol"]) for row in rows)
+        alike = {text for (text, *_), count in counts.items() if count > 1}
+        return {name: f"{text} ({name[2]})" if text in alike else text for name, text in short.items()}
 
     @cached_property
     def looks(self) -> dict[str, Look]:
         """The look of each name, the same in all figures."""
-        return looks(sorted(self.names.values()))
+        return looks(sorted(set(self.names.values())))
 
     def name_of_row(self, row: Row) -> str:
         """Return the name of a row of the leaderboard."""
@@ -119,7 +122,7 @@ class Run:
     def name_of_cell(self, cell: CellResult) -> str:
         """Return the name that a cell's seeds share."""
         name = (cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe))
-        return self.names.get(name, name[0])
+        return self.names[name]
 
     def name_of_entry(self, entry: Entry) -> str:
         """Return the name of an entry."""

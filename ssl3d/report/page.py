@@ -59,6 +59,7 @@ def render(run: Run, volumes: bool = True) -> str:
         ranked=ranked(run),
         paired=paired(run),
         findings=findings(run),
+        most_derived=run.board["protocol"].nunique(),  # sentences about the last task and plane
         doubts=doubts(run),
         departures=departures(run.board),
         sections=list(sections(run, volumes)),

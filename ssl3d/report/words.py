@@ -15,7 +15,7 @@ TIED = "cannot be separated"
 
 def findings(run: Run) -> list[str]:
     """Return one sentence for each task, plane and protocol: who is first, and who cannot be told from them."""
-    several = len(list(run.rows())) > 1
+    several = len(list(run.rows())) > 1  # the last of them is what is made of the others, where anything is
     return [
         f"{titled(place if several else ('', ''), protocol)}: {_finding(run, rows)}"
         for place, protocol, rows in _blocks(run)
@@ -71,10 +71,10 @@ def _about_data(run: Run) -> Iterator[str]:
     elif seeds and min(seeds) == 1:
         yield "Some methods ran with one seed: how far another seed would move their scores is not known."
 
+    made: dict[str, list[str]] = {}
     for board, _ in by_table(run.board, run.pairs):
-        said = remarks(board)
-        if said:
-            yield f"{titled(place_of(records(board)[0]))}: {said}"
+        made.setdefault(remarks(board), []).append(titled(place_of(records(board)[0])))
+    yield from (f"{'; '.join(places)}: {said}" for said, places in made.items() if said)
 
 
 def _about_pairs(run: Run) -> Iterator[str]:
