@@ -19,7 +19,7 @@ from ssl3d.runs.files import partial_name, write_atomic
 from ssl3d.runs.results import PREDICTIONS, RESULT, TRAINING
 
 PLAN, RECIPE = "plan.json", "recipe.toml"
-TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv", "curves.csv")
+TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv", "curves.csv", "report.html")
 FEATURE_FILES = "[0-9a-f]" * 16 + ".npz"  # below features/, by the hash of what decides them
 CELL_FILES = (RESULT, PREDICTIONS, TRAINING, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
 Cells = Mapping[str, Mapping[str, Any]]
