@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int, int]
+CACHED = 2**19  # voxels that a CPU converts and samples at one time, so that they stay in its cache
 
 
 def depth_weights(
@@ -100,20 +102,22 @@ def resample(
     size = (out.shape[2], out.shape[3])
     pool = plane.shrink(size)
     (y0, y1), (x0, x1) = (_span(plane, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
-    box = _summed(volume[:, :, y0:y1, x0:x1], used, pool)  # (C, d, h, w)
+    box = volume[:, :, y0:y1, x0:x1]
     grid = _grid(plane, (y0, x0), (y1 - y0, x1 - x0), size, volume.device)
-    C, d = box.shape[:2]
-    flat = F.grid_sample(
-        box.reshape(1, C * d, *box.shape[2:]), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    most = max(1, CACHED // (box[:, 0].numel())) if volume.device.type == "cpu" else len(used)
+    flat = [_sampled(_summed(box[:, low:high], pool), grid) for low, high in _runs(used, most)]
     mixing = torch.from_numpy(weights[:, used]).to(volume.device, non_blocking=True) * (scale / math.prod(pool))
-    torch.matmul(mixing, flat.view(C, d, -1), out=out.view(C, len(weights), -1))
+    planes = torch.cat(flat, dim=1) if len(flat) > 1 else flat[0]  # (C, d, H * W)
+    torch.matmul(mixing, planes, out=out.view(len(out), len(weights), -1))
 
 
-def _runs(used: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield [low, high) of each run of true values."""
+def _runs(used: NDArray[np.bool_], most: int) -> Iterator[tuple[int, int]]:
+    """Yield [low, high) of each run of true values, in pieces of at most ``most``."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], used, [False])).astype(np.int8)))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    for low, high in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        pieces = math.ceil((high - low) / most)
+        cuts = [low + (high - low) * piece // pieces for piece in range(pieces + 1)]
+        yield from pairwise(cuts)
 
 
 def _span(plane: Plane, axis: int, n: int, pool: int) -> tuple[int, int]:
@@ -126,21 +130,24 @@ def _span(plane: Plane, axis: int, n: int, pool: int) -> tuple[int, int]:
     return low, low + count
 
 
-def _summed(volume: Tensor, used: NDArray[np.bool_], pool: tuple[int, int]) -> Tensor:
-    """Return the used slices of (C, D, h, w), float32, added up over pool[0] x pool[1] voxels.
+def _summed(box: Tensor, pool: tuple[int, int]) -> Tensor:
+    """Add up (C, d, h, w) over pool[0] x pool[1] voxels, float32.
 
     A few strided sums, four times as fast as ``avg_pool2d``. Rows of 8-bit voxels are added as 16-bit integers, which
     is as exact and moves half the memory.
     """
-    short = volume.dtype == torch.uint8 and 1 < pool[0] <= 2**15 // 255
-    dtype = torch.int16 if short else torch.float32
-    box = torch.empty(len(volume), int(used.sum()), *volume.shape[2:], dtype=dtype, device=volume.device)
-    first = 0
-    for low, high in _runs(used):  # copied and converted in one pass
-        box[:, first : first + high - low].copy_(volume[:, low:high])
-        first += high - low
-    rows = _adjacent(box, 2, pool[0]).to(torch.float32)
-    return _adjacent(rows, 3, pool[1])
+    short = box.dtype == torch.uint8 and 1 < pool[0] <= 2**15 // 255
+    rows = _adjacent(box.to(torch.int16 if short else torch.float32), 2, pool[0])
+    return _adjacent(rows.to(torch.float32), 3, pool[1])
+
+
+def _sampled(box: Tensor, grid: Tensor) -> Tensor:
+    """Sample the slices (C, d, h, w) at (1, H, W, 2); return (C, d, H * W)."""
+    C, d, h, w = box.shape
+    sampled = F.grid_sample(
+        box.reshape(1, C * d, h, w), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.view(C, d, -1)
 
 
 def _adjacent(box: Tensor, axis: int, count: int) -> Tensor:
