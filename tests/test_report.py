@@ -20,6 +20,7 @@ from ssl3d.report.maps import project
 from ssl3d.report.material import Run
 from ssl3d.report.page import render, write_report
 from ssl3d.report.roc import GRID, band
+from ssl3d.report.volumes import Pictures
 from ssl3d.report.words import doubts, findings
 from ssl3d.runs.entry import Part
 from ssl3d.runs.results import Collapse
@@ -200,6 +201,16 @@ def test_what_is_absent_is_said_in_its_place(small: Path, tmp_path: Path) -> Non
         assert said in page
     assert "Pictures of volumes were left out" in render(Run.read(small), volumes=False)
     assert "<image" not in render(Run.read(small), volumes=False)
+
+
+def test_volumes_packed_outside_the_run_are_found_where_the_plan_notes_them(tmp_path: Path) -> None:
+    root = write_knees(tmp_path / "knees")
+    small_run(root, tmp_path / "run", ("random",), baselines=False, store=tmp_path / "packed")
+    assert not (tmp_path / "run" / "store").exists()
+    cell_result = Run.read(tmp_path / "run").results[0][0]
+    store = Pictures(tmp_path / "run").of(cell_result)
+    assert store is not None
+    assert store.fingerprint == cell_result.data.fingerprint
 
 
 def test_a_damaged_store_or_features_are_named_and_the_rest_is_there(small: Path, tmp_path: Path) -> None:

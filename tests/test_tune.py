@@ -463,3 +463,14 @@ def test_activations_that_are_held_grow_with_the_micro_batch_and_weights_do_not_
     assert 3.5 * one.held < four.held < 4.5 * one.held
     views, maps = 2, 4 + 4 + 4 + 6  # channels of what lies between the layers, at most
     assert four.held < 4 * views * (2 * maps) * SIZE[0] * SIZE[1] * SIZE[2] * 4
+
+
+def test_a_backbone_with_moving_batch_norm_is_not_compiled_and_the_result_says_so(tmp_path: Path) -> None:
+    root = write_knees(tmp_path / "knees")
+    changes: dict[str, Any] = {"backbone.tiny.norm": "batch", "pretrain.compile": True, "pretrain.epochs": 1}
+    fields = {name.replace(".", "__"): value for name, value in changes.items()}
+    small_run(root, tmp_path / "run", baselines=False, **fields)
+    result, _ = read_result(cell_folder(tmp_path / "run", "byol"))
+    assert result.engine is not None
+    assert not result.engine.compile
+    assert any("torch.compile was left out" in note for note in result.notes)

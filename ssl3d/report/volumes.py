@@ -12,6 +12,7 @@ from ssl3d.data.folds import fold_view
 from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
+from ssl3d.runs.folder import read_plan
 from ssl3d.runs.results import CellResult
 
 SIDE = 112  # pixels of a picture at most: a report stays small
@@ -28,7 +29,9 @@ class Pictures:
     def __init__(self, run: Path) -> None:
         self.notes: list[str] = []
         self._stores: dict[str, Store] = {}
-        for path in sorted((run / "store").glob(f"**/{MANIFEST}")):
+        noted = (read_plan(run) or {}).get("store")
+        folders = [run / "store", *([Path(noted)] if noted else [])]
+        for path in [path for folder in folders for path in sorted(folder.glob(f"**/{MANIFEST}"))]:
             try:
                 store = Store.open(path.parent)
             except DataError as error:
@@ -37,7 +40,7 @@ class Pictures:
                 self._stores[store.fingerprint] = store
 
     def of(self, cell: CellResult) -> Store | None:
-        """Return the volumes that a cell was trained and judged on; None if they are not in the run's folder."""
+        """Return the volumes that a cell was trained and judged on; None if they are not where the run had them."""
         store = None if cell.data is None else self._stores.get(cell.data.fingerprint)
         data = cell.recipe.data
         return store if store is None or data.folds is None else fold_view(store, data.folds, data.fold)

@@ -96,7 +96,8 @@ def _told(group: Group) -> Any:
 
 def _lead(plan: Plan, run: Path, options: Options, progress: Progress) -> Outcome:
     cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
-    with claimed(run, plan.experiment, cells, options.fresh, options.root), _terminable():
+    places = {"root": options.root, "store": options.store}
+    with claimed(run, plan.experiment, cells, options.fresh, places), _terminable():
         progress.run_started(str(run), list(cells))
         for note in plan.notes:
             progress.note(note)

@@ -23,6 +23,7 @@ TABLES = ("leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv", "
 FEATURE_FILES = "[0-9a-f]" * 16 + ".npz"  # below features/, by the hash of what decides them
 CELL_FILES = (RESULT, PREDICTIONS, TRAINING, "encoder.safetensors", "log.csv", "checkpoint.pt", "error.txt")
 Cells = Mapping[str, Mapping[str, Any]]
+Places = Mapping[str, Path | None]
 
 
 def default_folder(experiment: Experiment, root: Path | None) -> Path:
@@ -43,7 +44,9 @@ def features_folder(run: Path) -> Path:
 
 
 @contextmanager
-def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool, root: Path | None = None) -> Iterator[None]:
+def claimed(
+    run: Path, experiment: Experiment, cells: Cells, fresh: bool, places: Places | None = None
+) -> Iterator[None]:
     """Make a folder this experiment's, and hold it against other processes while inside.
 
     Args:
@@ -51,7 +54,8 @@ def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool, root: 
         experiment: what is to run; ``recipe.toml`` says it.
         cells: recipes by the name of the cell; added to those that ``plan.json`` holds.
         fresh: delete what this folder holds of an earlier run, and begin anew.
-        root: folder of the data set's files, noted so that a cell can be run again.
+        places: ``root`` of the data set's files, and ``store`` of packed volumes outside the run: noted for those who
+            run a cell again, or show volumes.
 
     Raises:
         RunError: it cannot be written, holds another run or other files, or another process is working on it.
@@ -70,19 +74,19 @@ def claimed(run: Path, experiment: Experiment, cells: Cells, fresh: bool, root: 
         if fresh:
             _clear(run)
         # The plan comes first: from then on the folder is this run's, wherever it is interrupted.
-        _write_plan(run, experiment, cells, root)
+        _write_plan(run, experiment, cells, places or {})
         write_atomic(run / RECIPE, tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
         yield
 
 
-def _write_plan(run: Path, experiment: Experiment, cells: Cells, root: Path | None) -> None:
+def _write_plan(run: Path, experiment: Experiment, cells: Cells, places: Places) -> None:
     """Write what all cells share, and the recipe of each; cells planned earlier are kept."""
     earlier = read_plan(run) or {"base": experiment.base(), "cells": {}}
     difference = _first_difference(earlier["base"], experiment.base(), "")
     if difference:
         raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew")
-    where = None if root is None else str(root.resolve())
-    plan = {"base": experiment.base(), "cells": {**earlier["cells"], **cells}, "root": where}
+    noted = {name: None if path is None else str(path.resolve()) for name, path in places.items()}
+    plan = {"base": experiment.base(), "cells": {**earlier["cells"], **cells}, **noted}
     write_atomic(run / PLAN, json.dumps(plan, indent=2, sort_keys=True) + "\n")
 
 
@@ -93,7 +97,7 @@ def require_run(run: Path) -> None:
 
 
 def read_plan(run: Path) -> dict[str, Any] | None:
-    """Return what plan.json holds: ``base``, ``cells`` (recipes by name) and ``root``; None where there is no plan.
+    """Return what plan.json holds: ``base``, ``cells`` (recipes by name), ``root``, ``store``; None without a plan.
 
     Raises:
         RunError: it is damaged.
@@ -103,7 +107,8 @@ def read_plan(run: Path) -> dict[str, Any] | None:
         return None
     try:
         plan: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return {"base": dict(plan["base"]), "cells": dict(plan["cells"]), "root": plan.get("root")}
+        found = {"base": dict(plan["base"]), "cells": dict(plan["cells"])}
+        return {**found, "root": plan.get("root"), "store": plan.get("store")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); choose another --out, or --fresh to begin anew") from None
 

@@ -25,6 +25,7 @@ from ssl3d.train.build import build_method
 from ssl3d.train.collapse import collapsed
 from ssl3d.train.cost import pretrain_flops
 from ssl3d.train.group import Group
+from ssl3d.train.layout import compilable
 from ssl3d.train.pretrain import Job, State, pretrain
 from ssl3d.train.schedule import Schedule
 from ssl3d.train.tune import notes as tuning_notes
@@ -117,6 +118,8 @@ def _engine(work: Work, method: Method, schedule: Schedule, processes: int) -> E
     if begun is not None:
         return Engine.model_validate(begun)
     engine = tune(method, work.recipe, schedule.batch_size, processes)
+    if engine.compile and not compilable(method.backbone):
+        engine = engine.model_copy(update={"compile": False})
     if engine.trials:
         work.progress.note(f"{work.cell.name}: {engine.sentence()}, after {len(engine.trials)} trials")
     return engine
@@ -158,6 +161,8 @@ def _notes(work: Work, method: Method, schedule: Schedule, engine: Engine) -> li
         notes.append(f"warm-up of {pretraining.warmup_epochs:g} epochs cut to the run's {pretraining.epochs}")
     if volumes % schedule.batch_size == 1:
         notes.append("the last volume of each epoch's order is left out: a window of one has nothing to contrast")
+    if pretraining.compile is True and not compilable(method.backbone):
+        notes.append("torch.compile was left out: it would drop the statistics of the backbone's batch norm")
     layers = random_layers(method)
     if layers and engine.micro_batch < schedule.batch_size:
         notes.append(f"{', '.join(layers)}: the same in both passes; across splits equal in distribution only")
