@@ -158,14 +158,17 @@ def tiny_row(name: str, source: Source, kind: str) -> str:
     return _row([name, kind, *(f"{median(found):.1e} ({max(found):.1e})" for found in errors.values())])
 
 
-def drift_row(name: str, source: Source, dtype: torch.dtype) -> str:
+def drift_row(name: str, source: Source, kind: str) -> str:
     """Return a row of the third table: student, momentum encoder (the student again if there is none), loss."""
-    start = build_tiny(name, source, SMALL_VIEW).to(dtype)
+    start = build_tiny(name, source, SMALL_VIEW, smooth="GELU" in kind, hidden_dim=512)
+    start = start.double() if kind == "float64" else start
     ends = []
     for micro in (COUNT, *SPLITS):
         method = copy.deepcopy(start)
         loss = train(method, source, range(2, 2 + STEPS), micro)
-        state = {key: value.double().flatten() for key, value in method.state_dict().items()}
+        state = {
+            key: value.double().flatten() for key, value in method.state_dict().items() if value.is_floating_point()
+        }
         student = torch.cat([value for key, value in state.items() if not key.startswith("momentum")])
         momentum = torch.cat([value for key, value in state.items() if key.startswith("momentum")] or [student])
         ends.append((student, momentum, loss))
@@ -174,7 +177,7 @@ def drift_row(name: str, source: Source, dtype: torch.dtype) -> str:
         f"{relative(student, whole[0]):.0e}, {relative(momentum, whole[1]):.0e}, {abs(loss / whole[2] - 1):.0e}"
         for student, momentum, loss in ends[1:]
     ]
-    return _row([name, str(dtype).removeprefix("torch."), *cells])
+    return _row([name, kind, *cells])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -200,9 +203,9 @@ def main() -> None:
             with native_kernels() if kind == "bf16" else nullcontext():
                 print(tiny_row(name, source, kind), flush=True)
     _head("method", "arithmetic", *splits)
-    for dtype in (torch.float64, torch.float32):
+    for kind in ("float64", "float32", "float32, GELU"):
         for name in METHODS:
-            print(drift_row(name, source, dtype), flush=True)
+            print(drift_row(name, source, kind), flush=True)
 
 
 if __name__ == "__main__":
