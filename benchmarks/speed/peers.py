@@ -7,8 +7,8 @@
 ssl3d: the loop that runs use, over a packed store. The others: lightly's loss, heads and momentum update with AdamW in
 a plain PyTorch loop, fed by a DataLoader over the same volumes, 8-bit in memory, through the transforms in
 transforms.py. All start from the same backbone weights and take the same effective batch in one piece. A round times
-each arrangement once, from the first batches on, when the loader's workers all have delivered one: batches that they
-had ready before the clock started are as many as those they leave behind.
+each arrangement once, from when each of the loader's workers has delivered a batch, and the workers are kept busy to
+the end: what they had made ahead when the clock started, they have made ahead again when it stops.
 """
 
 from __future__ import annotations
@@ -99,11 +99,12 @@ class SimCLR(nn.Module):
 
 
 def batches(store: Store, make: MakeView, options: argparse.Namespace, steps: int) -> DataLoader[Any]:
-    """Return a loader of so many batches, with as many workers as asked for."""
+    """Return a loader of so many batches and as many as its workers make ahead, which keeps them at work to the end."""
     indices = store.indices("train")
     volumes = [voxels.cpu() for voxels in store.volumes(indices, torch.device("cpu")).voxels]
     pairs = Pairs([voxels.clone() for voxels in volumes], make)
-    sampler = RandomSampler(pairs, replacement=True, num_samples=steps * options.batch)
+    ahead = 2 * options.workers  # PyTorch's own figure
+    sampler = RandomSampler(pairs, replacement=True, num_samples=(steps + ahead) * options.batch)
     cuda = options.device.startswith("cuda")
     return DataLoader(
         pairs,
@@ -122,7 +123,7 @@ def plain_loop(store: Store, make: MakeView, options: argparse.Namespace, steps:
     model = {"byol": BYOL, "simclr": SimCLR}[options.method](backbone, backbone.embed_dim).to(device).train()
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-3, weight_decay=1e-4)
     ends = []
-    for step, views in enumerate(batches(store, make, options, steps)):
+    for step, views in zip(range(steps), batches(store, make, options, steps), strict=False):
         first, second = (view.to(device, non_blocking=True) for view in views)
         loss = model.loss(first, second, step, steps)
         optimizer.zero_grad(set_to_none=True)
