@@ -16,8 +16,8 @@ from ssl3d.method import Method
 from ssl3d.train.ahead import Ahead
 from ssl3d.train.layout import in_layout
 
-VIEW_BYTES = 64 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
-VIEW_SHARE = 0.02  # of a GPU's memory, if that is more
+VIEW_BYTES = 16 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
+VIEW_SHARE = 0.05  # of the most that a GPU has held so far, if that is more
 
 
 class Source(Protocol):
@@ -61,6 +61,7 @@ class Encoder:
     channels_last: bool = False
     keeps: bool = False  # whether views stay from the first pass to the second; known once a part's were made
     _views: dict[range, tuple[Tensor, ...]] = field(default_factory=dict)
+    _decided: bool = False
     _ahead: Ahead[tuple[Batch, range]] | None = None
 
     def views(self, batch: Batch, part: range, parts: int) -> tuple[Tensor, ...]:
@@ -69,7 +70,8 @@ class Encoder:
             return self._views[part]
         views = self._make((batch, part)) if self._ahead is None else self._ahead.get((batch, part))
         size = sum(view.numel() * view.element_size() for view in views)
-        self.keeps = parts * size <= view_bytes(views[0].device)
+        if not self._decided:  # for the whole window: whoever makes views ahead relies on it
+            self.keeps, self._decided = parts * size <= view_bytes(views[0].device), True
         if self.keeps:
             self._views[part] = views
         return views
@@ -100,6 +102,7 @@ class Encoder:
     def forget(self) -> None:
         """Drop the views that were kept: the next effective batch begins."""
         self._views.clear()
+        self._decided = False
 
     def online_views(self, count: int) -> Sequence[int]:
         """Return which of ``count`` views the online network encodes."""
@@ -138,7 +141,7 @@ def view_bytes(device: torch.device) -> int:
     """Return how much memory the views of a window may take between its passes."""
     if device.type != "cuda":
         return VIEW_BYTES
-    return max(VIEW_BYTES, int(VIEW_SHARE * torch.cuda.get_device_properties(device).total_memory))
+    return max(VIEW_BYTES, int(VIEW_SHARE * torch.cuda.max_memory_allocated(device)))
 
 
 def _at_least_float32(features: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ssl3d.engine import Engine
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
-from ssl3d.train.encode import view_bytes
+from ssl3d.train.encode import VIEW_BYTES, VIEW_SHARE
 from ssl3d.train.fallback import NOT_COMPILED
 from ssl3d.train.layout import compilable, compiler_failed, first_line
 from ssl3d.train.memory import budget, out_of_memory, release_memory
@@ -121,12 +121,8 @@ class _Tuner:
         """Bytes left for activations, beside what the loss, the optimiser and the views of an effective batch take."""
         trainable = sum(p.numel() * p.element_size() for p in self.trial.method.parameters() if p.requires_grad)
         left = budget(self.trial.device)
-        return (
-            left
-            - OPTIMIZER_STATES * trainable
-            - view_bytes(self.trial.device)
-            - self.trial.heads(engine, self.batch_size)
-        )
+        views = max(VIEW_BYTES, int(VIEW_SHARE * left))
+        return left - OPTIMIZER_STATES * trainable - views - self.trial.heads(engine, self.batch_size)
 
     def _sizes(self) -> list[int]:
         return [*(2**power for power in range(self.share.bit_length()) if 2**power < self.share), self.share]
