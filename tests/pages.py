@@ -36,7 +36,7 @@ def write_run(folder: Path, cells: Iterable[Cell], log: str = LOG) -> Path:
         write_result(folder / "cells" / named.cell, named, predictions)
         if named.exactness == "exact":
             (folder / "cells" / named.cell / "log.csv").write_text(log)
-    (folder / "plan.json").write_text("{}")
+    (folder / "plan.json").write_text('{"base": {}, "cells": {}}')
     (folder / "recipe.toml").write_text('methods = ["</pre><script>window.hacked = 1</script>"]\n')
     return folder
 

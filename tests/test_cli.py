@@ -24,6 +24,8 @@ from ssl3d.data.store import Store
 from ssl3d.registry import KINDS, plugins
 from ssl3d.runs.leaderboard import CELL_COLUMNS, COLUMNS
 from ssl3d.runs.table import read_table
+from tests.cells import cell
+from tests.pages import write_run
 from tests.runs import arguments, small_run, write_knees
 
 Capture = pytest.CaptureFixture[str]
@@ -167,6 +169,14 @@ def test_compare_prints_every_pair(capsys: Capture, finished: Path) -> None:
     out = capsys.readouterr().out
     assert out.count("simclr") >= 2
     assert "p (Holm)" in out
+
+
+def test_compare_names_the_backbone_where_there_are_several(capsys: Capture, tmp_path: Path) -> None:
+    pair = [cell("byol"), cell("byol", noise=1, recipe={"backbone": "r3d_18"}), cell("simclr", noise=2)]
+    assert run(["compare", str(write_run(tmp_path / "run", pair))]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("byol on tiny", "byol on r3d_18", "simclr on tiny"))
+    assert "(" not in out.replace("p (Holm)", "")  # the backbone tells them apart, no hash is needed
 
 
 def test_compare_takes_runs_on_the_same_data_and_refuses_others(

@@ -233,3 +233,13 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         pack(arrays(SHAPES), tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize("sign", ["\r", "\n", "\0", "\x1b", "\x85", "\ud800"])
+def test_an_id_with_a_control_character_is_refused(folder: Path, sign: str) -> None:
+    data = arrays(SHAPES)
+    data._cases[1] = replace(data._cases[1], id=f"a{sign}b")
+    with pytest.raises(DataError, match="has a control character in its id; rename it") as caught:
+        pack(data, folder)
+    assert str(caught.value).isprintable()
+    assert not folder.exists()

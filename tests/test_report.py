@@ -19,11 +19,13 @@ from ssl3d.report.cases import disagreements
 from ssl3d.report.maps import project
 from ssl3d.report.material import Run
 from ssl3d.report.page import render, write_report
-from ssl3d.report.roc import GRID, band
+from ssl3d.report.price import price
+from ssl3d.report.roc import GRID, band, roc
+from ssl3d.report.training import training
 from ssl3d.report.volumes import Pictures
 from ssl3d.report.words import doubts, findings
 from ssl3d.runs.entry import Part
-from ssl3d.runs.results import Collapse
+from ssl3d.runs.results import Collapse, Price
 from tests.cells import LABELS, cell
 from tests.pages import HOSTILE, by_hand, chromium, hostile_cells, look, plain_cells, write_run
 from tests.runs import arguments, small_run, write_knees
@@ -265,6 +267,31 @@ def test_one_seed_and_what_is_not_exact_are_doubts(tmp_path: Path) -> None:
     assert "Each method ran with one seed: how far another seed would move its score is not known." in sentences
     assert "byol: its gradient was plain, not that of the whole effective batch." in sentences
     assert any("exact but for backbone batch norm" in text for text in sentences)
+
+
+def test_a_price_that_is_not_known_is_left_out_and_told(tmp_path: Path) -> None:
+    free = cell("random", noise=2, exactness="not trained", price=Price(device="cpu"))
+    unknown = cell("simclr", noise=1, price=Price(device="cpu"))
+    run = Run.read(write_run(tmp_path, [cell("byol"), unknown, free]))
+    drawn = price(run).drawings[0]
+    assert drawn.caption.endswith("Not known, and left out (pretraining, seconds): simclr.")
+    assert {text.get_text() for legend in drawn.figure.legends for text in legend.get_texts()} == {"byol", "random"}
+
+
+def test_a_log_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, plain_cells())
+    (folder / "cells/cell-0/log.csv").write_text("epoch,loss\n1,what\n")
+    run = Run.read(folder)
+    section = training(run)
+    assert [note.partition(" cannot be read")[0] for note in section.notes] == [str(folder / "cells/cell-0/log.csv")]
+    assert section.drawings[0].alt.startswith("Training curves of 5 pretraining runs")
+    assert "cell-0/log.csv cannot be read" in render(run, volumes=False)
+
+
+def test_the_number_of_resamples_that_is_told_is_the_one_used(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "(1000 resamples" in roc(Run.read(made)).drawings[0].caption
+    monkeypatch.setattr("ssl3d.report.roc.VALUES", 300 * len(LABELS))
+    assert "(300 resamples" in roc(Run.read(made)).drawings[0].caption
 
 
 # Commands

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ssl3d.cli import run
+from ssl3d.errors import RunError
 from ssl3d.runs.results import _content_hash, _sha256, read_result, write_result
 from ssl3d.runs.verdict import Verdict, same
 from ssl3d.runs.verify import verify
@@ -78,6 +79,22 @@ def test_several_runs_and_single_cells_are_taken(copied: Path, finished: Path, c
     cell = cell_folder(copied, "simclr")
     assert run(["verify", str(cell), str(finished)]) == 0
     assert capsys.readouterr().out.count(f"{cell.name}: same") == 2
+
+
+def test_a_folder_directly_below_the_root_is_no_run_and_one_sentence() -> None:
+    with pytest.raises(RunError, match="^/proc is not a run folder"):
+        verify(Path("/proc"))
+
+
+def test_what_lies_beside_a_plan_is_no_cell_of_it(copied: Path) -> None:
+    with pytest.raises(RunError, match="store/x is not a run folder"):
+        verify(copied / "store" / "x")
+
+
+def test_an_edited_table_of_training_cases_is_one_fault(copied: Path) -> None:
+    path = cell_folder(copied, "simclr") / "training.csv"
+    path.write_text(path.read_text() + " ")
+    assert [str(path) in fault for fault in found(copied)["simclr"].faults] == [True]
 
 
 def test_the_answer_can_be_had_as_json(copied: Path, capsys: Capture) -> None:

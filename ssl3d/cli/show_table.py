@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ssl3d.runs.comparisons import short_names
+from ssl3d.runs.entry import Key
 from ssl3d.runs.render import by_table, price_to_rich, to_markdown, to_rich
 
 
@@ -31,15 +36,13 @@ def show_comparisons(pairs: pd.DataFrame) -> None:
         return
     place = [name for name in ("task", "plane") if pairs[name].nunique() > 1]
     table = Table(*place, "protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
-    named = ["task", "plane", "protocol", "method_a", "backbone_a", "method_b", "backbone_b"]
-    alike = (pairs["method_a"] == pairs["method_b"]).any() or pairs.duplicated(named).any()
-    for row in pairs.to_dict("records"):
-        a, b = (f"{row[f'method_{x}']} ({row[f'settings_{x}']})" if alike else row[f"method_{x}"] for x in "ab")
+    rows = pairs.to_dict("records")
+    names = short_names({_key(row, which) for row in rows for which in "ab"})
+    for row in rows:
         table.add_row(
             *(escape(str(row[name])) for name in place),
             escape(str(row["protocol"])),
-            escape(str(a)),
-            escape(str(b)),
+            *(escape(names[_key(row, which)]) for which in "ab"),
             f"{row['difference']:+.3f}",
             f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
             f"{row['p']:.3g}",
@@ -47,3 +50,10 @@ def show_comparisons(pairs: pd.DataFrame) -> None:
             escape(str(row["verdict"])),
         )
     console.print(table)
+
+
+def _key(row: Mapping[Hashable, Any], which: str) -> Key:
+    """Method "a" or "b" of a row."""
+    own = (str(row[f"{name}_{which}"]) for name in ("method", "backbone", "settings"))
+    task, plane = ("" if pd.isna(row[name]) else str(row[name]) for name in ("task", "plane"))
+    return Key(str(row["protocol"]), *own, task, plane)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,8 @@ def planned(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
         splits: that must have a case.
 
     Raises:
-        DataError: a fault of the tables, two cases of one id, or no case to train on or to test on.
+        DataError: a fault of the tables, two cases of one id, an id that no table can hold, or no case to train on or
+            to test on.
     """
     cases = dataset.cases()
     seen: set[str] = set()
@@ -114,6 +116,10 @@ def planned(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
         if case.id in seen:
             raise DataError(f"{dataset.name}: {case.source}: case {case.id} is there twice; ids must be unique")
         seen.add(case.id)
+        if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in case.id):
+            raise DataError(
+                f"{dataset.name}: {case.source}: case {case.id!r} has a control character in its id; rename it"
+            )
         unknown = set(case.labels) - set(dataset.tasks)
         if unknown:
             raise DataError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -9,6 +11,8 @@ from ssl3d.report.material import Drawing, Place, Row, Run, Section, titled
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
 from ssl3d.report.table import scaled
 
+UNTRAINED = "not trained"  # the exactness of a baseline
+CAPTION = "Mean over seeds, with 95% intervals. Dashed lines: encoders that were not pretrained here, and cost nothing."
 PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
 
 
@@ -36,17 +40,32 @@ def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[
     return Drawing(
         f"price-{'-'.join(place)}-{protocol}",
         titled(place, protocol),
-        "Mean over seeds, with 95% intervals. Dashed lines: encoders that were not pretrained here, and cost nothing.",
+        " ".join([CAPTION, *_left_out(run, rows, prices)]),
         f"AUC against price of {len(rows)} methods under {protocol}.",
         figure,
     )
 
 
+def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
+    """One sentence for each panel that cannot show every method, because what one cost is not known."""
+    for column in prices:
+        names = [plain(run.name_of_row(row)) for row in rows if row[column] is None and not _free(row)]
+        if names:
+            yield f"Not known, and left out ({PRICES[column]}): {', '.join(names)}."
+
+
+def _free(row: Row) -> bool:
+    """Whether a row's encoder was not trained here, which is no price at all."""
+    return bool(row["exactness"] == UNTRAINED)
+
+
 def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
     for row in rows:
+        if row[column] is None and not _free(row):
+            continue  # nobody knows what it cost: the caption names it
         name = run.name_of_row(row)
         look = run.looks[name]
-        if not row[column]:
+        if _free(row):
             ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes or "--", label=plain(name))
             continue
         around = None if row["ci_low"] is None else [[row["auc"] - row["ci_low"]], [row["ci_high"] - row["auc"]]]

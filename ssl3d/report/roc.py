@@ -40,10 +40,15 @@ def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
     Returns:
         (3, 101): true positive rates, their lower and their upper limit.
     """
-    draws = max(100, min(draws, VALUES // max(len(part.labels) for part in parts)))
+    draws = resamples(parts, draws)
     rng = np.random.default_rng(SEED)
     curves = np.mean([_resampled(part, draws, rng) for part in parts], axis=0)  # (1 + draws, 101)
     return np.vstack([curves[:1], np.quantile(curves[1:], [0.025, 0.975], axis=0)])
+
+
+def resamples(parts: Sequence[Part], draws: int = DRAWS) -> int:
+    """Return how many resamples :func:`band` takes: fewer where test sets are large, and never under 100."""
+    return max(100, min(draws, VALUES // max(len(part.labels) for part in parts)))
 
 
 def _resampled(part: Part, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,11 +83,12 @@ def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawi
             ax.set_title(f"{plain(name, 24)}\nAUC {entry.auc:.3f}")
         figure.supxlabel("false positive rate", fontsize=9)
         figure.supylabel("true positive rate", fontsize=9)
+    used = "\N{EN DASH}".join(map(str, sorted({resamples(entry.parts) for entry in entries})))
     several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
     return Drawing(
         f"roc-{'-'.join(place)}-{protocol}",
         titled(place, protocol),
-        f"Each method's curve with a pointwise 95% band ({DRAWS} resamples of the test cases); thin grey lines are the "
+        f"Each method's curve with a pointwise 95% band ({used} resamples of the test cases); thin grey lines are the "
         f"other methods, the diagonal is chance.{several}",
         "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",
         figure,

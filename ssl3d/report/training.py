@@ -29,11 +29,15 @@ def training(run: Run) -> Section:
     section = Section("training", "Training curves")
     planes: dict[str, list[tuple[CellResult, pd.DataFrame]]] = {}
     for cell in run.done:
-        log = _log(run, cell)
+        try:
+            log = _log(run, cell)
+        except RunError as error:  # of one cell: the others are drawn
+            section.notes.append(str(error))
+            continue
         if log is not None and not log.empty:
             planes.setdefault(cell.recipe.data.plane or "", []).append((cell, log))
     section.drawings.extend(_drawn(run, plane, logs) for plane, logs in planes.items())
-    if not section.drawings:
+    if not section.drawings and not section.notes:
         section.notes.append("No cell has left a log of its pretraining (log.csv), so there is no curve to draw.")
     return section
 

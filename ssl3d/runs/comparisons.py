@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
 from ssl3d.runs.entries import Results, entries
-from ssl3d.runs.entry import Entry, Key
+from ssl3d.runs.entry import Key
 from ssl3d.runs.standings import Pair, standings
 from ssl3d.runs.table import Column, Columns, typed
 
@@ -49,7 +49,7 @@ def comparisons(results: Results) -> pd.DataFrame:
         RunError: the cells were not judged on the same data in the same way.
     """
     found = entries(results)
-    names = _names(found)
+    names = short_names({entry.key for entry in found})
     return typed([_row(pair, names) for pair in standings(found)[1]], COLUMNS)
 
 
@@ -70,9 +70,9 @@ def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
     }
 
 
-def _names(found: Sequence[Entry]) -> dict[Key, str]:
-    """Names of entries for sentences: as short as tells them apart, by method, backbone and settings."""
-    several = len({entry.key.backbone for entry in found}) > 1
-    names = {e.key: f"{e.key.method} on {e.key.backbone}" if several else e.key.method for e in found}
+def short_names(keys: Collection[Key]) -> dict[Key, str]:
+    """Return names of entries for sentences: as short as tells them apart, by method, backbone and settings."""
+    several = len({key.backbone for key in keys}) > 1
+    names = {key: f"{key.method} on {key.backbone}" if several else key.method for key in keys}
     counts = Counter((key.table, name) for key, name in names.items())
     return {key: f"{name} ({key.settings})" if counts[key.table, name] > 1 else name for key, name in names.items()}

@@ -52,8 +52,9 @@ def verify(folder: Path) -> list[Verdict]:
         RunError: it is neither.
     """
     folder = folder.resolve()
-    if (folder / RESULT).is_file() or (folder.parents[1] / PLAN).is_file():
-        return [_Cell(folder, _planned(folder.parents[1])).verdict()]
+    run = folder.parent.parent  # of a cell; a folder directly below / has no parents[1]
+    if (folder / RESULT).is_file() or (folder.parent == cells_folder(run) and (run / PLAN).is_file()):
+        return [_Cell(folder, _planned(run)).verdict()]
     require_run(folder)
     planned = _planned(folder)
     there = {path.name for path in cells_folder(folder).glob("*") if path.is_dir()}
@@ -99,7 +100,6 @@ class _Cell:
             return f"failed: {result.reason}"
         data = read_bytes(self.folder / PREDICTIONS)
         self._collect(check_predictions, self.folder, content, data)
-        self._collect(read_training, self.folder)
         self._collect(read_training, self.folder)
         self._check_scores(result, parse_predictions(self.folder, data))
         return "same"
