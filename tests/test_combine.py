@@ -22,7 +22,7 @@ from ssl3d.runs.leaderboard import COLUMNS, cells, leaderboard
 from ssl3d.runs.results import predictions_frame, write_result
 from ssl3d.runs.table import read_table
 from tests.cells import LABELS, cell
-from tests.runs import small_run, write_knees
+from tests.runs import Listener, small_run, write_knees
 
 ALL = "axial + coronal + sagittal"
 TRAIN = np.arange(300) % 3 == 0
@@ -152,6 +152,65 @@ def test_a_run_is_read_with_its_planes_combined_where_all_are_there(tmp_path: Pa
         read_run(tmp_path)
 
 
+def two_planes(seed: int, axial: int, coronal: int) -> list[Plane]:
+    """Planes of one seed, with noise of their own, flipped along other axes."""
+    made = [plane("axial", 1.0, axial), plane("coronal", 1.0, coronal)]
+    augments = [
+        one.cell.recipe.augment.model_copy(update={"flip": flip})
+        for one, flip in zip(made, [(0.5, 0.5, 0.0), (0.5, 0.0, 0.5)], strict=True)
+    ]
+    seeded = [
+        one.cell.recipe.model_copy(update={"seed": seed, "augment": augment})
+        for one, augment in zip(made, augments, strict=True)
+    ]
+    return [
+        named(one._replace(cell=one.cell.model_copy(update={"recipe": recipe})))
+        for one, recipe in zip(made, seeded, strict=True)
+    ]
+
+
+def test_a_seed_that_one_plane_lacks_makes_the_combined_row_partial_and_is_named(tmp_path: Path) -> None:
+    whole, broken = two_planes(0, 1, 2), two_planes(1, 3, 4)
+    for one in (*whole, broken[0]):
+        save(tmp_path, one)
+    row = leaderboard(read_run(tmp_path)).query("protocol == 'linear' and plane == 'axial + coronal'").iloc[0]
+    assert (row["status"], row["seeds"]) == ("partial", 1)
+    assert "seed 1 is left out: planes are not combined: coronal has no result yet" in row["note"]
+    failure = broken[1].cell.model_copy(update={"status": "failed", "reason": "diverged", "scores": {}, "data": None})
+    (tmp_path / failure.cell).mkdir()
+    write_result(tmp_path / failure.cell, failure, None)
+    row = leaderboard(read_run(tmp_path)).query("protocol == 'linear' and plane == 'axial + coronal'").iloc[0]
+    assert row["status"] == "partial"
+    assert "seed 1 is left out: planes are not combined: coronal failed" in row["note"]
+
+
+def test_a_method_that_lacks_the_first_plane_is_said_in_the_combined_table_beside_the_others(tmp_path: Path) -> None:
+    for one in (*two_planes(0, 1, 2), two_planes(1, 3, 4)[1]):
+        save(tmp_path, one)
+    other = two_planes(0, 5, 6)[1]
+    recipe = other.cell.recipe.model_copy(update={"method": "moco"})
+    save(tmp_path, other._replace(cell=other.cell.model_copy(update={"recipe": recipe, "cell": "moco-tiny-s0-x"})))
+    board = leaderboard(read_run(tmp_path)).query("protocol == 'linear' and plane == 'axial + coronal'")
+    assert list(board["method"]) == ["byol", "moco"]
+    assert list(board["status"]) == ["partial", "partial"]
+    assert board["auc"].isna().tolist() == [False, True]
+    assert board["note"].str.contains("axial has no result yet").all()
+
+
+def test_planes_that_cannot_be_combined_leave_their_own_tables_and_say_why(tmp_path: Path) -> None:
+    first, second = two_planes(0, 1, 2)
+    odd = second._replace(training=second.training.assign(label=1 - second.training["label"]))
+    save(tmp_path, first)
+    save(tmp_path, odd)
+    board = leaderboard(read_run(tmp_path)).query("protocol == 'linear'").set_index("plane")
+    assert board.loc[["axial", "coronal"], "auc"].notna().all()
+    assert "disagree on the label of exam 't000'" in board.loc["axial + coronal", "note"]
+    (tmp_path / odd.cell.cell / "training.csv").unlink()
+    board = leaderboard(read_run(tmp_path)).query("protocol == 'linear'").set_index("plane")
+    assert board.loc[["axial", "coronal"], "auc"].notna().all()
+    assert "coronal has no predictions of training exams (training.csv)" in board.loc["axial + coronal", "note"]
+
+
 @pytest.fixture(scope="module")
 def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_knees(tmp_path_factory.mktemp("data") / "knees")
@@ -174,3 +233,17 @@ def test_a_run_over_planes_and_tasks_ends_in_every_table(knees: Path, tmp_path: 
     assert len(list((run / "cells").iterdir())) == 6
     assert (run / "leaderboard.md").read_text().count("| protocol |") == 12
     assert comparisons(read_run(run / "cells")).empty
+
+
+def test_tables_that_cannot_be_made_stop_no_cell_and_are_raised_at_the_end(
+    knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Path, results: object) -> None:
+        raise RunError("the cells are not comparable")
+
+    monkeypatch.setattr("ssl3d.runs.execute.write_tables", refuse)
+    told = Listener()
+    with pytest.raises(RunError, match="not comparable"):
+        small_run(knees, tmp_path / "run", ("random",), told, baselines=False, seeds=(0, 1))
+    assert len(list((tmp_path / "run/cells").glob("*/result.json"))) == 2
+    assert told.notes.count("the tables are not written: the cells are not comparable") == 2

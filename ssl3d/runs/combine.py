@@ -20,12 +20,13 @@ import pandas as pd
 from ssl3d.errors import RunError
 from ssl3d.evaluate.protocol import Prediction, best_threshold
 from ssl3d.recipe import AugmentRecipe, Recipe
-from ssl3d.runs.entries import Results, settings_hash
+from ssl3d.runs.entries import Finished, Results, settings_hash
 from ssl3d.runs.entry import PLUS
-from ssl3d.runs.results import CellResult, predictions_frame, read_results, read_training
+from ssl3d.runs.results import TRAINING, CellResult, predictions_frame, read_results, read_training
 from ssl3d.runs.scoring import protocol_score
 
 ITERATIONS = 1000
+Flip = tuple[float, float, float]  # chance of a flip along D, H, W
 
 
 class Plane(NamedTuple):
@@ -36,34 +37,95 @@ class Plane(NamedTuple):
     training: pd.DataFrame
 
 
+class Group(NamedTuple):
+    """Cells that differ in plane alone.
+
+    Attributes:
+        planes: by name, in its order: what each plane left, or why there is nothing to combine.
+        flip: axes that the first plane is flipped along.
+    """
+
+    planes: Mapping[str, Plane | str]
+    flip: Flip
+
+    @property
+    def there(self) -> list[Plane]:
+        """Planes that can be combined."""
+        return [plane for plane in self.planes.values() if isinstance(plane, Plane)]
+
+
 def read_run(cells: Path) -> Results:
     """Return the results below a folder of cells, and those of its planes combined, where there are several.
 
+    Planes that cannot be combined stand there as a failed result, which says why; the others stay as they are.
+
     Raises:
-        RunError: a file is absent, damaged, edited, or of an unknown schema version; or two planes disagree.
+        RunError: a file is absent, damaged, edited, or of an unknown schema version.
     """
     results = read_results(cells)
-    return [*results, *(combined(planes) for planes in _several(results, cells) if _able(planes))]
+    return [*results, *map(_derived, _groups(results, cells))]
 
 
-def _several(results: Results, cells: Path) -> list[list[Plane]]:
-    """Finished cells that differ in plane alone and are there for every plane, in the order of its name."""
+def _groups(results: Results, cells: Path) -> list[Group]:
+    """Cells by all but their plane, where there are several planes and one of them at least can be combined."""
     planes: dict[tuple[str, str], set[str]] = defaultdict(set)
-    groups: dict[tuple[object, ...], dict[str, Plane]] = defaultdict(dict)
+    flips: dict[tuple[str, str], Flip] = {}
+    found: dict[tuple[object, ...], dict[str, Plane | str]] = defaultdict(dict)
     for cell, test in results:
         data = cell.recipe.data
         if data.plane is None:
             continue
         planes[data.name, str(data.task)].add(data.plane)
-        training = read_training(cells / cell.cell) if cell.status == "done" else None
-        if test is not None and training is not None:
-            key = (data.name, data.task, data.fold, cell.recipe.seed, _family(cell.recipe))
-            groups[key].setdefault(data.plane, Plane(cell, test, training))
-    return [
-        [group[name] for name in sorted(group)]
-        for (name, task, *_), group in groups.items()
-        if len(group) > 1 and set(group) == planes[str(name), str(task)]
-    ]
+        flips.setdefault((data.name, data.plane), cell.recipe.augment.flip)
+        group = found[data.name, data.task, data.fold, cell.recipe.seed, _family(cell.recipe)]
+        if not isinstance(group.get(data.plane), Plane):
+            group[data.plane] = _plane(cell, test, cells)
+    groups = []
+    for (name, task, *_), group in found.items():
+        names = sorted(planes[str(name), str(task)])
+        all_planes = {plane: group.get(plane, f"{plane} has no result yet") for plane in names}
+        groups.append(Group(all_planes, flips[str(name), names[0]]))
+    return [group for group in groups if len(group.planes) > 1 and group.there]
+
+
+def _plane(cell: CellResult, test: pd.DataFrame | None, cells: Path) -> Plane | str:
+    """What a plane left, or why it cannot be combined with others."""
+    folder, name = cells / cell.cell, cell.recipe.data.plane
+    if cell.status != "done":
+        return f"{name} failed"
+    training = read_training(folder) if (folder / TRAINING).exists() else None
+    if test is None or training is None:
+        return f"{name} has no predictions of training exams ({TRAINING})"
+    return Plane(cell, test, training)
+
+
+def _derived(group: Group) -> Finished:
+    """The result of planes combined, or a failed one that says why they are not."""
+    absent = [plane for plane in group.planes.values() if isinstance(plane, str)]
+    if not absent and not _able(group.there):
+        absent = ["no protocol has out-of-fold predictions of training exams in every plane"]
+    if not absent:
+        try:
+            return combined(group.there)
+        except RunError as error:  # said in the row: the tables of single planes stand without it
+            absent = [str(error)]
+    return _uncombined(group, f"planes are not combined: {', '.join(absent)}"), None
+
+
+def _uncombined(group: Group, reason: str) -> CellResult:
+    cells = [plane.cell for plane in group.there]
+    left = pd.concat([plane.training["protocol"] for plane in group.there])
+    protocols = [name for name in cells[0].recipe.evaluate.protocols if (left == name).any()]
+    recipe = _recipe(cells[0].recipe, list(group.planes), protocols)
+    recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"flip": group.flip})})
+    return CellResult(
+        cell=_name(cells[0], recipe),
+        status="failed",
+        reason=reason,
+        recipe=recipe,
+        versions=cells[0].versions,
+        finished_at=max(cell.finished_at for cell in cells),
+    )
 
 
 def _family(recipe: Recipe) -> str:
@@ -103,6 +165,9 @@ def _combine(planes: Sequence[Plane], protocol: str, test: pd.Series) -> Predict
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     train = _cases([plane.training for plane in planes], protocol, planes)
+    if train.nunique() < 2:
+        name = planes[0].cell.cell
+        raise RunError(f"the training exams that the planes of {name} share are of one class; give more labelled exams")
     x = np.hstack([_log_odds(plane.training, protocol, train, len(train)) for plane in planes])
     other = np.hstack([_log_odds(plane.test, protocol, test, len(train)) for plane in planes])
     model = LogisticRegression(C=np.inf, max_iter=ITERATIONS)
@@ -156,16 +221,13 @@ def _cases(tables: Sequence[pd.DataFrame], protocol: str, planes: Sequence[Plane
 def _result(planes: Sequence[Plane], protocols: Sequence[str], n_test: int) -> CellResult:
     """The first plane's record, with what differs between planes put together."""
     first, cells = planes[0].cell, [plane.cell for plane in planes]
-    name = PLUS.join(str(cell.recipe.data.plane) for cell in cells)
-    values = first.recipe.model_dump(mode="json")
-    values["data"]["plane"], values["evaluate"]["protocols"] = name, list(protocols)
-    recipe = Recipe.model_validate(values)
+    recipe = _recipe(first.recipe, [str(cell.recipe.data.plane) for cell in cells], protocols)
     records = [cell.data for cell in cells if cell.data is not None]
     data = records[0].model_copy(
         update={
             "name": records[0].name.removesuffix(records[0].plane).strip(),
             "fingerprint": PLUS.join(record.fingerprint for record in records),
-            "plane": name,
+            "plane": recipe.data.plane,
             "n_train": min(record.n_train for record in records),
             "n_test": n_test,
         }
@@ -173,7 +235,7 @@ def _result(planes: Sequence[Plane], protocols: Sequence[str], n_test: int) -> C
     flags = [cell.collapse.collapsed for cell in cells if cell.collapse.collapsed is not None]
     return first.model_copy(
         update={
-            "cell": f"{first.cell.rpartition('-')[0]}-{recipe.hash()}",
+            "cell": _name(first, recipe),
             "recipe": recipe,
             "data": data,
             "curve": (),
@@ -184,6 +246,17 @@ def _result(planes: Sequence[Plane], protocols: Sequence[str], n_test: int) -> C
             "finished_at": max(cell.finished_at for cell in cells),
         }
     )
+
+
+def _recipe(first: Recipe, planes: Sequence[str], protocols: Sequence[str]) -> Recipe:
+    """The first plane's recipe, for all of them."""
+    values = first.model_dump(mode="json")
+    values["data"]["plane"], values["evaluate"]["protocols"] = PLUS.join(planes), list(protocols)
+    return Recipe.model_validate(values)
+
+
+def _name(first: CellResult, recipe: Recipe) -> str:
+    return f"{first.cell.rpartition('-')[0]}-{recipe.hash()}"
 
 
 def _price(cells: Sequence[CellResult]) -> Mapping[str, float | None]:

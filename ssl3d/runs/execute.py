@@ -149,7 +149,10 @@ def _result(cell: Cell, stores: Stores, run: Path, options: Options, progress: P
     else:
         (folder / "error.txt").unlink(missing_ok=True)
     progress.cell_finished(cell.name, _line(result))
-    write_tables(run, read_run(cells_folder(run)))
+    try:
+        write_tables(run, read_run(cells_folder(run)))
+    except UserError as error:  # raised at the end of the run, when every cell has had its turn
+        progress.note(f"the tables are not written: {error}")
     return result
 
 

@@ -153,8 +153,13 @@ def _row(standing: Standing) -> dict[str, Any]:
 
 def _status(entry: Entry) -> str:
     if not entry.done:
-        return "failed" if entry.failed else "partial"
+        return "failed" if failed(entry) else "partial"
     return "partial" if entry.failed or entry.unfinished else "done"
+
+
+def failed(entry: Entry) -> bool:
+    """Whether a cell of an entry failed. Planes that are not combined are no cell: one of theirs is missing."""
+    return bool(entry.failed) and PLUS not in entry.key.plane
 
 
 def _shared(group: Sequence[CellResult]) -> dict[str, Any]:
@@ -176,7 +181,8 @@ def _shared(group: Sequence[CellResult]) -> dict[str, Any]:
 
 def _note(standing: Standing) -> str:
     entry = standing.entry
-    notes = [f"seed {cell.recipe.seed} failed: {cell.reason}" for cell in entry.failed]
+    how = "failed" if failed(entry) else "is left out"
+    notes = [f"seed {cell.recipe.seed} {how}: {cell.reason}" for cell in entry.failed]
     notes += entry.notes
     for cell in entry.done:
         score = cell.scores[entry.protocol]
