@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl3d.evaluate.bootstrap import resample, resample_cases, standard_error
+from ssl3d.evaluate.bootstrap import Resampled, resample, resample_cases, standard_error
 from ssl3d.evaluate.delong import auc_interval, logit_limits
 from ssl3d.evaluate.protocol import Prediction
 from ssl3d.runs.curves import COLUMNS, curves
@@ -83,18 +83,25 @@ def test_all_labels_stand_as_on_the_leaderboard() -> None:
     pd.testing.assert_frame_equal(found, board)
 
 
-def test_draws_and_seeds_are_repetitions_of_one_bootstrap() -> None:
-    found = curves([with_curve(seed=seed, draws=3) for seed in (0, 1)])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw_of_one_seed(seeds: int) -> None:
+    found = curves([with_curve(seed=seed, draws=3) for seed in range(seeds)])
     row = found.query("protocol == 'linear' and share == 0.1").iloc[0]
-    layers = np.stack([prediction(0.4, seed, draw, 0, 10) for seed in (0, 1) for draw in range(3)])
+    layers = np.stack([prediction(0.4, seed, draw, 0, 10) for seed in range(seeds) for draw in range(3)])
     counts = resample_cases(LABELS, 2000, np.random.default_rng(BOOTSTRAP_SEED))
-    resampled = resample(LABELS, layers, counts)
+    each = resample(LABELS, layers, counts)
+    if seeds > 1:
+        means = [each.aucs[:3].mean(), each.aucs[3:].mean()]
+        resampled = Resampled(np.array(means), each.draws.reshape(-1, seeds, 3).mean(axis=2))
+    else:
+        resampled = each
     se, df = standard_error(resampled)
     low, high = logit_limits(resampled.aucs.mean(keepdims=True), np.array([se]), 60, df=df)
     assert row["auc"] == pytest.approx(resampled.aucs.mean())
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((low[0], high[0]))
     assert row["spread"] == pytest.approx(resampled.aucs.std(ddof=1))
-    assert row["interval"] == "bootstrap"
+    assert (row["interval"], row["draws"], row["seeds"]) == ("bootstrap", 3, seeds)
+    assert ("leaves out the variance of the encoder's seed" in str(row["note"])) == (seeds == 1)
 
 
 def test_one_draw_of_one_seed_has_delongs_interval() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from sklearn.metrics import roc_auc_score
@@ -154,29 +154,6 @@ def test_one_case_of_a_class_leaves_everything_open() -> None:
 def test_an_auc_of_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="both classes"):
         components(np.ones(4, int), np.arange(4.0))
-
-
-def test_resamples_have_the_size_of_the_test_set_and_of_each_class() -> None:
-    # A bootstrap of 1000 cases out of 120 makes the interval sqrt(1000/120) = 2.9 times too narrow.
-    labels = np.repeat([1, 0], [POSITIVES, NEGATIVES])
-    counts = resample_cases(labels, 50, np.random.default_rng(0))
-    assert (counts[:, labels == 1].sum(axis=1) == POSITIVES).all()
-    assert (counts[:, labels == 0].sum(axis=1) == NEGATIVES).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 3))
-@settings(max_examples=30, deadline=None)
-def test_resampled_auc_equals_that_of_the_repeated_cases(seed: int, K: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(K), np.arange(K), rng.integers(K, size=12)])
-    p = rng.integers(1, 5, size=(len(labels), K)).astype(float)
-    p /= p.sum(axis=1, keepdims=True)
-    counts = resample_cases(labels, 5, rng)
-    for row, found in zip(counts, resample(labels, p[None], counts).draws[:, 0], strict=True):
-        again = np.repeat(np.arange(len(labels)), row.astype(int))
-        classes = [1] if K == 2 else range(K)
-        expected = np.mean([roc_auc_score(labels[again] == k, p[again, k]) for k in classes])
-        assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_bootstrap_and_delong_agree_on_one_seed() -> None:

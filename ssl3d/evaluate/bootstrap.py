@@ -1,9 +1,15 @@
 """A paired bootstrap of AUCs over test cases, with the variance of seeds. Loads neither torch nor scikit-learn.
 
-Cases are resampled within their class, as many as there are (more would make every interval too narrow). Methods that
-are compared share the resamples, so a difference is paired. Several tasks of the same cases share them, too: their AUCs
-move together. Then no class of one task can be kept at its size without tying down the others, so cases are resampled
-whatever their labels, and a draw that lacks a class of any task is drawn again.
+Cases are resampled within their class. Drawing as many as there are, n, has (n - 1)/n of the variance, so n - 1 are
+drawn, of weight n/(n - 1) each: that is without bias (Rao & Wu 1988, JASA 83:231). A class of one case has no variance
+that could be known: the standard error is NaN, as with DeLong. The AUC in a resample is linear in the cases of each
+side, positives and negatives: the sum of their structural components, resampled. Their joint effect is left out; it is
+of second order, and DeLong's components, which are means over the finite other side, hold it already. With one seed
+and two classes this is DeLong's variance, but for the error of finitely many draws.
+
+Methods that are compared share the resamples, so a difference is paired. Several tasks of the same cases share them,
+too: their AUCs move together. Then no class of one task can be kept at its size without tying down the others, so cases
+are resampled whatever their labels, and a draw that lacks a class of any task is drawn again.
 
 Several seeds of a method are several readers of the same cases: a crossed design. Resampling cases and seeds at once
 counts the interaction of both three times (Owen 2007, Ann. Appl. Stat. 1:386; measured here: intervals of 95% that
@@ -24,8 +30,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl3d.evaluate.delong import components
+
 DRAWS = 2000
-BLOCK = 1024  # negatives of the pair matrix that are in memory at one time
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,17 @@ class Resampled:
 
     Attributes:
         aucs: (S,).
-        draws: (draws, S).
+        draws: (draws, S), linearised; NaN where a class has one case.
     """
+
+    def grouped(self, seeds: int) -> Resampled:
+        """Return the mean of the repetitions of each seed: S repetitions, seed after seed, become ``seeds``.
+
+        The variance over these means holds that of seeds and that of repetitions within them, over their number.
+        """
+        return Resampled(
+            self.aucs.reshape(seeds, -1).mean(axis=1), self.draws.reshape(len(self.draws), seeds, -1).mean(axis=2)
+        )
 
     aucs: np.ndarray
     draws: np.ndarray
@@ -59,7 +75,8 @@ def standard_error(a: Resampled, b: Resampled | None = None) -> tuple[float, flo
         b: another one, on the same resampled cases; its seeds are independent of those of ``a``.
 
     Returns:
-        (standard error, degrees of freedom); the latter are infinite where no variance is due to seeds.
+        (standard error, degrees of freedom); the former is NaN where a class has one case, the latter are infinite
+        where no variance is due to seeds.
     """
     methods = [a] if b is None else [a, b]
     draws = a.draws.mean(axis=1) - (0.0 if b is None else b.draws.mean(axis=1))
@@ -70,12 +87,16 @@ def standard_error(a: Resampled, b: Resampled | None = None) -> tuple[float, flo
 
 
 def resample_cases(labels: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each case is drawn, (draws, N) float64; every class keeps its size in every draw."""
-    counts = np.zeros((draws, len(labels)))
+    """Return the weight of each case, (draws, N) float64; every class keeps the sum of its own in every draw.
+
+    Of a class of n cases n - 1 are drawn, of weight n / (n - 1); a class of one case is left as it is.
+    """
+    counts = np.ones((draws, len(labels)))
     for value in np.unique(labels):
         members = np.flatnonzero(labels == value)
-        share = np.full(len(members), 1 / len(members))
-        counts[:, members] = rng.multinomial(len(members), share, size=draws)
+        n = len(members)
+        if n > 1:
+            counts[:, members] = rng.multinomial(n - 1, np.full(n, 1 / n), size=draws) * (n / (n - 1))
     return counts
 
 
@@ -100,31 +121,25 @@ def mean_of(parts: Sequence[Resampled]) -> Resampled:
 
 
 def resample(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Resampled:
-    """Return AUCs of one method on the cases and on resamples of them: of class 1 for K = 2, macro for more.
+    """Return AUCs of one method on the cases, and linearised on resamples: of class 1 for K = 2, macro for more.
 
     Args:
-        labels: (N,) integers, every class present.
+        labels: (N,) integers, every class present. Where one has a single case the draws are NaN: its variance is
+            unknown, and so is the standard error.
         probabilities: (S, N, K), one layer a seed.
-        counts: (draws, N) from :func:`resample_cases`; the same ones for methods that are to be compared.
+        counts: (draws, N) from :func:`resample_cases` or :func:`resample_jointly`; the same ones for methods that are
+            to be compared.
     """
-    weights = np.vstack([np.ones(len(labels)), counts])  # the first resample is the test set itself
-    aucs = np.stack([_aucs(labels, p, weights) for p in probabilities], axis=1)  # (1 + draws, S)
-    return Resampled(aucs[0], aucs[1:])
-
-
-def _aucs(labels: np.ndarray, p: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    K = p.shape[1]
+    K = probabilities.shape[2]
     classes = (1,) if K == 2 else range(K)
-    return np.asarray(np.mean([_weighted_auc(labels == k, p[:, k], counts) for k in classes], axis=0))
+    found = mean_of([_one_class(labels == k, probabilities[:, :, k], counts) for k in classes])
+    single = np.unique(labels, return_counts=True)[1].min() < 2
+    return Resampled(found.aucs, np.full_like(found.draws, np.nan)) if single else found
 
 
-def _weighted_auc(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """AUC in each resample as a bilinear form in the counts: sum_ij c_i [s_i > s_j] c_j / (m n), ties one half."""
-    x, weight_x = scores[positive], counts[:, positive]  # (m,), (draws, m)
-    total = np.zeros(len(counts))
-    negatives = np.flatnonzero(~positive)
-    for start in range(0, len(negatives), BLOCK):
-        block = negatives[start : start + BLOCK]
-        order = (1 + np.sign(x[:, None] - scores[block])) / 2  # (m, n), 0, 1/2 or 1
-        total += np.einsum("dn,dn->d", weight_x @ order, counts[:, block])
-    return np.asarray(total / (weight_x.sum(axis=1) * counts[:, ~positive].sum(axis=1)))
+def _one_class(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> Resampled:
+    """AUCs of scores (S, N), and what they become if the cases of one side are resampled, plus the other side."""
+    found = components(positive.astype(int), scores)
+    sides = [(positive, found.positive), (~positive, found.negative)]
+    means = [counts[:, members] @ part.T / counts[:, members].sum(axis=1)[:, None] for members, part in sides]
+    return Resampled(found.auc, means[0] + means[1] - found.auc)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ssl3d.evaluate.delong import Interval
 from ssl3d.runs.entries import Results, by_fold, entries, probabilities, reference
 from ssl3d.runs.entry import MEAN, PLUS, Entry, Part
 from ssl3d.runs.results import CellResult, CurvePoint
-from ssl3d.runs.standings import standings
+from ssl3d.runs.standings import repeated_interval, standings
 from ssl3d.runs.table import Column, Columns, typed
 
 COLUMNS: Columns = {
@@ -24,8 +25,12 @@ COLUMNS: Columns = {
     "auc": Column("float64", "area under the ROC curve on the test cases, mean over draws and seeds"),
     "ci_low": Column("float64", "lower 95% limit of auc"),
     "ci_high": Column("float64", "upper 95% limit of auc"),
-    "interval": Column("str", "DeLong (one draw and seed), or bootstrap (over cases, and draws and seeds together)"),
-    "spread": Column("float64", "standard deviation of auc over draws and seeds"),
+    "interval": Column(
+        "str", "DeLong (one draw and seed), or bootstrap (over cases and seeds; over cases and draws of one)"
+    ),
+    "spread": Column(
+        "float64", "standard deviation over seeds of their mean auc over draws; over draws where there is one seed"
+    ),
     "n_train": Column("Int64", "training labels used, of the first fold"),
     "n_positive": Column("Int64", "positives among them; missing for all labels, and for more than two classes"),
     "draws": Column("Int64", "draws of the labels for each seed; 1 for all labels"),
@@ -36,8 +41,9 @@ COLUMNS: Columns = {
     "plane": Column("str", "plane of the exam"),
     "synthetic": Column("boolean", "whether the data are generated"),
     "settings": Column("str", "hash of the recipe without its seed, task and fold"),
-    "note": Column("str", "why there is no AUC"),
+    "note": Column("str", "why there is no AUC, or what its interval leaves out"),
 }
+ONE_SEED = "one seed: the interval leaves out the variance of the encoder's seed"
 Cases = Mapping[tuple[str, str, int], pd.DataFrame]  # by task, plane and fold
 Predictions = Mapping[str, pd.DataFrame | None]  # by cell
 
@@ -56,8 +62,10 @@ class _Place(NamedTuple):
 def curves(results: Results) -> pd.DataFrame:
     """Return one row a method, backbone, protocol and share; see :data:`COLUMNS`. Empty where there are no curves.
 
-    The curve of labels ends with all of them. Draws and seeds are repetitions alike: their variance is added to that of
-    the cases (see :mod:`ssl3d.evaluate.bootstrap`). A draw or seed that is not done in every fold is left out.
+    The curve of labels ends with all of them. The draws of a seed share its encoder, so the mean over them is one
+    repetition: the variance of these means, of encoders and draws together, is added to that of the cases (see
+    :mod:`ssl3d.evaluate.bootstrap`). With one seed the draws are the repetitions, and the note says that the variance
+    of the encoder's seed is left out. A draw or seed that is not done in every fold is left out.
 
     Raises:
         RunError: the cells were not judged on the same data in the same way, or lack predictions.
@@ -99,7 +107,7 @@ def _rows(entry: Entry, predictions: Predictions, cases: Cases) -> list[dict[str
 
 
 def _at(entry: Entry, conditions: Sequence[str], predictions: Predictions, cases: Cases) -> Entry:
-    """The entry under several draws of one condition: each draw of each seed is a repetition."""
+    """The entry under several draws of one condition, which take the place of its seeds: seed after seed."""
     folds = range(entry.done[0].recipe.data.folds or 1)
     parts = []
     for fold in folds:
@@ -122,21 +130,37 @@ def _part(
 
 
 def _row(entry: Entry, place: _Place, draws: int) -> dict[str, Any]:
-    standing = standings([entry])[0][0]
-    key, data = entry.key, entry.done[0].data
+    key, data, seeds = entry.key, entry.done[0].data, len(entry.seeds) // draws
+    interval, source = _interval(entry, seeds, draws)
     row: dict[str, Any] = {
         **{"method": key.method, "backbone": key.backbone, "protocol": key.protocol, **place._asdict()},
-        **{"auc": entry.auc, "interval": standing.interval_from, "draws": draws, "seeds": len(entry.seeds) // draws},
+        **{"auc": entry.auc, "interval": source, "draws": draws, "seeds": seeds},
         **{"task": key.task, "plane": key.plane, "settings": key.settings, "n_test": entry.cases},
         **({"data": data.name, "synthetic": data.synthetic} if data else {}),
     }
-    if standing.interval is not None:
-        row |= {"ci_low": standing.interval.low, "ci_high": standing.interval.high}
+    if interval is not None:
+        row |= {"ci_low": interval.low, "ci_high": interval.high}
     if len(entry.aucs) > 1:
-        row["spread"] = float(np.std(entry.aucs, ddof=1))
+        row["spread"] = float(np.reshape(entry.aucs, (_repetitions(seeds, draws), -1)).mean(axis=1).std(ddof=1))
+    if seeds == 1:
+        row["note"] = ONE_SEED
     if entry.auc is None:
         row["note"] = "; ".join(_reasons(entry.done, key.protocol))
     return row
+
+
+def _interval(entry: Entry, seeds: int, draws: int) -> tuple[Interval | None, str]:
+    """The interval and where it is from; with one draw, as on the leaderboard."""
+    if draws > 1:
+        interval = repeated_interval(entry, _repetitions(seeds, draws))
+        return interval, "" if interval is None else "bootstrap"
+    standing = standings([entry])[0][0]
+    return standing.interval, standing.interval_from
+
+
+def _repetitions(seeds: int, draws: int) -> int:
+    """How many vary independently: the seeds, or the draws of a single one."""
+    return seeds if seeds > 1 else draws
 
 
 def _reasons(cells: Iterable[CellResult], protocol: str) -> list[str]:

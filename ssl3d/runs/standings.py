@@ -80,6 +80,20 @@ def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standi
     return found, compared
 
 
+def repeated_interval(entry: Entry, repetitions: int, draws: int = DRAWS) -> Interval | None:
+    """Return the interval of an entry with several layers for each repetition, of which the mean is taken first.
+
+    Args:
+        entry: its "seeds" are repetitions times layers, repetition after repetition; two at least.
+        repetitions: those that vary independently.
+        draws: of the bootstrap.
+    """
+    if entry.auc is None:
+        return None
+    (resampled,) = _resamples([entry], draws)
+    return _bootstrap_interval(entry, resampled.grouped(repetitions))
+
+
 def _resamples(entries: Sequence[Entry], draws: int) -> list[Resampled]:
     """Each entry's AUCs on the same resampled cases; empty where DeLong does for all."""
     if all(_simple(entry) for entry in entries):
