@@ -1,4 +1,4 @@
-"""The bootstrap of AUCs: small classes, a single case, draws of one seed; against DeLong, brute force and simulation."""
+"""The bootstrap of AUCs: small classes, single cases, draws of one seed; against DeLong, brute force, simulation."""
 
 from __future__ import annotations
 
