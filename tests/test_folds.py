@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl3d.data.dataset import Case
-from ssl3d.data.folds import check_folds, fold_view, folds_of, training_volumes
+from ssl3d.data.folds import check_folds, fold_view, folds_of, joined, training_volumes
 from ssl3d.data.pack import pack, planned
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
+from ssl3d.recipe import DataRecipe
 from ssl3d.runs.leaderboard import COLUMNS
 from ssl3d.runs.plan import open_dataset
 from ssl3d.runs.results import read_result
+from ssl3d.runs.stores import Stores, same_test
 from ssl3d.runs.table import read_table
 from tests.runs import small_run
 
@@ -69,6 +71,35 @@ def test_unlabelled_cases_are_in_no_fold_and_keep_their_split() -> None:
     assert set(folds_of(made, 2)) == {"0000", "0001", "0002", "0003"}
     assert training_volumes(made, 2, 0) == 3
     assert training_volumes(made, None, 0) == 5
+
+
+@given(st.lists(st.integers(0, 1), min_size=12, max_size=40), FOLDS)
+def test_cases_of_planes_that_are_all_there_have_the_folds_of_one_plane(labels: list[int], folds: int) -> None:
+    made = cases(*({"tear": label} for label in labels))
+    assert folds_of(joined([made, made[::-1]]), folds) == folds_of(made, folds) == folds_of(joined([made]), folds)
+
+
+def test_an_exam_is_in_the_same_fold_in_planes_that_each_lack_another_exam(tmp_path: Path) -> None:
+    rng, stores = np.random.default_rng(0), {}
+    for number, name in enumerate(("axial", "coronal", "sagittal")):
+        root = tmp_path / name
+        root.mkdir()
+        rows = ["path,tear,split"]
+        for i in (i for i in range(17) if i != 3 * number):  # 0, 3 and 6 are lacking
+            np.save(root / f"v{i:02d}.npy", rng.random((4, 6, 7)).astype(np.float32))
+            rows.append(f"v{i:02d}.npy,{i % 2},train")
+        (root / "labels.csv").write_text("\n".join(rows) + "\n")
+        stores[name] = pack(open_dataset("folder", root), tmp_path / f"packed-{name}", splits=())
+    alone = [folds_of(store.manifest.cases, 4) for store in stores.values()]
+    assert any(a[id] != b[id] for a in alone for b in alone for id in set(a) & set(b))  # there is something to mend
+    run, tested = Stores(stores), {}
+    for name in stores:
+        for fold in range(4):
+            view = run.view(DataRecipe(name="folder", plane=name, task="tear", folds=4, fold=fold))
+            for id in view.ids(view.indices("test")):
+                tested.setdefault(id, []).append(fold)
+    assert len(tested) == 17
+    assert all(len(set(found)) == 1 and len(found) in {2, 3} for found in tested.values())
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +157,9 @@ def test_a_run_with_folds_tests_every_labelled_case_once_a_seed(own: Path, tmp_p
         assert not test & train
         assert result.data is not None
         assert result.data.n_test == len(test)
+        store = Store.open(tmp_path / "run/store")
+        assert same_test(result, predictions, fold_view(store, 3, result.recipe.data.fold))
+        assert not same_test(result, predictions, fold_view(store, 3, (result.recipe.data.fold + 1) % 3))
         tested.setdefault((result.recipe.method, result.recipe.seed), []).extend(test)
     assert len(tested) == 4
     assert {tuple(sorted(ids)) for ids in tested.values()} == {tuple(f"v{i:02d}.npy" for i in range(16))}

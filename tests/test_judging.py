@@ -182,6 +182,9 @@ def test_volumes_in_both_splits_are_reported(knees: Path, tmp_path: Path) -> Non
     told = Listener()
     small_run(root, tmp_path / "run", ("random",), told, baselines=False)
     assert any("1 volumes stand in both the training and the test split (0003 = 0025)" in note for note in told.notes)
+    result, _ = read_result(cell_folder(tmp_path / "run", "random"))
+    assert any("(0003 = 0025): scores are too high" in note for note in result.notes)
+    assert "(0003 = 0025): scores are too high" in (tmp_path / "run/leaderboard.csv").read_text()
 
 
 def test_the_recipe_says_which_parts_were_asked_for(knees: Path, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """Outer folds: cross-validation over all labelled cases, in place of a data set's own split.
 
 A case's fold follows from its id, its labels for all tasks, and the other cases: the same for every method, seed and
-task, and in the planes of one exam. So an encoder that never saw the test fold serves every task. Loads no torch.
+task, and in the planes of one exam, where the exams of all planes are dealt together (:func:`joined`). So an encoder
+that never saw the test fold serves every task. Loads no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -56,6 +57,19 @@ def folds_of(cases: Sequence[Labelled], folds: int) -> dict[str, int]:
     return found
 
 
+class _Exam(NamedTuple):
+    id: str
+    labels: Mapping[str, int]
+
+
+def joined(planes: Iterable[Sequence[Labelled]]) -> list[Labelled]:
+    """Return the exams of all planes, by id, with the labels of all: a plane that lacks one has the others' folds."""
+    found: dict[str, dict[str, int]] = {}
+    for case in (case for cases in planes for case in cases):
+        found[case.id] = {**case.labels, **found.get(case.id, {})}
+    return [_Exam(id, labels) for id, labels in found.items()]
+
+
 def _shuffled(case: Labelled) -> str:
     return hashlib.sha256(f"fold {case.id}".encode()).hexdigest()
 
@@ -66,23 +80,29 @@ def training_volumes(cases: Sequence[Case], folds: int | None, fold: int) -> int
     return sum(found[case.id] != fold if case.id in found else case.split == "train" for case in cases)
 
 
-def fold_view(store: Store, folds: int, fold: int) -> Store:
+def fold_view(store: Store, folds: int, fold: int, among: Sequence[Labelled] | None = None) -> Store:
     """Return a store in which one fold is the split "test", and the other labelled cases are "train".
 
     Cases without any label keep their split. Voxels and fingerprint are those of ``store``.
+
+    Args:
+        store: the volumes.
+        folds: how many there are.
+        fold: number of the one that is tested.
+        among: cases that folds are dealt among; None for those of ``store``.
     """
-    found = folds_of(store.manifest.cases, folds)
+    found = folds_of(store.manifest.cases if among is None else among, folds)
     splits = {id: "test" if other == fold else "train" for id, other in found.items()}
     return store.with_splits([splits.get(case.id, case.split) for case in store.manifest.cases])
 
 
-def check_folds(store: Store, task: str, folds: int) -> None:
-    """Check that every fold has a case of each class of a task.
+def check_folds(store: Store, task: str, folds: int, among: Sequence[Labelled] | None = None) -> None:
+    """Check that every fold has a case of each class of a task; ``among`` is as for :func:`fold_view`.
 
     Raises:
         DataError: one has not.
     """
-    found = folds_of(store.manifest.cases, folds)
+    found = folds_of(store.manifest.cases if among is None else among, folds)
     classes = {case.id: case.labels[task] for case in store.manifest.cases if task in case.labels}
     if not classes:
         raise DataError(f"{store.name}: no volume has a label for {task!r}")

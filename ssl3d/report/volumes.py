@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ssl3d.data.folds import fold_view
+from ssl3d.data.folds import fold_view, joined
 from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
@@ -43,7 +43,9 @@ class Pictures:
         """Return the volumes that a cell was trained and judged on; None if they are not where the run had them."""
         store = None if cell.data is None else self._stores.get(cell.data.fingerprint)
         data = cell.recipe.data
-        return store if store is None or data.folds is None else fold_view(store, data.folds, data.fold)
+        if store is None or data.folds is None:
+            return store
+        return fold_view(store, data.folds, data.fold, joined(other.manifest.cases for other in self._stores.values()))
 
     def by_id(self, cell: CellResult) -> Mapping[str, np.ndarray]:
         """Return the volumes (D, H, W) of a cell by case id, read when they are asked for; empty if there are none."""

@@ -15,6 +15,7 @@ from ssl3d.runs.pretraining import pretrained
 from ssl3d.runs.record import data_record, now, versions
 from ssl3d.runs.results import CellResult, write_result
 from ssl3d.runs.reuse import reused
+from ssl3d.runs.stores import LEAKS, leaks
 from ssl3d.runs.work import Judged, Work
 from ssl3d.train import checkpoint
 
@@ -49,12 +50,18 @@ def run_cell(cell: Cell, store: Store, folder: Path, options: Options, progress:
         collapse=found.collapse,
         price=found.price,
         versions=versions(cell.recipe),
-        notes=found.notes,
+        notes=_notes(work, found.notes),
         finished_at=now(),
     )
     write_result(folder, result, judgement.predictions, judgement.training)
     checkpoint.remove(folder)
     return result
+
+
+def _notes(work: Work, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes on the encoder (which may be another task's cell's), and on test volumes that it was trained on."""
+    leaking = leaks(work.store, work.recipe.data)
+    return (*(note for note in notes if LEAKS not in note), *([leaking] if leaking else []))
 
 
 def failed(cell: Cell, folder: Path, reason: str) -> CellResult:

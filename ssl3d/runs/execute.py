@@ -28,7 +28,7 @@ from ssl3d.runs.preflight import check_inputs, check_labels
 from ssl3d.runs.pretraining import train_along
 from ssl3d.runs.processes import check_devices, in_processes
 from ssl3d.runs.results import CellResult, read_results
-from ssl3d.runs.stores import Stores, open_stores
+from ssl3d.runs.stores import Stores, open_stores, same_test
 from ssl3d.runs.write import write_tables
 from ssl3d.train import checkpoint
 from ssl3d.train.group import Group
@@ -119,14 +119,24 @@ def _done(plan: Plan, run: Path, stores: Stores, progress: Progress) -> dict[str
     Raises:
         RunError: a result was made from other data, or is damaged.
     """
-    results = [result for result, _ in read_results(cells_folder(run))]
-    for result in results:
+    left = read_results(cells_folder(run))
+    results = [result for result, _ in left]
+    for result, predictions in left:
         now = stores.fingerprint(result.recipe.data)
         if result.data is not None and now is not None and result.data.fingerprint != now:
             raise RunError(
                 f"{cells_folder(run) / result.cell} was made from other data (fingerprint "
                 f"{result.data.fingerprint[:10]}, now {now[:10]}); choose another --out, or --fresh to "
                 "begin anew"
+            )
+        if (
+            now is not None
+            and result.status == "done"
+            and not same_test(result, predictions, stores.view(result.recipe.data))
+        ):
+            raise RunError(
+                f"{cells_folder(run) / result.cell} was judged on another fold: the planes of this run have other "
+                "exams than before; choose another --out, or --fresh to begin anew"
             )
     planned = {cell.name for cell in plan.cells}
     done = {result.cell: result for result in results if result.status == "done" and result.cell in planned}

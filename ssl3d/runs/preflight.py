@@ -42,7 +42,7 @@ def check_labels(plan: Plan, stores: Stores) -> None:
     """
     for data in {cell.recipe.data: None for cell in plan.cells}:
         if data.folds is not None:
-            check_folds(stores.by_plane[data.plane or ""], str(data.task), data.folds)
+            check_folds(stores.by_plane[data.plane or ""], str(data.task), data.folds, stores.cases)
         judged = Judged.of(stores.view(data), str(data.task))
         class_count(judged.train_labels, judged.classes)
         for recipe in [cell.recipe for cell in plan.cells if cell.recipe.data == data]:

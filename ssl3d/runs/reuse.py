@@ -22,6 +22,7 @@ from ssl3d.runs.folder import cells_folder, require_run
 from ssl3d.runs.plan import Cell
 from ssl3d.runs.pretraining import Pretrained
 from ssl3d.runs.results import RESULT, CellResult, file_hash, read_content, read_result, read_results
+from ssl3d.runs.stores import same_test
 from ssl3d.runs.work import Work
 
 LOG = "log.csv"
@@ -99,11 +100,12 @@ def find_donor(cell: Cell, store: Store, run: Path, others: Sequence[Path] = ())
         for folder in _candidates(cell, place):
             if folder == cells_folder(run) / cell.name:  # this one itself
                 continue
-            result, _ = read_result(folder)
+            result, predictions = read_result(folder)
             same = result.recipe.pretraining_hash() == wanted
             if result.status != "done" or result.data is None or not same or not (folder / NAME).is_file():
                 continue
-            if result.data.fingerprint == store.fingerprint:
+            # Beside other planes, an exam may have stood in another fold: the encoder has then seen test volumes.
+            if result.data.fingerprint == store.fingerprint and same_test(result, predictions, store):
                 there = f"{place.resolve().name}/{cells_folder(Path())}/{folder.name}"
                 return Donor(folder, folder.name if place.samefile(run) else there, result)
     return None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from ssl3d.data.dataset import Dataset
-from ssl3d.data.folds import fold_view
+from ssl3d.data.folds import Labelled, fold_view, joined
 from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.pack import SPLITS, pack
 from ssl3d.data.store import Store
@@ -15,6 +18,9 @@ from ssl3d.progress import Progress
 from ssl3d.recipe import DataRecipe
 from ssl3d.runs.options import Options
 from ssl3d.runs.plan import Cell, Plan
+from ssl3d.runs.results import CellResult
+
+LEAKS = "stand in both the training and the test split"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,12 @@ class Stores:
     def view(self, data: DataRecipe) -> Store:
         """Return the volumes that a recipe names, the split that of its fold."""
         store = self.by_plane[data.plane or ""]
-        return store if data.folds is None else fold_view(store, data.folds, data.fold)
+        return store if data.folds is None else fold_view(store, data.folds, data.fold, self.cases)
+
+    @cached_property
+    def cases(self) -> list[Labelled]:
+        """Exams of all planes: folds are dealt among them, so an exam is in the same fold in every plane."""
+        return joined(store.manifest.cases for store in self.by_plane.values())
 
     def fingerprint(self, data: DataRecipe) -> str | None:
         """Return the fingerprint of a recipe's plane; None if this run does not open it."""
@@ -80,10 +91,31 @@ def _packed(folder: Path) -> str | None:
 
 
 def _report_leaks(store: Store, data: DataRecipe, progress: Progress) -> None:
-    leaks = store.duplicates()
-    if leaks:
-        pairs = ", ".join(f"{train} = {test}" for train, test in leaks[:3])
-        of = f" of fold {data.fold}" if data.folds else ""
-        progress.note(
-            f"{len(leaks)} volumes stand in both the training and the test split{of} ({pairs}): scores are too high"
-        )
+    sentence = leaks(store, data)
+    if sentence:
+        progress.note(sentence)
+
+
+def leaks(store: Store, data: DataRecipe) -> str:
+    """Return a sentence on the volumes that stand in both splits; empty if there are none.
+
+    Args:
+        store: volumes, the split that of the recipe's fold.
+        data: names the fold, and the task whose test volumes count; without a task, all of them do.
+    """
+    judged = store.indices("test") if data.task is None else store.labelled("test", data.task)
+    tested = set(store.ids(judged))
+    found = [(train, test) for train, test in store.duplicates() if test in tested]
+    if not found:
+        return ""
+    pairs = ", ".join(f"{train} = {test}" for train, test in found[:3])
+    of = f" of fold {data.fold}" if data.folds else ""
+    return f"{len(found)} volumes {LEAKS}{of} ({pairs}): scores are too high"
+
+
+def same_test(result: CellResult, predictions: pd.DataFrame | None, store: Store) -> bool:
+    """Whether a result of the same data was judged on the labelled test volumes of a store, as its folds are now."""
+    data = result.recipe.data
+    if data.folds is None or predictions is None:
+        return True
+    return set(predictions["case"]) == set(store.ids(store.labelled("test", str(data.task))))
