@@ -16,9 +16,14 @@ import pytest
 import torch
 
 from ssl3d.errors import DataError, RecipeError, RunError, UserError, WeightsError
+from ssl3d.report.page import write_report
 from ssl3d.runs import execute as execute_module
 from ssl3d.runs.execute import reason
+from ssl3d.runs.experiment import Experiment, read_experiment
 from ssl3d.runs.files import write_atomic
+from ssl3d.runs.folder import claimed
+from ssl3d.runs.grown import beyond
+from ssl3d.runs.plan import make_plan
 from ssl3d.runs.results import read_result
 from tests.runs import Listener, cell_folder, left_behind, small_run, write_knees
 
@@ -42,6 +47,16 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def plan_of(run: Path) -> dict[str, Any]:
+    """Recipes of a run by the names of its cells."""
+    return dict(json.loads((run / "plan.json").read_text())["cells"])
+
+
+def asked_and_there(run: Path) -> tuple[Experiment, list[Any]]:
+    """What recipe.toml asks for, and the recipes that the folder holds."""
+    return read_experiment(run / "recipe.toml"), list(plan_of(run).values())
 
 
 def refused(kind: type[UserError], knees: Path, out: Path, **changes: Any) -> str:
@@ -87,6 +102,30 @@ def test_a_run_may_grow_by_methods_and_seeds(knees: Path, run: Path) -> None:
     assert (listener.started, listener.finished["random"][:6]) == (["random"], "linear")
     assert set(json.loads((run / "plan.json").read_text())["cells"]) == {p.name for p in (run / "cells").iterdir()}
     assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"byol", "random"}
+
+
+@pytest.mark.parametrize("methods", [("byol",), ("simclr", "random")])
+def test_the_recipe_of_a_run_spreads_out_into_its_cells_presets_kept(tmp_path: Path, methods: tuple[str, ...]) -> None:
+    plan = make_plan(read_experiment(None, {"methods": methods, "pretrain.lr": 0.25}))
+    cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
+    with claimed(tmp_path / "run", plan.experiment, cells, fresh=False):
+        again = make_plan(read_experiment(tmp_path / "run" / "recipe.toml"))
+    assert [cell.name for cell in again.cells] == list(cells)
+
+
+def test_a_run_made_in_several_calls_has_a_recipe_of_all_of_them(knees: Path, tmp_path: Path) -> None:
+    small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1), baselines=False)
+    assert beyond(*asked_and_there(tmp_path / "run")) == []
+    again = {"methods": ("simclr",), "seeds": (1, 2), "baselines": False, "data__task": "meniscus"}
+    small_run(knees, tmp_path / "run", **again)
+    experiment, there = asked_and_there(tmp_path / "run")
+    assert (experiment.methods, experiment.seeds, experiment.baselines) == (("random", "simclr"), (0, 1, 2), False)
+    assert set(experiment.data.task or ()) == {"acl", "meniscus"}
+    assert {cell.name for cell in make_plan(experiment, knees).cells} > set(plan_of(tmp_path / "run"))
+    assert len(beyond(experiment, there)) == 2 * 3 * 2 - 4
+    page = write_report(tmp_path / "run").read_text()
+    assert "adds what is not in this one: random on tiny, seed 0, meniscus, sagittal; " in page
+    assert ", and 5 more</dd>" in page
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_several_runs_and_single_cells_are_taken(copied: Path, finished: Path, c
 
 
 def test_a_folder_directly_below_the_root_is_no_run_and_one_sentence() -> None:
-    with pytest.raises(RunError, match="^/proc is not a run folder"):
+    with pytest.raises(RunError, match=r"^/proc is not a run folder"):
         verify(Path("/proc"))
 
 

@@ -54,6 +54,6 @@ def show_comparisons(pairs: pd.DataFrame) -> None:
 
 def _key(row: Mapping[Hashable, Any], which: str) -> Key:
     """Method "a" or "b" of a row."""
-    own = (str(row[f"{name}_{which}"]) for name in ("method", "backbone", "settings"))
+    method, backbone, settings = (str(row[f"{name}_{which}"]) for name in ("method", "backbone", "settings"))
     task, plane = ("" if pd.isna(row[name]) else str(row[name]) for name in ("task", "plane"))
-    return Key(str(row["protocol"]), *own, task, plane)
+    return Key(str(row["protocol"]), method, backbone, settings, task, plane)

@@ -14,13 +14,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ssl3d.errors import RecipeError
 from ssl3d.report.figures import sections
 from ssl3d.report.material import Run
 from ssl3d.report.style import to_svg
 from ssl3d.report.table import paired, ranked
 from ssl3d.report.words import doubts, findings
+from ssl3d.runs.experiment import read_experiment
 from ssl3d.runs.files import write_atomic
 from ssl3d.runs.folder import RECIPE
+from ssl3d.runs.grown import beyond, words
 from ssl3d.runs.render import departures
 
 REPORT = "report.html"
@@ -110,13 +113,29 @@ def _recipe(run: Run) -> str:
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
+def _again(run: Run) -> str:
+    """What running recipe.toml does: everything again, and what no call asked for where there were several."""
+    said = "runs everything again, into another folder"
+    path = run.folder / RECIPE
+    if not path.is_file():
+        return said
+    try:
+        more = beyond(read_experiment(path), [cell.recipe.model_dump(mode="json") for cell, _ in run.results])
+    except RecipeError as error:
+        return f"cannot be run: {error}"
+    if not more:
+        return said
+    rest = f", and {len(more) - 3} more" if len(more) > 3 else ""
+    return f"{said}, and adds what is not in this one: {'; '.join(map(words, more[:3]))}{rest}"
+
+
 def _commands(run: Run) -> list[tuple[str, str]]:
     """What to type, and what it does."""
     folder = shlex.quote(str(run.folder))
     cell = shlex.quote(str(run.folder / "cells" / run.results[0][0].cell))
     root = "" if run.results[0][0].recipe.data.name == "demo" else " --root FOLDER"
     return [
-        (f"ssl3d bench --recipe {folder}/{RECIPE}{root} --out AGAIN", "runs everything again, into another folder"),
+        (f"ssl3d bench --recipe {folder}/{RECIPE}{root} --out AGAIN", _again(run)),
         (f"ssl3d reproduce {cell}", "runs one cell again from its own record, and says whether the numbers agree"),
         (f"ssl3d verify {folder}", "computes every score again from predictions.csv"),
         (f"ssl3d leaderboard {folder} --format latex", "prints the table for a paper"),

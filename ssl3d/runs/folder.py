@@ -14,8 +14,9 @@ from typing import Any
 import tomli_w
 
 from ssl3d.errors import RunError
-from ssl3d.runs.experiment import Experiment
+from ssl3d.runs.experiment import Experiment, read_experiment
 from ssl3d.runs.files import partial_name, write_atomic
+from ssl3d.runs.grown import grown
 from ssl3d.runs.results import PREDICTIONS, RESULT, TRAINING
 
 PLAN, RECIPE = "plan.json", "recipe.toml"
@@ -51,7 +52,7 @@ def claimed(
 
     Args:
         run: made if absent.
-        experiment: what is to run; ``recipe.toml`` says it.
+        experiment: what is to run; ``recipe.toml`` says it, with what the folder was asked for before.
         cells: recipes by the name of the cell; added to those that ``plan.json`` holds.
         fresh: delete what this folder holds of an earlier run, and begin anew.
         places: ``root`` of the data set's files, and ``store`` of packed volumes outside the run: noted for those who
@@ -74,9 +75,28 @@ def claimed(
         if fresh:
             _clear(run)
         # The plan comes first: from then on the folder is this run's, wherever it is interrupted.
+        asked = _asked(run, experiment, cells)
         _write_plan(run, experiment, cells, places or {})
-        write_atomic(run / RECIPE, tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
+        write_atomic(run / RECIPE, tomli_w.dumps(_without_none(_written(asked))))
         yield
+
+
+def _asked(run: Path, experiment: Experiment, cells: Cells) -> Experiment:
+    """Return what all calls together asked for, as far as ``recipe.toml`` still tells of the earlier ones."""
+    earlier = read_plan(run)
+    if earlier is None or not {*earlier["cells"]} - {*cells} or not (run / RECIPE).is_file():
+        return experiment
+    before = read_experiment(run / RECIPE)
+    if before.base() != experiment.base():
+        return experiment  # refused by the plan, or recipe.toml was edited
+    return grown(before, experiment, {**earlier["cells"], **cells}.values())
+
+
+def _written(experiment: Experiment) -> dict[str, Any]:
+    """What was asked for, and what is spread out. Not the other defaults: written out, they would win over presets."""
+    spread = experiment.model_dump(mode="json", include={"methods", "backbones", "seeds", "baselines"})
+    asked = experiment.asked()
+    return {**spread, **asked, "data": {"name": experiment.data.name, **asked.get("data", {})}}
 
 
 def _write_plan(run: Path, experiment: Experiment, cells: Cells, places: Places) -> None:
