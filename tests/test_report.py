@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -26,7 +27,9 @@ from ssl3d.report.volumes import Pictures
 from ssl3d.report.words import doubts, findings
 from ssl3d.runs.entry import Part
 from ssl3d.runs.results import Collapse, Price
-from tests.cells import LABELS, cell
+from ssl3d.runs.verify_tables import verify_tables
+from ssl3d.runs.write import write_tables
+from tests.cells import LABELS, cell, failed
 from tests.pages import HOSTILE, by_hand, chromium, hostile_cells, look, plain_cells, write_run
 from tests.runs import arguments, small_run, write_knees
 
@@ -292,6 +295,34 @@ def test_the_number_of_resamples_that_is_told_is_the_one_used(made: Path, monkey
     assert "(1000 resamples" in roc(Run.read(made)).drawings[0].caption
     monkeypatch.setattr("ssl3d.report.roc.VALUES", 300 * len(LABELS))
     assert "(300 resamples" in roc(Run.read(made)).drawings[0].caption
+
+
+def test_unfinished_seeds_are_not_called_failed_and_failed_ones_are(tmp_path: Path) -> None:
+    found = [cell("byol", seed, recipe={"data": {"folds": 2, "fold": fold}}) for seed in (0, 1) for fold in (0, 1)]
+    other = cell("simclr", 0, noise=1, recipe={"data": {"folds": 2, "fold": 0}})
+    sentences = doubts(Run.read(write_run(tmp_path / "folds", [*found[:3], other])))
+    partial = [text for text in sentences if "not every seed or fold is finished" in text]
+    assert len(partial) == 4  # linear and knn
+    assert any("byol" in text and text.endswith("its score is the mean of the seeds that are.") for text in partial)
+    assert any("simclr" in text and text.endswith("is finished.") for text in partial)
+    assert not any("failed" in text for text in sentences)
+    whole = [cell("byol"), failed("byol", 1)]
+    sentences = doubts(Run.read(write_run(tmp_path / "whole", whole)))
+    assert any("byol (acl, sagittal, linear): some of its seeds failed" in text for text in sentences)
+
+
+def test_planned_cells_without_a_result_are_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, [cell("byol")])
+    plan = {"base": {}, "cells": {f"cell-{i}": {} for i in range(3)}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    run = Run.read(folder)
+    assert "2 planned cells have no result yet." in doubts(run)
+    write_tables(folder, run.results)
+    assert (folder / "leaderboard.md").read_text().startswith("2 planned cells have no result yet.\n\n")
+    assert not [verdict for verdict in verify_tables(folder, sound=True) if verdict.faults]
+    plan["cells"] = {"cell-0": {}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert not any("planned" in text for text in doubts(run))
 
 
 # Commands

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 from ssl3d.errors import PluginError
 from ssl3d.registry import plugins
 from ssl3d.report.material import Place, Row, Run, place_of, records, titled
+from ssl3d.runs.entry import Key
+from ssl3d.runs.leaderboard import failed
 from ssl3d.runs.remarks import remarks
 from ssl3d.runs.render import by_table, conclusion
+from ssl3d.runs.write import unfinished
 
 TIED = "cannot be separated"
 
@@ -88,6 +91,10 @@ def _about_pairs(run: Run) -> Iterator[str]:
 
 
 def _about_cells(run: Run) -> Iterator[str]:
+    said = unfinished(run.folder)
+    if said:
+        yield said
+    failures = {entry.key for entry in run.entries if failed(entry)}
     for row in records(run.board):
         name = f"{run.name_of_row(row)} ({titled(place_of(row), row['protocol'])})"
         if row["collapsed"]:
@@ -95,11 +102,20 @@ def _about_cells(run: Run) -> Iterator[str]:
         if row["exactness"] in {"plain", "exact but for backbone batch norm"}:
             yield f"{run.name_of_row(row)}: its gradient was {row['exactness']}, not that of the whole effective batch."
         if row["status"] == "partial":
-            yield f"{name}: some of its seeds failed, and its score is the mean of those that did not."
+            yield f"{name}: {_missing(row, failures)}"
         if row["auc"] is None and row["status"] != "failed":
             yield f"{name}: it has no AUC."
         if row["note"]:
             yield f"{name}: {row['note'].rstrip('.')}."
+
+
+def _missing(row: Row, failures: set[Key]) -> str:
+    """What a partial row lacks, and what its score is a mean of."""
+    names = (str(row[name]) for name in ("protocol", "method", "backbone", "settings"))
+    if Key(*names, *place_of(row)) in failures:
+        return "some of its seeds failed, and its score is the mean of those that did not."
+    score = "" if row["auc"] is None else ", and its score is the mean of the seeds that are"
+    return f"not every seed or fold is finished{score}."
 
 
 def _about_baselines(run: Run) -> Iterator[str]:

@@ -11,11 +11,11 @@ import pandas as pd
 from ssl3d.errors import UserError
 from ssl3d.runs.combine import read_run
 from ssl3d.runs.folder import cells_folder
-from ssl3d.runs.render import to_csv, to_markdown
+from ssl3d.runs.render import to_csv
 from ssl3d.runs.results import RESULT, SCHEMA_VERSION, read_content
 from ssl3d.runs.table import Columns, read_table
 from ssl3d.runs.verdict import Difference, Verdict, differences
-from ssl3d.runs.write import TABLE_COLUMNS, tables
+from ssl3d.runs.write import TABLE_COLUMNS, markdown, tables
 
 KEYS = (  # columns that tell the rows of a table apart, where it has them
     *("cell", "task", "plane", "protocol", "condition", "draw", "fold"),
@@ -41,10 +41,11 @@ def verify_tables(run: Path, sound: bool) -> list[Verdict]:
         made = tables(results)
         older = _older(run)
         found = [_verdict(run / name, table, TABLE_COLUMNS[name], older) for name, table in made.items()]
+        text = markdown(run, made)
         found += [_without_source(run / name) for name in TABLE_COLUMNS if name not in made and (run / name).exists()]
     except UserError as error:
         return [Verdict("tables", faults=(str(error),))]
-    return [*found, _markdown(run / MARKDOWN, to_markdown(made["leaderboard.csv"], made["comparisons.csv"]), older)]
+    return [*found, _markdown(run / MARKDOWN, text, older)]
 
 
 def _older(run: Path) -> bool:

@@ -13,8 +13,10 @@ from ssl3d.runs.curves import COLUMNS as CURVE_COLUMNS
 from ssl3d.runs.curves import curves
 from ssl3d.runs.entries import Results
 from ssl3d.runs.files import write_atomic
+from ssl3d.runs.folder import cells_folder, read_plan
 from ssl3d.runs.leaderboard import CELL_COLUMNS, COLUMNS, cells, leaderboard
 from ssl3d.runs.render import to_csv, to_markdown
+from ssl3d.runs.results import RESULT
 from ssl3d.runs.table import Columns
 
 TABLE_COLUMNS: Mapping[str, Columns] = {
@@ -52,6 +54,26 @@ def write_tables(run_folder: Path, results: Results) -> pd.DataFrame:
     made = tables(results)
     for name, table in made.items():
         write_atomic(run_folder / name, to_csv(table))
-    board = made["leaderboard.csv"]
-    write_atomic(run_folder / "leaderboard.md", to_markdown(board, made["comparisons.csv"]))
-    return board
+    write_atomic(run_folder / "leaderboard.md", markdown(run_folder, made))
+    return made["leaderboard.csv"]
+
+
+def markdown(run_folder: Path, made: Mapping[str, pd.DataFrame]) -> str:
+    """Return what leaderboard.md holds: :func:`tables` in Markdown, below a line on planned cells without a result.
+
+    Raises:
+        RunError: plan.json is damaged.
+    """
+    said, text = unfinished(run_folder), to_markdown(made["leaderboard.csv"], made["comparisons.csv"])
+    return f"{said}\n\n{text}" if said else text
+
+
+def unfinished(run_folder: Path) -> str:
+    """Return a sentence on the planned cells that have no result yet; empty if there are none, or no plan.
+
+    Raises:
+        RunError: plan.json is damaged.
+    """
+    planned = (read_plan(run_folder) or {"cells": {}})["cells"]
+    count = sum(not (cells_folder(run_folder) / name / RESULT).exists() for name in planned)
+    return f"{count} planned {'cell has' if count == 1 else 'cells have'} no result yet." if count else ""
