@@ -16,9 +16,13 @@ from ssl3d.cli import run as command
 from ssl3d.errors import RunError
 from ssl3d.runs import features as features_module
 from ssl3d.runs import pretraining
+from ssl3d.runs.estimate import estimates
+from ssl3d.runs.experiment import read_experiment
 from ssl3d.runs.features import read_features, write_features
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import make_plan
 from ssl3d.runs.results import CellResult, read_result
-from tests.runs import Listener, arguments, cell_folder, small_run, write_knees
+from tests.runs import SMALL, Listener, arguments, cell_folder, small_run, write_knees
 
 MORE = {"evaluate__labels": (0.5,), "evaluate__draws": 2}
 
@@ -73,6 +77,25 @@ def test_a_second_task_of_a_run_trains_and_encodes_nothing(knees: Path, finished
         first, second = ((folder / name).read_bytes() for folder in folders)
         assert first == second
     assert len(list((run / "features").iterdir())) == 1
+
+
+def test_an_encoder_that_is_or_will_be_there_is_priced_at_nothing(knees: Path, finished: Path, tmp_path: Path) -> None:
+    fields = {**SMALL, "methods": ("byol",), "seeds": (0, 1), "baselines": False, "data.task": "acl,meniscus"}
+    plan = make_plan(read_experiment(None, fields), knees)
+
+    def priced(run: Path, *encoders: Path) -> dict[tuple[int, str], tuple[bool, str]]:
+        rows = estimates(plan, run, Options(root=knees, device="cpu", encoders=encoders))
+        tasks = (str(cell.recipe.data.task) for cell in plan.cells)
+        return {(row["seed"], task): (row["steps"] > 0, row["note"]) for row, task in zip(rows, tasks, strict=True)}
+
+    name = results(finished)["acl"].cell
+    alone, helped, there = priced(tmp_path / "a"), priced(tmp_path / "a", finished), priced(finished)
+    assert [alone[seed, task][0] for seed in (0, 1) for task in ("acl", "meniscus")] == [True, False, True, False]
+    assert alone[0, "meniscus"][1] == f"encoder of {name}"
+    assert helped[0, "acl"] == helped[0, "meniscus"] == (False, f"encoder of first/cells/{name}")
+    assert helped[1, "acl"][0]
+    assert (there[0, "acl"][1], there[0, "meniscus"][1]) == ("has a result", f"encoder of {name}")
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.usefixtures("idle")

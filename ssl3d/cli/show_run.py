@@ -15,7 +15,7 @@ from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.errors import UserError
 from ssl3d.runs.combine import read_run
 from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.estimate import estimate
+from ssl3d.runs.estimate import estimates
 from ssl3d.runs.execute import Outcome, execute
 from ssl3d.runs.experiment import Experiment
 from ssl3d.runs.folder import cells_folder, default_folder
@@ -80,7 +80,7 @@ def _report(folder: Path) -> str:
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
     check_inputs(plan, options)
     run = options.out or default_folder(plan.experiment, options.root)
-    rows = [estimate(cell, plan.dataset_of(cell), run, options.device) for cell in plan.cells]
+    rows = estimates(plan, run, options)
     if as_json:
         print(json.dumps({"event": "plan", "folder": str(run), "cells": rows}))  # noqa: T201
         return 0

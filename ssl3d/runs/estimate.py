@@ -16,8 +16,10 @@ from ssl3d.engine import Engine
 from ssl3d.recipe import Recipe
 from ssl3d.runs.devices import open_device
 from ssl3d.runs.folder import cells_folder
-from ssl3d.runs.plan import Cell
+from ssl3d.runs.options import Options
+from ssl3d.runs.plan import Cell, Plan
 from ssl3d.runs.results import RESULT, read_result
+from ssl3d.runs.reuse import donors
 from ssl3d.train.build import build_method
 from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
@@ -25,7 +27,23 @@ from ssl3d.train.schedule import Schedule
 PROBE_FLOPS = 2e10  # of the forward pass that is timed: a second or two on a CPU, with the passes around it
 
 
-def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, Any]:
+def estimates(plan: Plan, run: Path, options: Options) -> list[dict[str, Any]]:
+    """Return one row of plain values for each cell of a plan; see :func:`estimate`.
+
+    A cell whose encoder another cell has, or will have by then, costs nothing. Whether that one's data are the same,
+    byte for byte, is found out when it runs.
+    """
+    rows: list[dict[str, Any]] = []
+    made: dict[str, str] = {}  # names of the cells that were priced before, by the hash of their pretraining
+    for cell in plan.cells:
+        wanted = cell.recipe.pretraining_hash()
+        source = next((donor.name for donor, _ in donors(cell, run, options.encoders)), made.get(wanted))
+        rows.append(estimate(cell, plan.dataset_of(cell), run, options.device, source))
+        made.setdefault(wanted, cell.name)
+    return rows
+
+
+def estimate(cell: Cell, dataset: Dataset, run: Path, device: str, encoder_from: str | None = None) -> dict[str, Any]:
     """Return a cell's cost as one row of plain values.
 
     Steps and floating-point operations are counted. The time is those operations at the rate of one forward and
@@ -37,6 +55,7 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
         dataset: for the number of its training volumes.
         run: folder, where a cell that is done costs nothing.
         device: where the rate is timed.
+        encoder_from: the cell whose encoder will be taken, if there is one.
     """
     recipe = cell.recipe
     row: dict[str, Any] = {"cell": cell.name, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
@@ -46,6 +65,8 @@ def estimate(cell: Cell, dataset: Dataset, run: Path, device: str) -> dict[str, 
     method = build_method(recipe, initialise=False)
     if not method.trains:
         return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "judged only"}
+    if encoder_from is not None:
+        return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": f"encoder of {encoder_from}"}
     volumes = training_volumes(dataset.cases(), recipe.data.folds, recipe.data.fold)
     flops = pretrain_flops(method, recipe, volumes)
     seconds = flops / _flops_a_second(method.backbone, recipe, open_device(device, recipe.pretrain.precision))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
+import pandas as pd
+
 from ssl3d.data.store import Store
 from ssl3d.errors import RunError
 from ssl3d.runs.encoders import NAME, load_encoder
@@ -95,20 +97,27 @@ def find_donor(cell: Cell, store: Store, run: Path, others: Sequence[Path] = ())
         run: its run.
         others: further runs.
     """
+    for donor, predictions in donors(cell, run, others):
+        data = donor.result.data
+        # Beside other planes, an exam may have stood in another fold: the encoder has then seen test volumes.
+        if data and data.fingerprint == store.fingerprint and same_test(donor.result, predictions, store):
+            return donor
+    return None
+
+
+def donors(cell: Cell, run: Path, others: Sequence[Path] = ()) -> Iterator[tuple[Donor, pd.DataFrame | None]]:
+    """Yield the cells, with predictions, that have this one's encoder if their data are the same: ``find_donor``."""
     wanted = cell.recipe.pretraining_hash()
     for place in (run, *others):
+        foreign = not (run.exists() and place.samefile(run))  # a dry run has no folder
         for folder in _candidates(cell, place):
             if folder == cells_folder(run) / cell.name:  # this one itself
                 continue
             result, predictions = read_result(folder)
             same = result.recipe.pretraining_hash() == wanted
-            if result.status != "done" or result.data is None or not same or not (folder / NAME).is_file():
-                continue
-            # Beside other planes, an exam may have stood in another fold: the encoder has then seen test volumes.
-            if result.data.fingerprint == store.fingerprint and same_test(result, predictions, store):
+            if result.status == "done" and same and (folder / NAME).is_file():
                 there = f"{place.resolve().name}/{cells_folder(Path())}/{folder.name}"
-                return Donor(folder, folder.name if place.samefile(run) else there, result)
-    return None
+                yield Donor(folder, there if foreign else folder.name, result), predictions
 
 
 def _candidates(cell: Cell, run: Path) -> Iterator[Path]:
