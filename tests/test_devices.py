@@ -14,11 +14,15 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+from torch import multiprocessing
 
 from ssl3d.errors import RecipeError
 from ssl3d.runs.options import Options
 from ssl3d.runs.processes import check_devices
+from ssl3d.train.group import Group
+from ssl3d.train.memory import out_of_memory
 from tests.runs import arguments, cell_folder, small_run, write_knees
 
 CHANGES = {"pretrain.precision": "64-true", "pretrain.batch_size": 6, "pretrain.micro_batch": 2, "pretrain.epochs": 3}
@@ -100,7 +104,7 @@ def test_processes_that_torchrun_starts_join_the_run(root: Path, alone: Path, tm
     assert_same_cells(alone, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_stops_all_processes_and_the_run_goes_on_to_the_same_end(
     root: Path, alone: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -121,6 +125,7 @@ def test_a_signal_stops_all_processes_and_the_run_goes_on_to_the_same_end(
     assert_same_cells(alone, out)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_run_with_a_sentence(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start("ssl3d", *arguments(root, out, "--devices=2", "--json", **{**CHANGES, "pretrain.epochs": 500}))
@@ -162,6 +167,54 @@ def test_a_cell_that_fails_in_one_process_is_recorded_and_the_others_go_on(root:
     result = json.loads((cell_folder(out, "Breaks") / "result.json").read_text())
     assert "process 1 of 2: ValueError: no view today" in result["reason"]
     assert json.loads((cell_folder(out, "moco") / "result.json").read_text())["status"] == "done"
+
+
+@pytest.mark.slow
+def test_processes_start_within_a_slurm_job_of_one_task(root: Path, tmp_path: Path) -> None:
+    slurm = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
+    line = arguments(root, tmp_path / "run", "--devices=2", "--no-baselines", **{**CHANGES, "pretrain.epochs": 1})
+    code, _, err = finish(start("ssl3d", *line, **slurm))
+    assert code == 0, err
+    assert engine(tmp_path / "run", "byol")["processes"] == 2
+
+
+def exhaust(rank: int, folder: str, kinds: tuple[str, str]) -> None:
+    """One of two processes: runs out of memory, or fails otherwise, and says what it raised."""
+    errors = {
+        "memory": torch.OutOfMemoryError("no room"),
+        "host": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        "other": ValueError("no view"),
+        "": None,
+    }
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    try:
+        with Group.current().together():
+            if error := errors[kinds[rank]]:
+                raise error
+        said = "nothing"
+    except Exception as error:
+        said = f"{out_of_memory(error)} {error}"
+    Path(folder, f"{rank}.txt").write_text(said)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "memory", "said"),
+    [
+        (("memory", ""), True, "no room"),
+        pytest.param(("", "host"), True, "DefaultCPUAllocator", marks=pytest.mark.slow),
+        (("memory", "other"), False, "no view"),
+        pytest.param(("other", ""), False, "no view", marks=pytest.mark.slow),
+    ],
+)
+def test_a_failure_is_of_one_kind_in_every_process(
+    tmp_path: Path, kinds: tuple[str, str], memory: bool, said: str
+) -> None:
+    multiprocessing.spawn(exhaust, (str(tmp_path), kinds), nprocs=2)
+    for rank in range(2):
+        found = (tmp_path / f"{rank}.txt").read_text()
+        assert found.startswith(f"{memory} "), found
+        assert said in found
 
 
 def test_bad_input_is_told_once_and_leaves_nothing(root: Path, tmp_path: Path) -> None:

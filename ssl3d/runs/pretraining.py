@@ -76,8 +76,6 @@ def pretrained(work: Work) -> Pretrained:
     group = Group.current()
     engine = _engine(work, method, schedule, group.size)
     group.tell((work.cell.name, engine.model_dump(mode="json")))
-    with group.together():  # the others are ready
-        pass
     state, price = _train(work, method, train, engine)
     engine = Engine.model_validate(state.engine)  # a step may have had to change it
     return Pretrained(
@@ -116,7 +114,7 @@ def _engine(work: Work, method: Method, schedule: Schedule, processes: int) -> E
     """Return how a cell is to be trained: as it was begun, or else as trials on the device have it."""
     begun = checkpoint.engine(work.folder)
     if begun is not None:
-        return Engine.model_validate(begun)
+        return Engine.model_validate(begun).model_copy(update={"processes": processes})
     engine = tune(method, work.recipe, schedule.batch_size, processes)
     if engine.compile and not compilable(method.backbone):
         engine = engine.model_copy(update={"compile": False})
@@ -128,10 +126,11 @@ def _engine(work: Work, method: Method, schedule: Schedule, processes: int) -> E
 def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tuple[State, Price]:
     """Train a method, and say what that cost."""
     device = work.device
-    flops = pretrain_flops(method, work.recipe, len(train), engine)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    fabric = open_device(work.options.device, engine.precision)
+    with Group.current().together():  # the others get ready meanwhile
+        flops = pretrain_flops(method, work.recipe, len(train), engine)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        fabric = open_device(work.options.device, engine.precision)
     job = Job(method, work.store, train, work.recipe, fabric, work.folder, work.cell.name, work.progress)
     job.checkpoint_seconds, job.engine = work.options.checkpoint_seconds, engine
     state = pretrain(job)

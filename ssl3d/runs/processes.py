@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -29,19 +30,21 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 from ssl3d.errors import RecipeError, RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.runs.options import Options
-from ssl3d.train.group import PATIENCE
+from ssl3d.train.group import PATIENCE, leave
 
 T = TypeVar("T")
 Work = Callable[[Any, Options, Progress], T]
+GPU_PATIENCE = timedelta(minutes=30)
 GRACE_SECONDS = 30.0  # for the other processes to end after the first one has
 
 
 @dataclass(frozen=True)
 class Launched:
-    """Processes that torchrun or Slurm started: on this node, and nodes."""
+    """Processes on this node, nodes, and whether they were started here or by torchrun or Slurm."""
 
     local: int
     nodes: int
+    here: bool = False
 
 
 def in_processes(work: Work[T], what: Any, options: Options, progress: Progress) -> T:
@@ -64,7 +67,7 @@ def in_processes(work: Work[T], what: Any, options: Options, progress: Progress)
                 f"--devices {options.devices} differs from the {launched.local} processes that were started on this "
                 "node; leave it out, the launcher decides"
             )
-        return _joined(work, what, replace(options, devices=launched.local), progress, launched.nodes)
+        return _joined(work, what, replace(options, devices=launched.local), progress, launched)
     if options.devices == 1:
         return work(what, options, progress)
     return _started(work, what, options, progress)
@@ -100,18 +103,23 @@ def _launched() -> Launched | None:
     return None
 
 
-def _joined(work: Work[T], what: Any, options: Options, progress: Progress, nodes: int) -> T:
+def _joined(work: Work[T], what: Any, options: Options, progress: Progress, launched: Launched) -> T:
     """Connect this process with the others, and work on its own device."""
     kind = _kind(options)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets every process, on stderr
-    strategy = DDPStrategy(timeout=PATIENCE)
-    fabric = Fabric(accelerator=kind, devices=options.devices, num_nodes=nodes, strategy=strategy)
+    # On GPUs nothing long waits in this group: messages go through another.
+    strategy = DDPStrategy(timeout=PATIENCE if kind == "cpu" else GPU_PATIENCE)
+    # Started here within a Slurm job of one task, Slurm's numbers are not those of these processes.
+    plugins = LightningEnvironment() if launched.here else None
+    fabric = Fabric(
+        accelerator=kind, devices=options.devices, num_nodes=launched.nodes, strategy=strategy, plugins=plugins
+    )
     fabric.launch()
     own = kind if kind == "cpu" else f"cuda:{fabric.local_rank}"
     try:
         return work(what, replace(options, device=own), progress if fabric.global_rank == 0 else Progress())
     finally:
-        torch.distributed.destroy_process_group()
+        leave()
 
 
 def _kind(options: Options) -> str:
@@ -157,7 +165,12 @@ def _process(rank: int, share: _Share) -> None:
     progress = Relay(share.heard) if rank == 0 else Progress()
     found: tuple[str, Any]
     try:
-        found = ("returned", _joined(share.work, share.what, share.options, progress, nodes=1))
+        found = (
+            "returned",
+            _joined(
+                share.work, share.what, share.options, progress, Launched(share.options.devices, nodes=1, here=True)
+            ),
+        )
     except UserError as error:
         found = ("raised", error)
     except KeyboardInterrupt:
@@ -243,11 +256,15 @@ class Relay(Progress):
 @contextmanager
 def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
     """Tell ``progress`` what comes through the queue, until the block ends."""
+    failed: list[Exception] = []
 
     def listen() -> None:
         while (message := queue.get()) is not None:
             name, *arguments = message
-            getattr(progress, name)(*arguments)
+            try:
+                getattr(progress, name)(*arguments)
+            except Exception as error:  # told below: a queue that nobody reads would make all processes wait
+                failed.append(error)
 
     listener = threading.Thread(target=listen, name="progress", daemon=True)
     listener.start()
@@ -256,3 +273,5 @@ def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
     finally:
         queue.put(None)
         listener.join(timeout=5)
+    if failed:
+        raise failed[0]

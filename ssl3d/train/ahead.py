@@ -50,7 +50,10 @@ class Ahead(Generic[K]):
             self._begin()
         else:
             future = self._pool.submit(self._work, key)
-        views, ready = future.result()
+        try:
+            views, ready = future.result()
+        finally:
+            del future  # it holds an error that it raises, and so this frame, and with it the memory of all callers
         if ready is not None:
             here = torch.cuda.current_stream(views[0].device)
             here.wait_event(ready)

@@ -38,7 +38,8 @@ def pretrain_flops(method: Method, recipe: Recipe, volumes: int, engine: Engine 
     views = count_views(method, recipe.view_size)
     schedule = Schedule.of(recipe.pretrain, volumes)
     engine = engine or Engine.of(recipe.pretrain, schedule.batch_size)
-    parts = -(-schedule.batch_size // engine.micro_batch)
+    share = -(-schedule.batch_size // engine.processes)
+    parts = -(-share // engine.micro_batch)
     again = max(0, parts - engine.keep) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
     online = views if method.online_views is None else len(method.online_views)
     has_target = type(method).target is not Method.target

@@ -17,11 +17,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-PATIENCE = timedelta(days=7)  # processes wait for the first one while it packs or judges; a dead one is noticed at once
+from ssl3d.train.memory import out_of_memory
+
+PATIENCE = timedelta(days=7)  # processes wait for the first one while it packs or judges; gloo notices a dead one
 
 
 class PeerError(Exception):
     """Another process of the group failed; says which, and with what."""
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    _beside_gpus.cache_clear()
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -105,13 +113,12 @@ class Group:
         except Exception as error:
             mine = error
         if self.any(mine is not None):
-            reasons = self._reasons(mine)
-            raise mine or _peer_error(reasons)
+            raise _agreed(mine, self._reasons(mine))
 
-    def _reasons(self, mine: Exception | None) -> list[tuple[bool, str] | None]:
-        """What failed in each process: whether it ran out of memory, and a line."""
-        told = None if mine is None else (isinstance(mine, torch.OutOfMemoryError), _one_line(mine))
-        reasons: list[tuple[bool, str] | None] = [told] * self.size
+    def _reasons(self, mine: Exception | None) -> list[_Reason | None]:
+        """What failed in each process; None for one where nothing did."""
+        told = None if mine is None else _Reason(self.rank, out_of_memory(mine), _one_line(mine))
+        reasons: list[_Reason | None] = [told] * self.size
         if self.size > 1:
             dist.all_gather_object(reasons, told, group=_control())
         return reasons
@@ -143,7 +150,23 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _peer_error(reasons: list[tuple[bool, str] | None]) -> Exception:
-    rank, (out_of_memory, text) = next((rank, found) for rank, found in enumerate(reasons) if found is not None)
-    told = f"process {rank} of {len(reasons)}: {text}"
-    return torch.OutOfMemoryError(told) if out_of_memory else PeerError(told)
+def _agreed(mine: Exception | None, reasons: list[_Reason | None]) -> Exception:
+    """The error to raise here: of one kind in every process, so that all of them go on, or all give up."""
+    failed = [reason for reason in reasons if reason is not None]
+    if all(reason.out_of_memory for reason in failed):
+        return mine or torch.OutOfMemoryError(failed[0].told(len(reasons)))
+    if mine is not None and not out_of_memory(mine):
+        return mine
+    return PeerError(next(reason for reason in failed if not reason.out_of_memory).told(len(reasons)))
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """Why a process failed."""
+
+    rank: int
+    out_of_memory: bool
+    text: str
+
+    def told(self, size: int) -> str:
+        return f"process {self.rank} of {size}: {self.text}"

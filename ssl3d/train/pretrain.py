@@ -107,7 +107,9 @@ def pretrain(job: Job) -> State:
                 loop.save(0.0 if stopped else job.checkpoint_seconds)
                 if stopped:
                     raise Interrupted
-        loop.save()
+            loop.save()
+            if loop.group.any(stop.requested):  # a signal that came while the last step was saved
+                raise Interrupted
     finally:
         arrange(job.method)
     return loop.state
@@ -118,14 +120,19 @@ class _Loop:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        recipe = job.recipe.pretrain
+        self.group = Group.current()
+        with self.group.together():
+            self._build()
+        job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
+
+    def _build(self) -> None:
+        job, recipe = self.job, self.job.recipe.pretrain
         self.schedule = Schedule.of(recipe, len(job.indices))
         if recipe.precision == "64-true":
             job.method.double()
         job.method.to(job.fabric.device).train()
         self.optimizer = build_optimizer(job.method, recipe)
         self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
-        self.group = Group.current()
         engine = job.engine or Engine.of(recipe, self.schedule.batch_size, self.group.size)
         # Fabric's 64-true would change the default type of all threads, and with it the views made in another.
         mixed = engine.precision.endswith("mixed")
@@ -137,12 +144,10 @@ class _Loop:
             self.scaler.scale,
             engine.keep,
         )
-        with self.group.together():
-            self.state = self._resume()
+        self.state = self._resume()
         begun = Engine.model_validate(self.state.engine) if self.state.engine else engine
         self._carry_out(begun.model_copy(update={"processes": self.group.size}))
         self.saved_at = time.monotonic()
-        job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:
@@ -159,7 +164,7 @@ class _Loop:
             yield from self.window.requests(Batch(self._indices(step), step))
 
     def step(self) -> None:
-        """Take one optimiser step, and close the epoch if it was its last."""
+        """Take one optimiser step."""
         started, step = time.monotonic(), self.state.step
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(step)
@@ -167,11 +172,18 @@ class _Loop:
         batch = Batch(self._indices(step), step)
         outcome = self._backward(batch)
         self._check(outcome, step)
-        if self._optimise(step):
+        with self.group.together():
+            stepped = self._optimise(step)
+        if stepped:
             outcome.statistics.commit()
-            with self.group.together():
+        with self.group.together():
+            if stepped:
                 self.job.method.after_step(self.schedule.progress(step), outcome.kept)
-        seconds = time.monotonic() - started
+            self._record(batch, outcome, time.monotonic() - started)
+
+    def _record(self, batch: Batch, outcome: Outcome, seconds: float) -> None:
+        """Count a step that is done, log it, and close the epoch if it was its last."""
+        step = batch.step
         self.state.step += 1
         self.state.seconds += seconds
         self.state.epoch.append({**outcome.scalars, "volumes": len(batch), "seconds": seconds})
@@ -197,19 +209,21 @@ class _Loop:
         while True:
             try:
                 return self.window.backward(batch)
-            except RuntimeError as error:  # torch.OutOfMemoryError and torch.compile's are such
+            except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError and torch.compile's are the former
                 other = fallback(self.engine, self.job.recipe.pretrain, error)
                 if other is None:
                     raise
             # Out of the handler, which holds the frames, and with them the memory, of what failed.
-            engine, note = other
-            note = f"step {batch.step + 1}: {note}"
-            self.optimizer.zero_grad(set_to_none=True)
-            release_memory(self.job.fabric.device)
-            self._carry_out(engine)
-            self.window.encoder.foresee(self._requests())
-            self.state.notes.append(note)
-            self.job.progress.note(f"{self.job.name}: {note}")
+            with self.group.together():
+                self._go_on_with(other[0], f"step {batch.step + 1}: {other[1]}")
+
+    def _go_on_with(self, engine: Engine, note: str) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        release_memory(self.job.fabric.device)
+        self._carry_out(engine)
+        self.window.encoder.foresee(self._requests())
+        self.state.notes.append(note)
+        self.job.progress.note(f"{self.job.name}: {note}")
 
     def _optimise(self, step: int) -> bool:
         """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""

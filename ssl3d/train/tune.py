@@ -120,7 +120,7 @@ class _Tuner:
     def _memory(self, engine: Engine) -> int:
         """Bytes left for activations, beside what the loss, the optimiser and the views of an effective batch take."""
         trainable = sum(p.numel() * p.element_size() for p in self.trial.method.parameters() if p.requires_grad)
-        left = budget(self.trial.device)
+        left = budget(self.trial.device) // (engine.processes if self.trial.device.type == "cpu" else 1)
         views = max(VIEW_BYTES, int(VIEW_SHARE * left))
         return left - OPTIMIZER_STATES * trainable - views - self.trial.heads(engine, self.batch_size)
 
