@@ -111,8 +111,7 @@ def _about_cells(run: Run) -> Iterator[str]:
 
 def _missing(row: Row, failures: set[Key]) -> str:
     """What a partial row lacks, and what its score is a mean of."""
-    names = (str(row[name]) for name in ("protocol", "method", "backbone", "settings"))
-    if Key(*names, *place_of(row)) in failures:
+    if Key(row["protocol"], row["method"], row["backbone"], row["settings"], *place_of(row)) in failures:
         return "some of its seeds failed, and its score is the mean of those that did not."
     score = "" if row["auc"] is None else ", and its score is the mean of the seeds that are"
     return f"not every seed or fold is finished{score}."
