@@ -39,3 +39,22 @@ def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
     temporary = folder / ".log.csv"
     pd.DataFrame(rows).to_csv(temporary, index=False)
     temporary.replace(folder / "log.csv")
+
+
+def lost(what: str, step: int, schedule: Schedule, kept: Path, precise: bool) -> str:
+    """Return the sentence for a loss or gradient that is not finite: where, at which rate, and what to do.
+
+    Args:
+        what: happened.
+        step: before which the weights are sound.
+        schedule: of the run.
+        kept: file of the last checkpoint, if there is one.
+        precise: whether arithmetic is float32 already; some kernels give NaN in bf16, thin convolutions on CPUs do.
+    """
+    or_precision = "" if precise else " or --precision 32-true"
+    if step == 0:
+        return f"{what} at the first step, before any update: look at the method with `ssl3d check`{or_precision}"
+    return (
+        f"{what} at step {step + 1} of {schedule.steps} (learning rate {schedule.lr(step):.3g}); try a smaller "
+        f"--set pretrain.lr{or_precision}. Last good checkpoint: {kept if kept.exists() else 'none yet'}"
+    )

@@ -27,7 +27,7 @@ from ssl3d.train.fallback import fallback
 from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted, deferred
 from ssl3d.train.layout import arrange
-from ssl3d.train.log import epoch_means, step_figures, write_log
+from ssl3d.train.log import epoch_means, lost, step_figures, write_log
 from ssl3d.train.memory import release_memory
 from ssl3d.train.optimizer import build_optimizer, finite_gradients
 from ssl3d.train.schedule import Schedule
@@ -246,19 +246,8 @@ class _Loop:
             raise self._lost(f"the loss is {outcome.scalars['loss']}", step)
 
     def _lost(self, what: str, step: int) -> TrainingError:
-        kept = self.job.folder / checkpoint.NAME
-        if step == 0:
-            hint = f"look at the method with `ssl3d check`{self._or_precision()}"
-            return TrainingError(f"{what} at the first step, before any update: {hint}")
-        return TrainingError(
-            f"{what} at step {step + 1} of {self.schedule.steps} (learning rate {self.schedule.lr(step):.3g}); try a "
-            f"smaller --set pretrain.lr{self._or_precision()}. Last good checkpoint: "
-            f"{kept if kept.exists() else 'none yet'}"
-        )
-
-    def _or_precision(self) -> str:
-        """What else to try where arithmetic is short: some kernels give NaN in bf16, thin convolutions on CPUs do."""
-        return "" if self.engine.precision == "32-true" else " or --precision 32-true"
+        precise = self.engine.precision == "32-true"
+        return TrainingError(lost(what, step, self.schedule, self.job.folder / checkpoint.NAME, precise))
 
     def _close_epoch(self) -> None:
         means, rate = epoch_means(self.state.epoch)
