@@ -21,6 +21,7 @@ from torch import multiprocessing
 from ssl3d.errors import RecipeError
 from ssl3d.runs.options import Options
 from ssl3d.runs.processes import check_devices
+from ssl3d.runs.rank import leads, slurm_tasks
 from ssl3d.train.group import Group
 from ssl3d.train.memory import out_of_memory
 from tests.runs import arguments, cell_folder, small_run, write_knees
@@ -167,6 +168,26 @@ def test_a_cell_that_fails_in_one_process_is_recorded_and_the_others_go_on(root:
     result = json.loads((cell_folder(out, "Breaks") / "result.json").read_text())
     assert "process 1 of 2: ValueError: no view today" in result["reason"]
     assert json.loads((cell_folder(out, "moco") / "result.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("environment", "tasks", "first"),
+    [
+        ({}, 1, True),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 1, True),  # a batch script, which did not say srun
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, 4, True),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, 4, False),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, 1, False),
+    ],
+)
+def test_the_first_process_is_known_from_what_its_launcher_says(
+    environment: dict[str, str], tasks: int, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (slurm_tasks(), leads()) == (tasks, first)
 
 
 @pytest.mark.slow

@@ -58,7 +58,6 @@ out.count = document.getElementById("filter-count").textContent;
 protocol.value = ""; protocol.dispatchEvent(new Event("change")); out.all = shown().length;
 out.loaded = performance.getEntriesByType("resource").map((entry) => entry.name).filter((n) => !n.startsWith("data:"));
 out.unnamed = [...document.querySelectorAll("figure")].filter((f) => !f.querySelector("[role=img]")?.ariaLabel).length;
-const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
 out.figures = document.querySelectorAll("figure svg").length;
 return out;
 """

@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 
-class Names(click.ParamType[Any]):
-    """A comma-separated list."""
+class Listed(click.ParamType[Any]):
+    """A comma-separated list, each part of which is converted alike."""
 
-    name = "NAME,..."
+    def __init__(self, name: str = "NAME,...", of: Callable[[str], Any] = str, what: str = "names") -> None:
+        self.name, self.of, self.what = name, of, what
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split at commas, and drop white space."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Split at commas, drop white space, and convert."""
         if isinstance(value, tuple):
             return value
-        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
-        if not names:
+        parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        if not parts:
             self.fail("needs at least one name", param, ctx)
-        return names
-
-
-class Numbers(Names):
-    """A comma-separated list of whole numbers."""
-
-    name = "N,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Split at commas."""
-        parts = super().convert(value, param, ctx)
         try:
-            return tuple(int(part) for part in parts)
+            return tuple(map(self.of, parts))
         except ValueError:
-            return self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
+            return self.fail(f"{value!r} is not a list of {self.what}", param, ctx)
 
 
-class Shares(Names):
-    """A comma-separated list of numbers."""
-
-    name = "SHARE,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Split at commas."""
-        parts = super().convert(value, param, ctx)
-        try:
-            return tuple(float(part) for part in parts)
-        except ValueError:
-            return self.fail(f"{value!r} is not a list of numbers", param, ctx)
-
-
+NAMES = Listed()
+SHARES = Listed("SHARE,...", float, "numbers")
 FOLDER = click.Path(path_type=Path)
 FIELDS = {  # options that are recipe fields, by the option's name in Python
     "methods": "methods",
@@ -73,12 +52,12 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 
 
 @click.command()
-@click.option("--methods", type=Names(), help="Methods to pretrain with.  [default: byol,simclr]")
-@click.option("--backbones", type=Names(), help="Networks to pretrain.  [default: tiny]")
+@click.option("--methods", type=NAMES, help="Methods to pretrain with.  [default: byol,simclr]")
+@click.option("--backbones", type=NAMES, help="Networks to pretrain.  [default: tiny]")
 @click.option("--data", help="Data set: demo, mrnet, medmnist3d:adrenalmnist3d, folder.  [default: demo]")
 @click.option("--root", type=FOLDER, help="Folder of the data set's files.")
-@click.option("--task", type=Names(), help="Labels to predict (mrnet: acl, meniscus, abnormal), or all.")
-@click.option("--plane", type=Names(), help="Planes of the exam (mrnet: sagittal, coronal, axial), or all.")
+@click.option("--task", type=NAMES, help="Labels to predict (mrnet: acl, meniscus, abnormal), or all.")
+@click.option("--plane", type=NAMES, help="Planes of the exam (mrnet: sagittal, coronal, axial), or all.")
 @click.option("--folds", type=int, help="Cross-validation with so many folds, in place of the data set's own split.")
 @click.option("--recipe", type=FOLDER, help="TOML file with any recipe field; options win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any recipe field; may be repeated.")
@@ -86,10 +65,10 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @click.option("--batch-size", type=int, help="Effective batch: volumes behind one optimiser step.")
 @click.option("--micro-batch", help="Volumes on the device at one time, or auto.  [default: the effective batch]")
 @click.option("--accumulation", help="exact, or plain: a loss for each micro-batch.  [default: exact]")
-@click.option("--seeds", type=Numbers(), help="Repetitions.  [default: 0]")
-@click.option("--protocols", type=Names(), help="linear, knn, finetune.  [default: linear,knn]")
-@click.option("--labels", type=Shares(), help="Judge with these shares of the training labels, too: 0.01,0.1.")
-@click.option("--imbalance", type=Shares(), help="Judge with these shares of positives among them, too: 0.5,0.05.")
+@click.option("--seeds", type=Listed("N,...", int, "whole numbers"), help="Repetitions.  [default: 0]")
+@click.option("--protocols", type=NAMES, help="linear, knn, finetune.  [default: linear,knn]")
+@click.option("--labels", type=SHARES, help="Judge with these shares of the training labels, too: 0.01,0.1.")
+@click.option("--imbalance", type=SHARES, help="Judge with these shares of positives among them, too: 0.5,0.05.")
 @click.option("--baselines/--no-baselines", default=None, help="Add the untrained and Kinetics baselines.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch.")

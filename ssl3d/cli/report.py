@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.bench import FOLDER, Names
+from ssl3d.cli.bench import FOLDER, Listed
 
 VOLUMES = click.option(
     "--volumes/--no-volumes",
@@ -15,10 +15,8 @@ VOLUMES = click.option(
 )
 
 
-class Formats(Names):
+class Formats(Listed):
     """A comma-separated list of file formats."""
-
-    name = "png,svg"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Split at commas, and check each name."""
@@ -45,7 +43,9 @@ def report(run: Path, out: Path | None, volumes: bool) -> None:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, help="Folder to write to.  [default: figures in the run's folder]")
-@click.option("--format", "formats", type=Formats(), default="png,svg", show_default=True, help="png, svg or both.")
+@click.option(
+    "--format", "formats", type=Formats("png,svg"), default="png,svg", show_default=True, help="png, svg or both."
+)
 @VOLUMES
 def plot(run: Path, out: Path | None, formats: tuple[str, ...], volumes: bool) -> None:
     """Write each figure of a run's report as PNG (300 dots an inch) and SVG."""

@@ -44,6 +44,9 @@ class Resampled:
         draws: (draws, S), linearised; NaN where a class has one case.
     """
 
+    aucs: np.ndarray
+    draws: np.ndarray
+
     def grouped(self, seeds: int) -> Resampled:
         """Return the mean of the repetitions of each seed: S repetitions, seed after seed, become ``seeds``.
 
@@ -52,9 +55,6 @@ class Resampled:
         return Resampled(
             self.aucs.reshape(seeds, -1).mean(axis=1), self.draws.reshape(len(self.draws), seeds, -1).mean(axis=2)
         )
-
-    aucs: np.ndarray
-    draws: np.ndarray
 
     @property
     def seed_variance(self) -> float:

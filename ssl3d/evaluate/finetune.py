@@ -55,7 +55,6 @@ def finetune(
     device: torch.device,
     seed: int = 0,
     classes: int | None = None,
-    autocast: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """Fine-tune a copy of the encoder and predict the test volumes.
@@ -75,7 +74,6 @@ def finetune(
         device: where it happens.
         seed: of order, views and dropout.
         classes: K; the largest training label + 1 if None.
-        autocast: bfloat16, or None for the encoder's own precision.
         progress: told (epochs done, epochs there will be at most) after every epoch.
 
     Raises:
@@ -85,7 +83,7 @@ def finetune(
     K = class_count(labels, classes)
     y = np.full(max(train) + 1, -1)
     y[list(train)] = labels
-    tuning = Tuning(encoder, source, y, K, recipe, augment, device, seed, autocast)
+    tuning = Tuning(encoder, source, y, K, recipe, augment, device, seed)
     trials = _trials(tuning, train, labels, progress)
     best, chosen = _chosen(trials, recipe, K)
     with _seeded(seed, device):  # anew: what the trials drew leaves no trace

@@ -7,7 +7,7 @@ depend on (seed, draw, class) alone, so every method is judged with the same cas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,10 +122,8 @@ def _common_size(counts: np.ndarray, shares: Sequence[float]) -> int:
 
 def _first(labels: np.ndarray, wanted: dict[int, int], seed: int, draw: int) -> np.ndarray:
     """Return the first so many cases of each class in the order of this draw, ascending."""
-    return np.sort(np.concatenate(list(_members(labels, wanted, seed, draw))))
-
-
-def _members(labels: np.ndarray, wanted: dict[int, int], seed: int, draw: int) -> Iterator[np.ndarray]:
+    parts = []
     for value, count in wanted.items():
         order = np.random.default_rng([seed, draw, value]).permutation(np.flatnonzero(labels == value))
-        yield order[:count]
+        parts.append(order[:count])
+    return np.sort(np.concatenate(parts))

@@ -40,7 +40,6 @@ class Tuning:
         augment: makes training views, its size is that of test volumes, too.
         device: where it happens.
         seed: of order, views and dropout.
-        autocast: bfloat16, or None for the encoder's own precision.
     """
 
     encoder: Backbone
@@ -51,7 +50,6 @@ class Tuning:
     augment: Augment
     device: torch.device
     seed: int
-    autocast: torch.dtype | None = None
 
 
 class Classifier(nn.Module):
@@ -141,8 +139,7 @@ def predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.nda
 
 
 def _probabilities(tuning: Tuning, model: Classifier, view: Tensor) -> Tensor:
-    with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
-        logits: Tensor = model(view.to(model.weight.dtype))  # (B, K)
+    logits: Tensor = model(view.to(model.weight.dtype))  # (B, K)
     if not torch.isfinite(logits).all():
         raise DivergedError("fine-tuning gives values that are not finite: lower evaluate.finetune_lr")
     return logits.double().softmax(dim=1)
@@ -153,8 +150,7 @@ def _loss(tuning: Tuning, model: Classifier, batch: Sequence[int], step: int, we
     rng = Rng(int(mix(tuning.seed, 0xF17E) >> 1), step, range(len(batch)), tuning.device)
     view = tuning.augment(volumes, rng).to(model.weight.dtype)  # (B, C, D, H, W)
     y = torch.from_numpy(tuning.labels[list(batch)]).to(tuning.device)
-    with torch.autocast(tuning.device.type, tuning.autocast, tuning.autocast is not None):
-        logits = model(view)  # (B, K)
+    logits = model(view)  # (B, K)
     weight = None if weight is None else weight.to(tuning.device)
     # Divided by B rather than by the weights' sum, so that a batch of one class counts no more than its share.
     return F.cross_entropy(logits.float(), y, weight=weight, reduction="sum") / len(batch)

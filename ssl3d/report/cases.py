@@ -22,12 +22,12 @@ def cases(run: Run, pictures: Pictures | None) -> Section:
     """Draw the cases with the largest spread of predicted probability; without slices where ``pictures`` is None."""
     section = Section("cases", "Cases that methods disagree on most")
     missing = False
-    for (where, protocol), (cell, table) in _tables(run).items():
+    for key, (cell, table) in _tables(run).items():
         if len(table.columns) < 2:
             continue
         volumes = pictures.by_id(cell) if pictures else {}
         missing |= pictures is not None and not volumes
-        section.drawings.append(_drawn(run, titled(where, protocol), cell, disagreements(table), volumes))
+        section.drawings.append(_drawn(run, key, cell, disagreements(table), volumes))
     if not section.drawings:
         section.notes.append("It takes two methods on the same cases to disagree.")
     if missing:
@@ -63,7 +63,9 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return p.dropna(axis=1)
 
 
-def _drawn(run: Run, title: str, cell: CellResult, table: pd.DataFrame, volumes: Mapping[str, np.ndarray]) -> Drawing:
+def _drawn(
+    run: Run, key: tuple[Place, str], cell: CellResult, table: pd.DataFrame, volumes: Mapping[str, np.ndarray]
+) -> Drawing:
     binary = cell.data is None or cell.data.classes == 2
     with drawing():
         figure = Figure(figsize=(7.6, 1.2 * len(table) + 0.7), layout="constrained")
@@ -77,8 +79,8 @@ def _drawn(run: Run, title: str, cell: CellResult, table: pd.DataFrame, volumes:
         axes[-1, 3].set_xlabel(f"predicted probability of {'label 1' if binary else 'the true label'}")
         share_legend(figure, list(axes[:, 3]))
     return Drawing(
-        f"cases-{title}",
-        title,
+        f"cases-{titled(*key)}",
+        run.titled(*key),
         "The largest spread of the predicted probability among methods (mean over seeds), with slices at a quarter, a "
         "half and three quarters of the volume.",
         f"{len(table)} test cases with each method's predicted probability: {', '.join(id for id, _ in table.index)}.",

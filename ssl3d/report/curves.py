@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
-from ssl3d.report.material import Drawing, Place, Row, Run, Section, place_of, records, titled
+from ssl3d.report.material import Drawing, Place, Row, Run, Section, place_of, records
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
 from ssl3d.runs.curves import curves
 
@@ -55,9 +55,9 @@ def _drawn(run: Run, place: Place, rows: list[Row], condition: str) -> Drawing:
         share_legend(figure, axes)
     return Drawing(
         f"{condition}-{'-'.join(place)}",
-        titled(place),
-        f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals for "
-        "cases and for draws and seeds together.",
+        run.titled(place),
+        f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals "
+        "over cases, draws and seeds together. Dashed: 0.5, no better than chance.",
         f"AUC of {', '.join(names)} by the {AXES[condition]}, from {shares[0]:g} to {shares[-1]:g}.",
         figure,
     )
@@ -91,6 +91,5 @@ def _finish(ax: Axes, title: str, shares: list[float], what: str) -> None:
     ax.minorticks_off()
     ax.set_xticks(shares)
     ax.xaxis.set_major_formatter(PERCENT)
-    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)
     ax.set_xlabel(what)

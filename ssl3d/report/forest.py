@@ -29,7 +29,9 @@ def _drawn(run: Run, place: Place, rows: list[Row]) -> Drawing:
         ax = figure.subplots()
         y, ticks = 0.0, []
         for protocol in protocols:
-            ax.text(0, y, plain(protocol), transform=ax.get_yaxis_transform(), weight="bold", va="center")
+            ax.text(
+                -0.01, y, plain(protocol), transform=ax.get_yaxis_transform(), weight="bold", va="center", ha="right"
+            )
             for row in (row for row in rows if row["protocol"] == protocol):
                 y += 1
                 ticks.append((y, run.name_of_row(row)))
@@ -39,7 +41,7 @@ def _drawn(run: Run, place: Place, rows: list[Row]) -> Drawing:
     best = max(rows, key=lambda row: row["auc"])
     return Drawing(
         f"forest-{'-'.join(place)}",
-        titled(place),
+        run.titled(place),
         "Area under the ROC curve on the test cases, with 95% intervals. Within a protocol, methods that share a "
         "letter cannot be separated. Dashed: 0.5, no better than chance.",
         f"Forest plot of {len(rows)} AUCs; the highest is {best['auc']:.3f}, of {run.name_of_row(best)} "

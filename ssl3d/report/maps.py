@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ssl3d.report.material import Drawing, Place, Run, Section, titled
+from ssl3d.report.material import Drawing, Place, Run, Section
 from ssl3d.report.style import COLOURS, MARKERS, drawing, grid, plain, share_legend
 from ssl3d.runs.comparable import place
 from ssl3d.runs.folder import features_folder
@@ -33,7 +33,7 @@ def maps(run: Run) -> Section:
         section.notes.extend([note] if note else [])
         if points is not None:
             members[name] = points
-    section.drawings.extend(_drawn(where, members) for where, members in found.items() if members)
+    section.drawings.extend(_drawn(run, where, members) for where, members in found.items() if members)
     if not section.drawings and not section.notes:
         section.notes.append("No features of the test volumes were kept in the run's folder, so there is no map.")
     return section
@@ -83,7 +83,7 @@ def _points(
     return (project(x), np.array([labels[ids[index]] for index in places])), ""
 
 
-def _drawn(where: Place, members: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
+def _drawn(run: Run, where: Place, members: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
     with drawing():
         figure, axes = grid(len(members), 3, (2.5, 2.6))
         for ax, (name, (points, labels)) in zip(axes, members.items(), strict=True):
@@ -92,7 +92,7 @@ def _drawn(where: Place, members: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
         share_legend(figure, axes, 6)
     return Drawing(
         f"map-{'-'.join(where)}",
-        titled(where),
+        run.titled(where),
         "Each mark is a test volume, by colour and shape of its label. t-SNE of the frozen features of one seed: who "
         "is near whom says something, distances between groups and the axes do not.",
         f"Maps of the test volumes' features, one a method: {', '.join(members)}.",

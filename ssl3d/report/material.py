@@ -128,6 +128,10 @@ class Run:
         """Return the name of an entry."""
         return self.names[entry.key.method, entry.key.backbone, entry.key.settings]
 
+    def titled(self, place: Place, *more: str) -> str:
+        """Return what a figure is about as text, without the place where all of the run is about one."""
+        return titled(place if len(list(self.rows())) > 1 else ("", ""), *more)
+
     def rows(self) -> Iterator[tuple[Place, list[Row]]]:
         """Yield the leaderboard's rows for each task and plane."""
         found: dict[Place, list[Row]] = {}

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ssl3d.report.material import Drawing, Place, Row, Run, Section, titled
+from ssl3d.report.material import Drawing, Place, Row, Run, Section
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
 from ssl3d.report.table import scaled
 
 UNTRAINED = "not trained"  # the exactness of a baseline
-CAPTION = "Mean over seeds, with 95% intervals. Dashed lines: encoders that were not pretrained here, and cost nothing."
+CAPTION = (
+    "Mean over seeds, with 95% intervals. Lines across: encoders not pretrained here, which cost nothing; grey: chance."
+)
 PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
 
 
@@ -39,7 +41,7 @@ def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[
         share_legend(figure, axes)
     return Drawing(
         f"price-{'-'.join(place)}-{protocol}",
-        titled(place, protocol),
+        run.titled(place, protocol),
         " ".join([CAPTION, *_left_out(run, rows, prices)]),
         f"AUC against price of {len(rows)} methods under {protocol}.",
         figure,
@@ -66,7 +68,7 @@ def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
         name = run.name_of_row(row)
         look = run.looks[name]
         if _free(row):
-            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes or "--", label=plain(name))
+            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes, label=plain(name))
             continue
         around = None if row["ci_low"] is None else [[row["auc"] - row["ci_low"]], [row["ci_high"] - row["auc"]]]
         ax.errorbar(

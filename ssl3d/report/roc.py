@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ssl3d.evaluate.bootstrap import resample_cases
-from ssl3d.report.material import Drawing, Place, Run, Section, titled
+from ssl3d.report.material import Drawing, Place, Run, Section
 from ssl3d.report.style import MUTED, Look, drawing, grid, plain
 from ssl3d.runs.entry import Entry, Part
 
@@ -87,7 +87,7 @@ def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawi
     several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
     return Drawing(
         f"roc-{'-'.join(place)}-{protocol}",
-        titled(place, protocol),
+        run.titled(place, protocol),
         f"Each method's curve with a pointwise 95% band ({used} resamples of the test cases); thin grey lines are the "
         f"other methods, the diagonal is chance.{several}",
         "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",

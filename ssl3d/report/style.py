@@ -48,6 +48,7 @@ RC = {
     "axes.facecolor": "none",
 }
 PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", FAINT: "var(--line)"}
+PIXELS = 1.55  # of a page, a point: the same size of letters in all figures, wide or narrow
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -91,6 +92,8 @@ def grid(count: int, columns: int, panel: tuple[float, float], **options: Any) -
     axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
     for unused in axes[count:]:
         unused.remove()
+    for lowest in axes[max(0, count - columns) : count]:  # of its column, which shared axes look for in the last row
+        lowest.tick_params(axis="x", labelbottom=True)
     return figure, list(axes[:count])
 
 
@@ -124,8 +127,11 @@ def to_png(figure: Figure, dpi: int) -> bytes:
 
 
 def _inline(svg: str) -> str:
-    """Drop the prolog, ids that nothing refers to (a page holds many figures), and fixed greys."""
+    """Drop the prolog, the height, ids that nothing refers to (a page holds many figures), and fixed greys."""
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r' width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f' width="{PIXELS * float(m[1]):.0f}"', svg, count=1
+    )
     used = set(re.findall(r"[(\"]#([^\")]+)[)\"]", svg))
     svg = re.sub(r'(<[A-Za-z]+[^<>]*?) id="([^"]+)"', lambda m: m[0] if m[2] in used else m[1], svg)
     for fixed, followed in PAGE_COLOURS.items():

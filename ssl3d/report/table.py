@@ -106,8 +106,7 @@ def _auc(_: Run, row: Row) -> Cell:
 
 
 def _collapsed(_: Run, row: Row) -> Cell:
-    flag = row["collapsed"]
-    return Cell("", None) if flag is None else Cell("collapsed" if flag else "no", int(flag), "flag" if flag else "")
+    return Cell("collapsed", 1, "flag") if row["collapsed"] else Cell("", None)
 
 
 def _text(field: str, kind: str = "") -> Any:
@@ -134,7 +133,7 @@ _RANKED: list[tuple[Column, Any]] = [
     (Column("spec.", "specificity", numeric=True, minor=True), _number("specificity")),
     (Column("Brier", "Brier score, smaller is better", numeric=True, minor=True), _number("brier")),
     (Column("gradient", "what accumulation did to the gradient", minor=True), _text("exactness")),
-    (Column("collapse", "whether features have collapsed", minor=True), _collapsed),
+    (Column("collapse", "marked where features have collapsed", minor=True), _collapsed),
     (
         Column("pretraining", "time, mean over seeds", numeric=True, minor=True),
         lambda _, row: Cell(seconds(row["pretrain_seconds"]), row["pretrain_seconds"]),

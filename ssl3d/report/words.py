@@ -18,10 +18,9 @@ TIED = "cannot be separated"
 
 def findings(run: Run) -> list[str]:
     """Return one sentence for each task, plane and protocol: who is first, and who cannot be told from them."""
-    several = len(list(run.rows())) > 1  # the last of them is what is made of the others, where anything is
     return [
-        f"{titled(place if several else ('', ''), protocol)}: {_finding(run, rows)}"
-        for place, protocol, rows in _blocks(run)
+        f"{run.titled(place, protocol)}: {_finding(run, rows)}"
+        for place, protocol, rows in _blocks(run)  # the last is what is made of the others, where anything is
         if rows and rows[0]["auc"] is not None
     ]
 

@@ -16,7 +16,7 @@ MEAN = "mean of "  # begins the name of several tasks together
 
 
 class Key(NamedTuple):
-    """What tells entries apart. ``settings`` is the hash of everything else in the recipe but seed and fold."""
+    """What tells entries apart. ``settings`` is the hash of everything else in the recipe but seed, fold and protocols."""
 
     protocol: str
     method: str
@@ -64,6 +64,7 @@ class Entry:
         parts: a part for each fold, of each task where it is a mean over tasks; none if no seed is finished. The AUC is
             the mean over them.
         notes: what happened on the way.
+        unfinished: finished cells of seeds that are not, for want of a fold or task.
     """
 
     key: Key

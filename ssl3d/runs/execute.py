@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import torch
 
 from ssl3d.data.store import Store
 from ssl3d.errors import RunError, UserError
@@ -32,7 +27,8 @@ from ssl3d.runs.stores import Stores, open_stores, same_test
 from ssl3d.runs.write import write_tables
 from ssl3d.train import checkpoint
 from ssl3d.train.group import Group
-from ssl3d.train.interrupt import Interrupted
+from ssl3d.train.interrupt import Interrupted, handled, interrupt
+from ssl3d.train.memory import out_of_memory
 from ssl3d.train.pretrain import TrainingError
 
 
@@ -79,7 +75,7 @@ def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
 def _follow(plan: Plan, run: Path, options: Options, group: Group) -> Outcome:
     """Train the cells that the first process tells of, until it tells of none; it writes and reports."""
     cells = {cell.name: cell for cell in plan.cells}
-    with _terminable():
+    with handled(interrupt, signal.SIGTERM):
         while (told := _told(group)) is not None:
             name, engine = told
             with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
@@ -97,7 +93,7 @@ def _told(group: Group) -> Any:
 def _lead(plan: Plan, run: Path, options: Options, progress: Progress) -> Outcome:
     cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
     places = {"root": options.root, "store": options.store}
-    with claimed(run, plan.experiment, cells, options.fresh, places), _terminable():
+    with claimed(run, plan.experiment, cells, options.fresh, places), handled(interrupt, signal.SIGTERM):
         progress.run_started(str(run), list(cells))
         for note in plan.notes:
             progress.note(note)
@@ -168,8 +164,7 @@ def _result(cell: Cell, stores: Stores, run: Path, options: Options, progress: P
 
 def reason(error: Exception) -> str:
     """Return one sentence on why a cell failed."""
-    on_host = "DefaultCPUAllocator" in str(error)  # torch raises a plain RuntimeError there
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_host:
+    if out_of_memory(error):
         return "out of memory; set a smaller --micro-batch: under exact accumulation the gradient stays the same"
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, UserError | TrainingError):
@@ -182,20 +177,3 @@ def _line(result: CellResult) -> str:
         return f"failed: {result.reason}"
     aucs = [f"{name} AUC {score.metrics['auc']:.3f}" for name, score in result.scores.items() if score.metrics["auc"]]
     return ", ".join(aucs) or "done"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that what is in hand is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal.signal asks for
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -55,15 +55,12 @@ def features(work: Work, encoder: Backbone) -> Features:
     key, ids = features_key(work), work.store.ids(range(len(work.store)))
     file = f"{key}.npz"
     own = features_folder(work.folder.parents[1]) / file
-    for path in (own, *(features_folder(run) / file for run in work.options.encoders)):
-        x = read_features(path, ids, encoder.embed_dim)
-        if x is not None and path == own:
-            return Features(file, x)
-        if x is not None:
-            break
-    else:
-        x = _extracted(work, encoder)
-    write_features(own, ids, x)
+    x = read_features(own, ids, encoder.embed_dim)
+    if x is None:
+        others = (read_features(features_folder(run) / file, ids, encoder.embed_dim) for run in work.options.encoders)
+        x = next((found for found in others if found is not None), None)
+        x = _extracted(work, encoder) if x is None else x
+        write_features(own, ids, x)
     return Features(file, x)
 
 

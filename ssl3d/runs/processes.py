@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import FrameType
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -30,7 +30,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 from ssl3d.errors import RecipeError, RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.runs.options import Options
+from ssl3d.runs.rank import slurm_tasks
 from ssl3d.train.group import PATIENCE, leave
+from ssl3d.train.interrupt import handled
 
 T = TypeVar("T")
 Work = Callable[[Any, Options, Progress], T]
@@ -97,9 +99,9 @@ def _launched() -> Launched | None:
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return Launched(local, int(os.environ["WORLD_SIZE"]) // local)
-    if os.environ.get("SLURM_NTASKS", "1") != "1" and SLURMEnvironment.detect():
+    if slurm_tasks() > 1 and SLURMEnvironment.detect():
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
-        return Launched(int(os.environ["SLURM_NTASKS"]) // nodes, nodes)
+        return Launched(slurm_tasks() // nodes, nodes)
     return None
 
 
@@ -135,7 +137,8 @@ def _started(work: Work[T], what: Any, options: Options, progress: Progress) -> 
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port()), "NODE_RANK": "0"}
     share = _Share(address, work, what, options, answer, heard)
     context = spawn(_process, (share,), options.devices, join=False)  # type: ignore[no-untyped-call]
-    with _passed_on(context.processes), _relayed(heard, progress):
+    pass_on = partial(_pass_on, context.processes)
+    with handled(pass_on, signal.SIGINT, signal.SIGTERM), _relayed(heard, progress):
         _wait(context, answer)
     how, value = answer.get()
     if how == "raised":
@@ -165,12 +168,8 @@ def _process(rank: int, share: _Share) -> None:
     progress = Relay(share.heard) if rank == 0 else Progress()
     found: tuple[str, Any]
     try:
-        found = (
-            "returned",
-            _joined(
-                share.work, share.what, share.options, progress, Launched(share.options.devices, nodes=1, here=True)
-            ),
-        )
+        launched = Launched(share.options.devices, nodes=1, here=True)
+        found = ("returned", _joined(share.work, share.what, share.options, progress, launched))
     except UserError as error:
         found = ("raised", error)
     except KeyboardInterrupt:
@@ -202,24 +201,11 @@ def _wait(context: Any, answer: Any) -> None:
                 process.kill()
 
 
-@contextmanager
-def _passed_on(processes: list[Any]) -> Iterator[None]:
-    """Pass Ctrl-C and SIGTERM on to the processes, which stop at the same step."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal.signal asks for
-        for process in processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _pass_on(processes: list[Any]) -> None:
+    """Tell the processes to stop: they do so at the same step."""
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)
 
 
 class Relay(Progress):

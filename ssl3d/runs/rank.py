@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 
 
+def slurm_tasks() -> int:
+    """Return how many processes srun has started with this one; 1 in a batch script, whatever the job has asked for."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+
+
 def leads() -> bool:
     """Return whether this process is the first, or the only one: the others print nothing."""
-    under_slurm = os.environ.get("SLURM_NTASKS", "1") != "1"
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0") if under_slurm else "0") == "0"
+    rank = os.environ.get("RANK") or (os.environ.get("SLURM_PROCID", "0") if slurm_tasks() > 1 else "0")
+    return rank == "0"

@@ -41,7 +41,7 @@ class Pair:
 
     @property
     def detectable(self) -> float | None:
-        """Smallest difference found with 80% power by one such test, uncorrected; NaN if nothing is known."""
+        """Smallest difference found with 80% power by one such test, uncorrected; None if nothing is known."""
         return smallest_detectable(self.outcome.se)
 
 
@@ -125,7 +125,10 @@ def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pai
     for i, j in pairs(len(entries)):
         a, b = entries[i], entries[j]
         if _simple(a) and _simple(b):
-            folds = [(x.labels, x.probabilities[0, :, 1], y.probabilities[0, :, 1]) for x, y in _matched(a, b)]
+            folds = [
+                (x.labels, x.probabilities[0, :, 1], y.probabilities[0, :, 1])
+                for x, y in zip(a.parts, b.parts, strict=True)
+            ]
             tests.append((a, b, "DeLong", mean_paired_test(folds)))
         else:
             se, df = standard_error(resamples[i], resamples[j])
@@ -133,11 +136,6 @@ def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pai
             tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a), df=df)))
     corrected = holm([outcome.p for *_, outcome in tests])
     return [Pair(a, b, test, outcome, float(p)) for (a, b, test, outcome), p in zip(tests, corrected, strict=True)]
-
-
-def _matched(a: Entry, b: Entry) -> list[tuple[Part, Part]]:
-    """Parts of two entries of one table: the same folds in the same order."""
-    return list(zip(a.parts, b.parts, strict=True))
 
 
 def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[Resampled]) -> list[Standing]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,24 +21,33 @@ class Stop:
 
 
 @contextmanager
-def deferred() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM inside into a request; a second one acts at once.
-
-    Outside the main thread signals cannot be caught, and nothing is changed.
-    """
-    stop = Stop()
+def handled(act: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Call ``act`` on these signals inside. Outside the main thread signals cannot be caught: nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal.signal asks for
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: act()) for number in numbers}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def interrupt() -> None:
+    """Raise KeyboardInterrupt, as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def deferred() -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM inside into a request; a second one acts at once."""
+    stop = Stop()
+
+    def act() -> None:
+        if stop.requested:
+            interrupt()
+        stop.requested = True
+
+    with handled(act, signal.SIGINT, signal.SIGTERM):
+        yield stop

@@ -34,6 +34,14 @@ def epoch_means(steps: Sequence[Mapping[str, float]]) -> tuple[dict[str, float],
     return means, float(volumes.sum() / seconds.sum())
 
 
+def epoch_row(
+    epoch: int, step: int, steps: Sequence[Mapping[str, float]], lr: float, measures: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the row of an epoch that is complete: means over its steps, the last learning rate, measures of collapse."""
+    means, rate = epoch_means(steps)
+    return {"epoch": float(epoch), "step": float(step), **means, "lr": lr, **measures, "volumes_per_second": rate}
+
+
 def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
     """Write ``log.csv``: one row an epoch."""
     temporary = folder / ".log.csv"

@@ -27,7 +27,7 @@ from ssl3d.train.fallback import fallback
 from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted, deferred
 from ssl3d.train.layout import arrange
-from ssl3d.train.log import epoch_means, lost, step_figures, write_log
+from ssl3d.train.log import epoch_row, lost, step_figures, write_log
 from ssl3d.train.memory import release_memory
 from ssl3d.train.optimizer import build_optimizer, finite_gradients
 from ssl3d.train.schedule import Schedule
@@ -145,9 +145,14 @@ class _Loop:
             engine.keep,
         )
         self.state = self._resume()
-        begun = Engine.model_validate(self.state.engine) if self.state.engine else engine
+        begun = self.engine if self.state.engine else engine
         self._carry_out(begun.model_copy(update={"processes": self.group.size}))
         self.saved_at = time.monotonic()
+
+    @property
+    def engine(self) -> Engine:
+        """How the steps are carried out at present."""
+        return Engine.model_validate(self.state.engine)
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:
@@ -196,7 +201,7 @@ class _Loop:
 
     def _carry_out(self, engine: Engine) -> None:
         """Do the steps to come as an engine says."""
-        self.engine, self.state.engine = engine, engine.model_dump(mode="json")
+        self.state.engine = engine.model_dump(mode="json")
         self.window.micro_batch, self.window.keep = engine.micro_batch, engine.keep
         self.window.encoder.channels_last = engine.channels_last
         arrange(self.job.method, engine.channels_last, engine.compile)
@@ -250,17 +255,10 @@ class _Loop:
         return TrainingError(lost(what, step, self.schedule, self.job.folder / checkpoint.NAME, precise))
 
     def _close_epoch(self) -> None:
-        means, rate = epoch_means(self.state.epoch)
-        row = {
-            "epoch": float(len(self.state.rows) + 1),
-            "step": float(self.state.step),
-            **means,
-            "lr": self.schedule.lr(self.state.step - 1),
-            **self.state.measures,
-            "volumes_per_second": rate,
-        }
-        self.state.rows.append(row)
-        self.state.epoch.clear()
+        state = self.state
+        lr = self.schedule.lr(state.step - 1)
+        state.rows.append(epoch_row(len(state.rows) + 1, state.step, state.epoch, lr, state.measures))
+        state.epoch.clear()
 
     def save(self, least_seconds: float = 0.0) -> None:
         """Write the checkpoint and the log, unless the last one is younger than ``least_seconds``."""
