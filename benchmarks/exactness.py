@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl3d.backbone import BackboneConfig, Norm
-from ssl3d.data.demo import Demo
+from ssl3d.data.sets.demo import Demo
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe

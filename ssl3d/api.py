@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from ssl3d.experiment import read_experiment
 from ssl3d.progress import Progress
-from ssl3d.runs.combine import read_run
-from ssl3d.runs.encoders import load_encoder
-from ssl3d.runs.execute import execute
-from ssl3d.runs.experiment import read_experiment
-from ssl3d.runs.folder import cells_folder
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.options import Options
-from ssl3d.runs.plan import make_plan
+from ssl3d.results.folder import cells_folder
+from ssl3d.run.encoders import load_encoder
+from ssl3d.run.execute import execute
+from ssl3d.run.options import Options
+from ssl3d.run.plan import make_plan
+from ssl3d.tables.combine_planes import read_run
+from ssl3d.tables.leaderboard import leaderboard
 
 __all__ = ["bench", "load_encoder"]
 
@@ -57,7 +57,7 @@ def bench(
         root: folder of the data set's files.
         out: folder of the run.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        options: these three and the rest of :class:`ssl3d.runs.options.Options`, which they win over.
+        options: these three and the rest of :class:`ssl3d.run.options.Options`, which they win over.
         progress: listens.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.dataset import Case, Dataset
+from ssl3d.dataset import Case, Dataset
 
 
 class Arrays(Dataset):

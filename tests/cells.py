@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl3d.evaluate.protocol import Prediction
+from ssl3d.protocol import Prediction
 from ssl3d.recipe import DataRecipe, Recipe
-from ssl3d.runs.plan import merge
-from ssl3d.runs.results import CellResult, DataRecord, Price, predictions_frame
-from ssl3d.runs.scoring import protocol_score
+from ssl3d.results.records import CellResult, DataRecord, Price, predictions_frame
+from ssl3d.run.plan import merge
+from ssl3d.tables.scoring import protocol_score
 
 Cell = tuple[CellResult, pd.DataFrame | None]
 LABELS = np.array([0, 1] * 60)

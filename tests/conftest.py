@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl3d.data.demo import write_demo
+from ssl3d.data.sets.demo import write_demo
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl3d.runs.results import CellResult, write_result
+from ssl3d.results.records import CellResult, write_result
 from tests.cells import LABELS, Cell, cell, failed
 
 HOSTILE = (

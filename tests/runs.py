@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file
 
-from ssl3d.data.demo import write_demo
+from ssl3d.data.sets.demo import write_demo
+from ssl3d.experiment import read_experiment
 from ssl3d.progress import Progress
-from ssl3d.runs.execute import Outcome, execute
-from ssl3d.runs.experiment import read_experiment
-from ssl3d.runs.options import Options
-from ssl3d.runs.plan import make_plan
+from ssl3d.run.execute import Outcome, execute
+from ssl3d.run.options import Options
+from ssl3d.run.plan import make_plan
 
 SMALL = {  # as small as they come: seconds for a run
     "data.name": "mrnet",

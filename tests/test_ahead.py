@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ssl3d.train import encode
-from ssl3d.train.ahead import Ahead
 from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.prefetch import Ahead
 from ssl3d.train.window import Window
 from tests.test_window import METHODS, build
 from tests.toys import ToySource

@@ -10,13 +10,13 @@ import pytest
 
 from ssl3d.cli import run
 from ssl3d.errors import RunError
-from ssl3d.evaluate.compare import holm
-from ssl3d.runs.baseline import COLUMNS, against
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.entries import Results
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.render import price_to_rich, render, to_rich
-from ssl3d.runs.results import Price
+from ssl3d.evaluate.statistics.compare import holm
+from ssl3d.results.records import Price
+from ssl3d.tables.baseline import COLUMNS, against
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.entries import Results
+from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.render import price_to_rich, render, to_rich
 from tests.cells import LABELS, cell, failed
 
 PAPER = Price(

@@ -21,11 +21,11 @@ from ssl3d.cli import run as command
 from ssl3d.data.store import Store
 from ssl3d.errors import RunError
 from ssl3d.evaluate.features import extract
-from ssl3d.evaluate.linear import linear
-from ssl3d.runs.leaderboard import COLUMNS
-from ssl3d.runs.options import Options
-from ssl3d.runs.results import read_result
-from ssl3d.runs.table import read_table
+from ssl3d.evaluate.protocols.linear import linear
+from ssl3d.results.records import read_result
+from ssl3d.run.options import Options
+from ssl3d.tables.leaderboard import COLUMNS
+from ssl3d.tables.typed import read_table
 from tests.runs import SMALL, Listener, arguments, cell_folder, left_behind, small_run, write_knees
 
 STEPS = 24  # 8 epochs of 12 volumes in windows of 4
@@ -33,9 +33,9 @@ LONG = {"pretrain.epochs": 8}
 KILLER = """
 import json, os, signal, sys, time
 from pathlib import Path
-import ssl3d.api, ssl3d.runs.cell  # before the forks: a child must not wait for imports
+import ssl3d.api, ssl3d.run.cell  # before the forks: a child must not wait for imports
 from ssl3d.cli.progress import JsonProgress
-from ssl3d.runs.options import Options
+from ssl3d.run.options import Options
 from ssl3d.train.build import backbone_class, method_class
 
 loaded = [method_class(name) for name in ("byol", "moco", "random", "kinetics", "simclr")], backbone_class("tiny")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from ssl3d.evaluate.bootstrap import Resampled, mean_of, resample, resample_cases, standard_error
-from ssl3d.evaluate.delong import auc_interval, logit_limits, paired_test, wald
+from ssl3d.evaluate.statistics.bootstrap import Resampled, mean_of, resample, resample_cases, standard_error
+from ssl3d.evaluate.statistics.delong import auc_interval, logit_limits, paired_test, wald
 
 POSITIVES, NEGATIVES = 54, 66  # the test set of MRNet, ACL
 

@@ -22,8 +22,8 @@ from ssl3d.cli import COMMANDS, run
 from ssl3d.cli.progress import JsonProgress, LineProgress, words
 from ssl3d.data.store import Store
 from ssl3d.registry import KINDS, plugins
-from ssl3d.runs.leaderboard import CELL_COLUMNS, COLUMNS
-from ssl3d.runs.table import read_table
+from ssl3d.tables.leaderboard import CELL_COLUMNS, COLUMNS
+from ssl3d.tables.typed import read_table
 from tests.cells import cell
 from tests.pages import write_run
 from tests.runs import arguments, small_run, write_knees

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from ssl3d.cli import run
-from ssl3d.runs.baseline import COLUMNS as BASELINE
-from ssl3d.runs.columns import LOG, OF_RUN, PREDICTIONS, document
-from ssl3d.runs.write import TABLE_COLUMNS
+from ssl3d.tables.baseline import COLUMNS as BASELINE
+from ssl3d.tables.dictionary import LOG, OF_RUN, PREDICTIONS, document
+from ssl3d.tables.write import TABLE_COLUMNS
 from tests.runs import cell_folder, small_run, write_knees
 
 

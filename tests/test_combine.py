@@ -12,15 +12,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.inner import choose
-from ssl3d.evaluate.knn import knn
-from ssl3d.evaluate.linear import linear
-from ssl3d.evaluate.protocol import Prediction
-from ssl3d.runs.combine import Plane, combined, read_run
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.leaderboard import COLUMNS, cells, leaderboard
-from ssl3d.runs.results import predictions_frame, write_result
-from ssl3d.runs.table import read_table
+from ssl3d.evaluate.protocols.inner import choose
+from ssl3d.evaluate.protocols.knn import knn
+from ssl3d.evaluate.protocols.linear import linear
+from ssl3d.protocol import Prediction
+from ssl3d.results.records import predictions_frame, write_result
+from ssl3d.tables.combine_planes import Plane, combined, read_run
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.leaderboard import COLUMNS, cells, leaderboard
+from ssl3d.tables.typed import read_table
 from tests.cells import LABELS, cell
 from tests.runs import Listener, small_run, write_knees
 
@@ -241,7 +241,7 @@ def test_tables_that_cannot_be_made_stop_no_cell_and_are_raised_at_the_end(
     def refuse(run: Path, results: object) -> None:
         raise RunError("the cells are not comparable")
 
-    monkeypatch.setattr("ssl3d.runs.execute.write_tables", refuse)
+    monkeypatch.setattr("ssl3d.run.execute.write_tables", refuse)
     told = Listener()
     with pytest.raises(RunError, match="not comparable"):
         small_run(knees, tmp_path / "run", ("random",), told, baselines=False, seeds=(0, 1))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ssl3d.cli import run
-from ssl3d.runs.results import CurvePoint, ProtocolScore, write_result
+from ssl3d.results.records import CurvePoint, ProtocolScore, write_result
 from tests.cells import LABELS, cell
 
 Capture = pytest.CaptureFixture[str]

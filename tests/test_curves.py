@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl3d.evaluate.bootstrap import Resampled, resample, resample_cases, standard_error
-from ssl3d.evaluate.delong import auc_interval, logit_limits
-from ssl3d.evaluate.protocol import Prediction
-from ssl3d.runs.curves import COLUMNS, curves
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.results import CurvePoint, predictions_frame
-from ssl3d.runs.scoring import protocol_score
-from ssl3d.runs.standings import BOOTSTRAP_SEED
-from ssl3d.runs.table import read_table
-from ssl3d.runs.write import write_tables
+from ssl3d.evaluate.statistics.bootstrap import Resampled, resample, resample_cases, standard_error
+from ssl3d.evaluate.statistics.delong import auc_interval, logit_limits
+from ssl3d.protocol import Prediction
+from ssl3d.results.records import CurvePoint, predictions_frame
+from ssl3d.tables.curves import COLUMNS, curves
+from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.scoring import protocol_score
+from ssl3d.tables.standings import BOOTSTRAP_SEED
+from ssl3d.tables.typed import read_table
+from ssl3d.tables.write import write_tables
 from tests.cells import LABELS, Cell, cell, failed
 
 SHARES = {0.5: 1.0, 0.1: 0.4}  # how strong the scores are

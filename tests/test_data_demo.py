@@ -15,9 +15,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ssl3d.data.demo import ANATOMY, CASES, PREVALENCE, SEED, SIZE, SLICES, Demo, knee, labels, write_demo
-from ssl3d.data.knee import Lesions, draw
-from ssl3d.data.mrnet import PLANES, TASKS, MRNet
+from ssl3d.data.sets.demo import ANATOMY, CASES, PREVALENCE, SEED, SIZE, SLICES, Demo, knee, labels, write_demo
+from ssl3d.data.sets.knee import Lesions, draw
+from ssl3d.data.sets.mrnet import PLANES, TASKS, MRNet
 from ssl3d.errors import DataError
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssl3d.data.check import check
-from ssl3d.data.folder import Folder
 from ssl3d.data.pack import pack
+from ssl3d.data.sets.folder import Folder
 from ssl3d.data.voxels import scale_robustly
 from ssl3d.errors import DataError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl3d.data.medmnist3d import MedMNIST3D
 from ssl3d.data.pack import pack
+from ssl3d.data.sets.medmnist3d import MedMNIST3D
 from ssl3d.errors import DataError
 
 SIZES = {"train": 4, "val": 2, "test": 3}

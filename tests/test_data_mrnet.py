@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssl3d.data.check import check
-from ssl3d.data.mrnet import PLANES, TASKS, MRNet
+from ssl3d.data.sets.mrnet import PLANES, TASKS, MRNet
 from ssl3d.errors import DataError
 
 Spoil = Callable[[Path], object]

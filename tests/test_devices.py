@@ -19,17 +19,17 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from ssl3d.errors import RecipeError
-from ssl3d.runs.options import Options
-from ssl3d.runs.processes import check_devices
-from ssl3d.runs.rank import leads, slurm_tasks
-from ssl3d.train.group import Group
-from ssl3d.train.memory import out_of_memory
+from ssl3d.run.options import Options
+from ssl3d.run.processes import check_devices
+from ssl3d.run.rank import leads, slurm_tasks
+from ssl3d.train.processes import Group
+from ssl3d.train.tuning.memory import out_of_memory
 from tests.runs import arguments, cell_folder, small_run, write_knees
 
 CHANGES = {"pretrain.precision": "64-true", "pretrain.batch_size": 6, "pretrain.micro_batch": 2, "pretrain.epochs": 3}
 BREAKS = """
 from ssl3d_plugins.methods.simclr import SimCLR
-from ssl3d.train.group import Group
+from ssl3d.train.processes import Group
 
 
 class Breaks(SimCLR):

@@ -17,12 +17,12 @@ from ssl3d.card import Card
 from ssl3d.data.augment import Augment, whole
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError, RecipeError
-from ssl3d.evaluate.crops import judged_views, places
 from ssl3d.evaluate.features import extract
-from ssl3d.evaluate.finetune import finetune, light
 from ssl3d.evaluate.metrics import score
-from ssl3d.evaluate.protocol import Prediction
-from ssl3d.evaluate.tuning import Classifier, Tuning, epoch_order, predict
+from ssl3d.evaluate.protocols.classifier import Classifier, Tuning, epoch_order, predict
+from ssl3d.evaluate.protocols.crops import judged_views, places
+from ssl3d.evaluate.protocols.finetune import finetune, light
+from ssl3d.protocol import Prediction
 from ssl3d.recipe import AugmentRecipe, EvaluateRecipe
 
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from ssl3d.errors import DataError, RecipeError
-from ssl3d.evaluate.inner import splits
-from ssl3d.evaluate.knn import vote
 from ssl3d.evaluate.metrics import calibration_error, score
-from ssl3d.evaluate.protocol import Prediction, best_threshold, protocol
+from ssl3d.evaluate.protocols.inner import splits
+from ssl3d.evaluate.protocols.knn import vote
+from ssl3d.protocol import Prediction, best_threshold, protocol
 
 ON_FEATURES = ["linear", "knn"]
 
@@ -254,7 +254,7 @@ def test_calibration_error_of_known_bins() -> None:
 
 def test_the_list_of_protocols_loads_neither_torch_nor_sklearn() -> None:
     code = (
-        "import sys, ssl3d.evaluate.protocol, ssl3d.evaluate.delong, ssl3d.evaluate.bootstrap, ssl3d.evaluate.compare;"
+        "import sys, ssl3d.protocol, ssl3d.evaluate.statistics.delong, ssl3d.evaluate.statistics.bootstrap, ssl3d.evaluate.statistics.compare;"
         "assert not {'torch', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

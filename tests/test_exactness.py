@@ -22,12 +22,12 @@ from ssl3d.method import Method
 from ssl3d.progress import Progress
 from ssl3d.recipe import Recipe
 from ssl3d.registry import plugins
-from ssl3d.runs.exactness import exactness
+from ssl3d.run.exactness import exactness
 from ssl3d.train import checkpoint
 from ssl3d.train.build import build_method, method_class
 from ssl3d.train.encode import Batch, Encoder, Source
-from ssl3d.train.group import Group
 from ssl3d.train.pretrain import Job, pretrain
+from ssl3d.train.processes import Group
 from ssl3d.train.window import Outcome, Window
 from tests.toys import NoisyAugment, ToyBackbone, ToySource
 

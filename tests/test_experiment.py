@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from ssl3d.errors import RecipeError
+from ssl3d.experiment import Experiment, known_fields, read_experiment
 from ssl3d.recipe import PretrainRecipe, Recipe
-from ssl3d.runs.experiment import Experiment, known_fields, read_experiment
-from ssl3d.runs.plan import merge
+from ssl3d.run.plan import merge
 
 
 def refused(*sets: str, file: Path | None = None, options: dict[str, Any] | None = None) -> str:

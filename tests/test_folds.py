@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl3d.data.dataset import Case
 from ssl3d.data.folds import check_folds, fold_view, folds_of, joined, training_volumes
 from ssl3d.data.pack import pack, planned
 from ssl3d.data.store import Store
+from ssl3d.dataset import Case
 from ssl3d.errors import DataError
 from ssl3d.recipe import DataRecipe
-from ssl3d.runs.leaderboard import COLUMNS
-from ssl3d.runs.plan import open_dataset
-from ssl3d.runs.results import read_result
-from ssl3d.runs.stores import Stores, same_test
-from ssl3d.runs.table import read_table
+from ssl3d.results.records import read_result
+from ssl3d.run.plan import open_dataset
+from ssl3d.run.stores import Stores, same_test
+from ssl3d.tables.leaderboard import COLUMNS
+from ssl3d.tables.typed import read_table
 from tests.runs import small_run
 
 FOLDS = st.integers(2, 6)

@@ -14,11 +14,11 @@ from ssl3d.data.manifest import VOXELS
 from ssl3d.data.store import Store
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError
-from ssl3d.evaluate.protocol import protocol
 from ssl3d.evaluate.subsets import conditions
-from ssl3d.runs import cell as cell_module
-from ssl3d.runs.features import read_features
-from ssl3d.runs.results import read_result
+from ssl3d.protocol import protocol
+from ssl3d.results.records import read_result
+from ssl3d.run import cell as cell_module
+from ssl3d.run.features import read_features
 from tests.runs import Listener, cell_folder, small_run, write_knees
 
 PARTS = {"evaluate__labels": (0.5, 1.0), "evaluate__imbalance": (0.5, 0.25), "evaluate__draws": 2}

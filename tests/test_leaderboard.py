@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.delong import auc_interval, paired_test
-from ssl3d.runs import comparisons as comparisons_module
-from ssl3d.runs import leaderboard as leaderboard_module
-from ssl3d.runs.comparable import check_shared
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.leaderboard import cells, leaderboard
-from ssl3d.runs.render import render, to_rich
-from ssl3d.runs.table import read_table
-from ssl3d.runs.write import write_tables
+from ssl3d.evaluate.statistics.delong import auc_interval, paired_test
+from ssl3d.tables import comparisons as comparisons_module
+from ssl3d.tables import leaderboard as leaderboard_module
+from ssl3d.tables.comparable import check_shared
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.leaderboard import cells, leaderboard
+from ssl3d.tables.render import render, to_rich
+from ssl3d.tables.typed import read_table
+from ssl3d.tables.write import write_tables
 from tests.cells import LABELS, Cell, cell, failed
 
 ONE = {"evaluate": {"protocols": ["linear"]}}

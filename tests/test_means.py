@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.bootstrap import Resampled, mean_of, resample, resample_jointly, standard_error
-from ssl3d.evaluate.delong import auc_interval, components, logit_limits, mean_interval, mean_paired_test, wald
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.render import render
+from ssl3d.evaluate.statistics.bootstrap import Resampled, mean_of, resample, resample_jointly, standard_error
+from ssl3d.evaluate.statistics.delong import (
+    auc_interval,
+    components,
+    logit_limits,
+    mean_interval,
+    mean_paired_test,
+    wald,
+)
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.render import render
 from tests.cells import LABELS, Cell, cell, failed
 
 ONE = {"evaluate": {"protocols": ["linear"]}}

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssl3d.data.check import check
-from ssl3d.data.mrnet import MRNet
 from ssl3d.data.pack import pack
+from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
 from tests.arrays import SHAPES, arrays, one_id, one_label, one_shape, one_split, one_voxel

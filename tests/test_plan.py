@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ssl3d.errors import PluginError, RecipeError
+from ssl3d.experiment import read_experiment
 from ssl3d.recipe import Recipe
-from ssl3d.runs.experiment import read_experiment
-from ssl3d.runs.plan import Plan, make_plan, merge, open_dataset
+from ssl3d.run.plan import Plan, make_plan, merge, open_dataset
 from ssl3d.train.build import build_method
 
 

@@ -17,7 +17,7 @@ import pytest
 from scipy.special import expit, logit, ndtri
 from sklearn.metrics import roc_auc_score
 
-from ssl3d.evaluate.delong import auc_interval, components, paired_test
+from ssl3d.evaluate.statistics.delong import auc_interval, components, paired_test
 
 AUC = {"wfns": 0.823678861788618, "ndka": 0.611957994579946, "s100b": 0.731368563685637}
 VARIANCE = {"wfns": 0.00146991470882363, "ndka": 0.0031908105493913, "s100b": 0.00266868245717244}

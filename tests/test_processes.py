@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.group import Group
+from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
 from tests.test_window import METHODS, build
 from tests.toys import ToySource

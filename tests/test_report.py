@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl3d.audit.verify_tables import verify_tables
 from ssl3d.cli import run as command
 from ssl3d.errors import RunError
 from ssl3d.report.cases import disagreements
@@ -25,10 +26,9 @@ from ssl3d.report.roc import GRID, band, roc
 from ssl3d.report.training import training
 from ssl3d.report.volumes import Pictures
 from ssl3d.report.words import doubts, findings
-from ssl3d.runs.entry import Part
-from ssl3d.runs.results import Collapse, Price
-from ssl3d.runs.verify_tables import verify_tables
-from ssl3d.runs.write import write_tables
+from ssl3d.results.records import Collapse, Price
+from ssl3d.tables.entry import Part
+from ssl3d.tables.write import write_tables
 from tests.cells import LABELS, cell, failed
 from tests.pages import HOSTILE, by_hand, chromium, hostile_cells, look, plain_cells, write_run
 from tests.runs import arguments, small_run, write_knees

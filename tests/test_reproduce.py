@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from ssl3d.audit.compare_cells import circumstances
+from ssl3d.audit.reproduce import reproduce, settled
 from ssl3d.cli import run
 from ssl3d.engine import Engine
 from ssl3d.errors import RunError
 from ssl3d.recipe import PretrainRecipe
-from ssl3d.runs.again import circumstances
-from ssl3d.runs.options import Options
-from ssl3d.runs.reproduce import reproduce, settled
-from ssl3d.runs.results import read_result, write_result
+from ssl3d.results.records import read_result, write_result
+from ssl3d.run.options import Options
 from tests.cells import cell
 from tests.runs import cell_folder, small_run, write_knees
 from tests.test_verify import rewrite

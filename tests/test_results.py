@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from ssl3d.errors import RunError
 from ssl3d.recipe import Recipe
-from ssl3d.runs.files import write_atomic
-from ssl3d.runs.results import CellResult, Price, predictions_frame, read_result, read_results, write_result
+from ssl3d.results.files import write_atomic
+from ssl3d.results.records import CellResult, Price, predictions_frame, read_result, read_results, write_result
 from tests.cells import cell, failed
 
 
@@ -177,9 +177,9 @@ def test_results_are_finite_closed_and_complete() -> None:
 
 
 def test_results_and_tables_load_neither_torch_nor_sklearn() -> None:
-    modules = "results leaderboard comparisons render write entries standings"
+    modules = "results.records tables.leaderboard tables.comparisons tables.render tables.write tables.entries tables.standings"
     code = (
-        f"import sys; [__import__(f'ssl3d.runs.{{m}}') for m in {modules.split()}];"
+        f"import sys; [__import__(f'ssl3d.{{m}}') for m in {modules.split()}];"
         "bad = {'torch', 'sklearn', 'rich'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

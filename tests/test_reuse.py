@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from ssl3d.cli import run as command
 from ssl3d.errors import RunError
-from ssl3d.runs import features as features_module
-from ssl3d.runs import pretraining
-from ssl3d.runs.estimate import estimates
-from ssl3d.runs.experiment import read_experiment
-from ssl3d.runs.features import read_features, write_features
-from ssl3d.runs.options import Options
-from ssl3d.runs.plan import make_plan
-from ssl3d.runs.results import CellResult, read_result
+from ssl3d.experiment import read_experiment
+from ssl3d.results.records import CellResult, read_result
+from ssl3d.run import features as features_module
+from ssl3d.run import pretraining
+from ssl3d.run.estimate import estimates
+from ssl3d.run.features import read_features, write_features
+from ssl3d.run.options import Options
+from ssl3d.run.plan import make_plan
 from tests.runs import SMALL, Listener, arguments, cell_folder, small_run, write_knees
 
 MORE = {"evaluate__labels": (0.5,), "evaluate__draws": 2}

@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from ssl3d.errors import DataError, RecipeError, RunError, UserError, WeightsError
+from ssl3d.experiment import Experiment, read_experiment
 from ssl3d.report.page import write_report
-from ssl3d.runs import execute as execute_module
-from ssl3d.runs.execute import reason
-from ssl3d.runs.experiment import Experiment, read_experiment
-from ssl3d.runs.files import write_atomic
-from ssl3d.runs.folder import claimed
-from ssl3d.runs.grown import beyond
-from ssl3d.runs.plan import make_plan
-from ssl3d.runs.results import read_result
+from ssl3d.results.files import write_atomic
+from ssl3d.results.folder import claimed
+from ssl3d.results.records import read_result
+from ssl3d.run import execute as execute_module
+from ssl3d.run.execute import reason
+from ssl3d.run.merge_requests import beyond
+from ssl3d.run.plan import make_plan
 from tests.runs import Listener, cell_folder, left_behind, small_run, write_knees
 
 

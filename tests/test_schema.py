@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.runs.results import SCHEMA_VERSION, CurvePoint, ProtocolScore, read_content, read_result, write_result
-from ssl3d.runs.schema import generated, published
+from ssl3d.results.records import SCHEMA_VERSION, CurvePoint, ProtocolScore, read_content, read_result, write_result
+from ssl3d.results.schema import generated, published
 from tests.cells import cell, failed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,12 +31,14 @@ def old_cell() -> Path:
 
 def test_the_published_schema_is_what_the_model_gives() -> None:
     path = ROOT / "ssl3d" / "runs" / "schema" / f"result-{SCHEMA_VERSION}.json"
-    assert path.read_text("utf-8") == generated(), f"write it again: python -m ssl3d.runs.schema > {path}"
+    assert path.read_text("utf-8") == generated(), f"write it again: python -m ssl3d.results.schema > {path}"
 
 
 def test_the_command_in_contributing_prints_the_schema() -> None:
-    assert "python -m ssl3d.runs.schema > ssl3d/runs/schema/result-" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    done = subprocess.run([sys.executable, "-m", "ssl3d.runs.schema"], capture_output=True, text=True, check=True)
+    assert "python -m ssl3d.results.schema > ssl3d/results/schema/result-" in (ROOT / "CONTRIBUTING.md").read_text(
+        "utf-8"
+    )
+    done = subprocess.run([sys.executable, "-m", "ssl3d.results.schema"], capture_output=True, text=True, check=True)
     assert done.stdout == generated()
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from sklearn.metrics import roc_auc_score
 
-from ssl3d.evaluate.bootstrap import Resampled, resample, resample_cases, standard_error
-from ssl3d.evaluate.compare import holm, letters, pairs, ranks, smallest_detectable
-from ssl3d.evaluate.delong import auc_interval, components, extreme_bound, logit_limits, paired_test, wald
+from ssl3d.evaluate.statistics.bootstrap import Resampled, resample, resample_cases, standard_error
+from ssl3d.evaluate.statistics.compare import holm, letters, pairs, ranks, smallest_detectable
+from ssl3d.evaluate.statistics.delong import auc_interval, components, extreme_bound, logit_limits, paired_test, wald
 
 POSITIVES, NEGATIVES = 54, 66  # the test set of MRNet, ACL
 TIED = st.integers(0, 4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssl3d.cli import run
-from ssl3d.data.demo import write_demo
+from ssl3d.data.sets.demo import write_demo
 
 PACKAGE = Path(__file__).parent / "third_party"
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]

@@ -25,11 +25,13 @@ def test_tool_finds_nothing(name: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-LIGHT = ["ssl3d", "ssl3d.registry", "ssl3d.card", "ssl3d.recipe", "ssl3d.listing", "ssl3d.runs.results"]
-LIGHT += ["ssl3d.runs.leaderboard", "ssl3d.runs.comparisons", "ssl3d.runs.render", "ssl3d.runs.experiment"]
+LIGHT = ["ssl3d", "ssl3d.registry", "ssl3d.card", "ssl3d.recipe", "ssl3d.listing", "ssl3d.results.records"]
+LIGHT += ["ssl3d.tables.leaderboard", "ssl3d.tables.comparisons", "ssl3d.tables.render", "ssl3d.experiment"]
 
 
-@pytest.mark.parametrize("module", [*LIGHT, "ssl3d.runs.write", "ssl3d.runs.folder", "ssl3d.cli", "ssl3d.cli.bench"])
+@pytest.mark.parametrize(
+    "module", [*LIGHT, "ssl3d.tables.write", "ssl3d.results.folder", "ssl3d.cli", "ssl3d.cli.bench"]
+)
 def test_module_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,18 +17,19 @@ from ssl3d.backbone import Backbone
 from ssl3d.data.augment import Augment
 from ssl3d.engine import Engine
 from ssl3d.errors import RecipeError
+from ssl3d.experiment import TUNED, read_experiment
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
-from ssl3d.runs.experiment import TUNED, read_experiment
-from ssl3d.runs.results import read_result
-from ssl3d.train import checkpoint, layout, memory, trial
+from ssl3d.results.records import read_result
+from ssl3d.train import checkpoint
 from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.fallback import fallback
-from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted
-from ssl3d.train.layout import arrange
 from ssl3d.train.pretrain import Job, State, pretrain
-from ssl3d.train.tune import notes, tune
+from ssl3d.train.processes import Group
+from ssl3d.train.tuning import layout, memory, trial
+from ssl3d.train.tuning.fallback import fallback
+from ssl3d.train.tuning.layout import arrange
+from ssl3d.train.tuning.tune import notes, tune
 from ssl3d.train.window import Window
 from tests.runs import Listener, cell_folder, small_run, write_knees
 from tests.test_pretrain import Stopper, assert_same
@@ -132,10 +133,10 @@ def test_on_a_cpu_the_fastest_micro_batch_wins_not_the_largest(monkeypatch: pyte
 def test_as_many_micro_batches_are_kept_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     Timed(monkeypatch, lambda engine: float(engine.micro_batch))  # one volume at a time is fastest
     fits = trial.Trial(toy(), SIZE).of(Engine(micro_batch=1))
-    monkeypatch.setattr("ssl3d.train.tune._Tuner._memory", lambda *_: fits.peak + 3 * fits.held + 1)
+    monkeypatch.setattr("ssl3d.train.tuning.tune._Tuner._memory", lambda *_: fits.peak + 3 * fits.held + 1)
     engine = tune(toy(), recipe(), BATCH)
     assert (engine.micro_batch, engine.keep) == (1, 4)
-    monkeypatch.setattr("ssl3d.train.tune._Tuner._memory", lambda *_: 10**12)
+    monkeypatch.setattr("ssl3d.train.tuning.tune._Tuner._memory", lambda *_: 10**12)
     assert tune(toy(), recipe(), BATCH).keep == BATCH
 
 
@@ -416,7 +417,7 @@ def test_a_cell_is_tuned_once_and_its_result_says_how(tmp_path: Path, monkeypatc
     root = write_knees(tmp_path / "knees")
     with pytest.raises(KeyboardInterrupt):
         small_run(root, tmp_path / "run", progress=Pretraining(2), **auto)
-    monkeypatch.setattr("ssl3d.runs.pretraining.tune", None)  # a second trial would fail
+    monkeypatch.setattr("ssl3d.run.pretraining.tune", None)  # a second trial would fail
     listener = Listener()
     outcome = small_run(root, tmp_path / "run", progress=listener, **auto)
     assert outcome.failures == {}

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ssl3d.audit.verdict import Verdict, same
+from ssl3d.audit.verify import verify
+from ssl3d.audit.verify_tables import verify_tables
 from ssl3d.cli import run
 from ssl3d.errors import RunError
-from ssl3d.runs.results import _content_hash, _sha256, read_result, write_result
-from ssl3d.runs.verdict import Verdict, same
-from ssl3d.runs.verify import verify
-from ssl3d.runs.verify_tables import verify_tables
+from ssl3d.results.records import _content_hash, _sha256, read_result, write_result
 from tests.cells import cell
 from tests.runs import cell_folder, small_run, write_knees
 from tests.test_schema import VERSION_1

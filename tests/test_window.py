@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl3d.backbone import BackboneConfig
 from ssl3d.method import Method
 from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.group import Group
+from ssl3d.train.processes import Group
 from ssl3d.train.window import Outcome, Window
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig

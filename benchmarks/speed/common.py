@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from ssl3d.card import Card
-from ssl3d.data.dataset import Case, Dataset
 from ssl3d.data.pack import pack
 from ssl3d.data.store import Store
+from ssl3d.dataset import Case, Dataset
 from ssl3d.method import Method
 from ssl3d.progress import Progress
 from ssl3d.recipe import Recipe
-from ssl3d.runs.devices import device_name, open_device, placed
+from ssl3d.run.devices import device_name, open_device, placed
 from ssl3d.train.build import build_method
 from ssl3d.train.pretrain import Job, pretrain
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from common import RandomVolumes, fresh, shape, train
 
-from ssl3d.data.dataset import Case
 from ssl3d.data.pack import pack
+from ssl3d.dataset import Case
 from ssl3d.recipe import Recipe
-from ssl3d.runs.devices import device_name, open_device, placed
+from ssl3d.run.devices import device_name, open_device, placed
 from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
 

@@ -28,12 +28,12 @@ from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.evaluate.features import extract
-from ssl3d.evaluate.protocol import Prediction, protocol
+from ssl3d.protocol import Prediction, protocol
 from ssl3d.recipe import AugmentRecipe, Recipe
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.results import CellResult, DataRecord, predictions_frame
-from ssl3d.runs.scoring import protocol_score
+from ssl3d.results.records import CellResult, DataRecord, predictions_frame
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.scoring import protocol_score
 from ssl3d.train.build import build_backbone
 
 EPOCHS, BATCH = 90, 256  # of lightly's linear evaluation

@@ -23,7 +23,7 @@ from window import Noise
 
 from ssl3d.method import Method
 from ssl3d.recipe import Recipe
-from ssl3d.runs.devices import device_name
+from ssl3d.run.devices import device_name
 from ssl3d.train.build import build_method
 from ssl3d.train.encode import Batch, Encoder
 from ssl3d.train.window import Window

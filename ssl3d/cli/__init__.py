@@ -88,7 +88,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return 2
     except UserError as error:
-        from ssl3d.runs.rank import leads  # noqa: PLC0415  # most commands run well
+        from ssl3d.run.rank import leads  # noqa: PLC0415  # most commands run well
 
         if leads():
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)

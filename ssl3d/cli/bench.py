@@ -109,13 +109,13 @@ def bench(
     ssl3d bench --methods byol,simclr
     ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
     """  # noqa: D301  # click takes a backspace as "do not rewrap"
-    from ssl3d.runs.experiment import TUNED, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
+    from ssl3d.experiment import TUNED, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
 
     given = {FIELDS[name]: value for name, value in fields.items()}
     experiment = read_experiment(recipe, given, sets, TUNED if tune else None)
 
     from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
-    from ssl3d.runs.options import Options  # noqa: PLC0415
+    from ssl3d.run.options import Options  # noqa: PLC0415
 
     options = Options(
         root=root,

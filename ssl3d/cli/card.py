@@ -12,7 +12,7 @@ from rich.table import Table
 from ssl3d.backbone import Backbone
 from ssl3d.card import Card
 from ssl3d.config import Config
-from ssl3d.data.dataset import Dataset
+from ssl3d.dataset import Dataset
 from ssl3d.errors import PluginError, nearest
 from ssl3d.method import Method
 from ssl3d.registry import KINDS, load, plugins, split_variant

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ssl3d.data.dataset import Dataset
+    from ssl3d.dataset import Dataset
 
 FOLDER = click.Path(path_type=Path)
 
@@ -64,7 +64,7 @@ def pack(name: str, root: Path | None, plane: str | None, out: Path) -> None:
 @click.option("--valid", type=click.IntRange(min=4), default=80, show_default=True, help="Validation exams.")
 def demo(out: Path, size: int, train: int, valid: int) -> None:
     """Write generated, synthetic knees in MRNet's layout: to try things on, without clinical meaning."""
-    from ssl3d.data.demo import write_demo  # noqa: PLC0415
+    from ssl3d.data.sets.demo import write_demo  # noqa: PLC0415
 
     with click.progressbar(length=3 * (train + valid), label="three planes of synthetic exams") as bar:
         write_demo(out, size=size, cases=(train, valid), progress=lambda done, _: bar.update(done - bar.pos))
@@ -72,6 +72,6 @@ def demo(out: Path, size: int, train: int, valid: int) -> None:
 
 
 def _dataset(name: str, root: Path | None, plane: str | None) -> Dataset:
-    from ssl3d.runs.plan import open_dataset  # noqa: PLC0415
+    from ssl3d.run.plan import open_dataset  # noqa: PLC0415
 
     return open_dataset(name, root, plane)

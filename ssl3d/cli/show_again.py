@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from ssl3d.audit.reproduce import reproduce
 from ssl3d.cli.progress import BarProgress, progress_for
-from ssl3d.runs.options import Options
-from ssl3d.runs.reproduce import reproduce
+from ssl3d.run.options import Options
 
 
 def reproduce_and_show(cell: Path, options: Options, *, quiet: bool = False) -> int:

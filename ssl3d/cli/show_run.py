@@ -13,17 +13,17 @@ from rich.table import Table
 from ssl3d.cli.progress import BarProgress, counted, progress_for
 from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.errors import UserError
-from ssl3d.runs.combine import read_run
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.estimate import estimates
-from ssl3d.runs.execute import Outcome, execute
-from ssl3d.runs.experiment import Experiment
-from ssl3d.runs.folder import cells_folder, default_folder
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.options import Options
-from ssl3d.runs.plan import Plan, make_plan
-from ssl3d.runs.preflight import check_inputs
-from ssl3d.runs.rank import leads
+from ssl3d.experiment import Experiment
+from ssl3d.results.folder import cells_folder, default_folder
+from ssl3d.run.estimate import estimates
+from ssl3d.run.execute import Outcome, execute
+from ssl3d.run.options import Options
+from ssl3d.run.plan import Plan, make_plan
+from ssl3d.run.preflight import check_inputs
+from ssl3d.run.rank import leads
+from ssl3d.tables.combine_planes import read_run
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.leaderboard import leaderboard
 
 
 def run_and_show(

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ssl3d.runs.comparisons import short_names
-from ssl3d.runs.entry import Key
-from ssl3d.runs.render import by_table, price_to_rich, to_markdown, to_rich
+from ssl3d.tables.comparisons import short_names
+from ssl3d.tables.entry import Key
+from ssl3d.tables.render import by_table, price_to_rich, to_markdown, to_rich
 
 
 def show_leaderboard(board: pd.DataFrame, pairs: pd.DataFrame) -> None:

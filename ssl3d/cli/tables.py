@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from ssl3d.runs.entries import Finished, Results
+    from ssl3d.tables.entries import Finished, Results
 
 RUN = click.Path(path_type=Path)
 
@@ -28,10 +28,10 @@ RUN = click.Path(path_type=Path)
 )
 def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"], baseline: str | None) -> None:
     """Print the leaderboard of a run, and what pretraining cost."""
-    from ssl3d.runs.baseline import against  # noqa: PLC0415  # help must not wait for pandas
-    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
-    from ssl3d.runs.leaderboard import leaderboard as table  # noqa: PLC0415
-    from ssl3d.runs.render import render  # noqa: PLC0415
+    from ssl3d.tables.baseline import against  # noqa: PLC0415  # help must not wait for pandas
+    from ssl3d.tables.comparisons import comparisons  # noqa: PLC0415
+    from ssl3d.tables.leaderboard import leaderboard as table  # noqa: PLC0415
+    from ssl3d.tables.render import render  # noqa: PLC0415
 
     results = _results([run])
     board, pairs = table(results), comparisons(results)
@@ -54,8 +54,8 @@ def compare(runs: tuple[Path, ...]) -> None:
     """
     from ssl3d.cli.show_table import show_comparisons  # noqa: PLC0415
     from ssl3d.errors import RunError  # noqa: PLC0415
-    from ssl3d.runs.comparable import check_comparable, check_shared  # noqa: PLC0415
-    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
+    from ssl3d.tables.comparable import check_comparable, check_shared  # noqa: PLC0415
+    from ssl3d.tables.comparisons import comparisons  # noqa: PLC0415
 
     results = {run: _results([run]) for run in runs}
     cells = {run: [cell for cell, _ in found] for run, found in results.items()}
@@ -75,7 +75,7 @@ def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     """Print what every column of every CSV holds, and leave."""
     if not asked:
         return
-    from ssl3d.runs.columns import document  # noqa: PLC0415  # help must not wait for pandas
+    from ssl3d.tables.dictionary import document  # noqa: PLC0415  # help must not wait for pandas
 
     click.echo(document(), nl=False)
     ctx.exit()
@@ -95,10 +95,10 @@ def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.option("--pairs", type=RUN, help="CSV file: one row a pair of methods.  [default: beside it, *-pairs.csv]")
 def export(run: Path, target: Path, pairs: Path | None) -> None:
     """Write comparison CSVs of a run: one row a cell, and one row a pair of methods."""
-    from ssl3d.runs.comparisons import comparisons  # noqa: PLC0415
-    from ssl3d.runs.files import write_atomic  # noqa: PLC0415
-    from ssl3d.runs.leaderboard import cells  # noqa: PLC0415
-    from ssl3d.runs.render import to_csv  # noqa: PLC0415
+    from ssl3d.results.files import write_atomic  # noqa: PLC0415
+    from ssl3d.tables.comparisons import comparisons  # noqa: PLC0415
+    from ssl3d.tables.leaderboard import cells  # noqa: PLC0415
+    from ssl3d.tables.render import to_csv  # noqa: PLC0415
 
     results = _results([run])
     pairs = pairs or target.with_name(f"{target.stem}-pairs.csv")
@@ -110,8 +110,8 @@ def export(run: Path, target: Path, pairs: Path | None) -> None:
 def _results(runs: tuple[Path, ...] | list[Path]) -> Results:
     """Results of all cells of runs; raises RunError where one is no run, or has none."""
     from ssl3d.errors import RunError  # noqa: PLC0415
-    from ssl3d.runs.combine import read_run  # noqa: PLC0415
-    from ssl3d.runs.folder import cells_folder, require_run  # noqa: PLC0415
+    from ssl3d.results.folder import cells_folder, require_run  # noqa: PLC0415
+    from ssl3d.tables.combine_planes import read_run  # noqa: PLC0415
 
     found: list[Finished] = []
     for run in runs:

@@ -20,7 +20,7 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> int:
     files are held against their hashes. One line a cell and table: "same", or what differs. The exit code is 1 if
     something differs. Nothing is written, and nothing is trained; `ssl3d reproduce` does that.
     """
-    from ssl3d.runs.verify import verify as check  # noqa: PLC0415  # help must not wait for pandas
+    from ssl3d.audit.verify import verify as check  # noqa: PLC0415  # help must not wait for pandas
 
     sound = True
     for run in runs:
@@ -61,7 +61,7 @@ def reproduce(
     differs.
     """
     from ssl3d.cli.show_again import reproduce_and_show  # noqa: PLC0415  # help must not wait for torch
-    from ssl3d.runs.options import Options  # noqa: PLC0415
+    from ssl3d.run.options import Options  # noqa: PLC0415
 
     options = Options(root=root, out=out, store=store, device=device, weights=weights)
     return reproduce_and_show(cell, options, quiet=quiet)

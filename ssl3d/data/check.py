@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ssl3d.data.dataset import Dataset
 from ssl3d.data.pack import planned, require_packable
 from ssl3d.data.tables import DataFaultsError
+from ssl3d.dataset import Dataset
 from ssl3d.errors import DataError
 
 

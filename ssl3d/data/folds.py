@@ -17,8 +17,8 @@ import numpy as np
 from ssl3d.errors import DataError
 
 if TYPE_CHECKING:
-    from ssl3d.data.dataset import Case
     from ssl3d.data.store import Store
+    from ssl3d.dataset import Case
 
 
 class Labelled(Protocol):

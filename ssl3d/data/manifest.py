@@ -22,7 +22,7 @@ class Record(BaseModel):
     """One volume of a store.
 
     Attributes:
-        id, split, source, labels: as in :class:`ssl3d.data.dataset.Case`.
+        id, split, source, labels: as in :class:`ssl3d.dataset.Case`.
         stamp: size and time of the source file when it was read; "" where there is no file.
         shape: (C, D, H, W).
         dtype: of the voxels; one for the whole store.
@@ -59,7 +59,7 @@ class Record(BaseModel):
 
 
 class Header(BaseModel):
-    """What a store says of its data set as a whole; the fields are those of :class:`ssl3d.data.dataset.Dataset`."""
+    """What a store says of its data set as a whole; the fields are those of :class:`ssl3d.dataset.Dataset`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

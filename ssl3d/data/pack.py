@@ -19,9 +19,9 @@ from typing import IO
 import numpy as np
 from pydantic import ValidationError
 
-from ssl3d.data.dataset import Case, Dataset
 from ssl3d.data.manifest import MANIFEST, VERSION, VOXELS, Header, Manifest, Record
 from ssl3d.data.store import Store
+from ssl3d.dataset import Case, Dataset
 from ssl3d.errors import DataError
 
 JOURNAL = "journal.jsonl"

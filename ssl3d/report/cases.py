@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from ssl3d.report.material import Drawing, Place, Run, Section, titled
 from ssl3d.report.style import MUTED, drawing, plain, share_legend
 from ssl3d.report.volumes import Pictures, show, slices, window
-from ssl3d.runs.comparable import place
-from ssl3d.runs.results import CellResult
+from ssl3d.results.records import CellResult
+from ssl3d.tables.comparable import place
 
 MOST = 5  # cases of one task, plane and protocol
 

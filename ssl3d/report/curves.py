@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter
 
 from ssl3d.report.material import Drawing, Place, Row, Run, Section, place_of, records
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
-from ssl3d.runs.curves import curves
+from ssl3d.tables.curves import curves
 
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 TITLES = {"labels": "Fewer labels", "positives": "Fewer positives"}

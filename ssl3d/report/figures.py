@@ -15,7 +15,7 @@ from ssl3d.report.price import price
 from ssl3d.report.roc import roc
 from ssl3d.report.style import to_png, to_svg
 from ssl3d.report.training import training
-from ssl3d.runs.files import write_atomic
+from ssl3d.results.files import write_atomic
 
 PNG_DPI = 300
 

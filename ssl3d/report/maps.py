@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 
 from ssl3d.report.material import Drawing, Place, Run, Section
 from ssl3d.report.style import COLOURS, MARKERS, drawing, grid, plain, share_legend
-from ssl3d.runs.comparable import place
-from ssl3d.runs.folder import features_folder
-from ssl3d.runs.results import CellResult
+from ssl3d.results.folder import features_folder
+from ssl3d.results.records import CellResult
+from ssl3d.tables.comparable import place
 
 MOST = 2000  # volumes in a map
 SEED = 20220800

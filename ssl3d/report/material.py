@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 
 from ssl3d.errors import RunError
 from ssl3d.report.style import Look, looks, plain
-from ssl3d.runs.combine import read_run
-from ssl3d.runs.comparisons import comparisons
-from ssl3d.runs.entries import Results, entries, settings_hash
-from ssl3d.runs.entry import Entry
-from ssl3d.runs.folder import cells_folder, require_run
-from ssl3d.runs.leaderboard import leaderboard
-from ssl3d.runs.results import CellResult, read_results
+from ssl3d.results.folder import cells_folder, require_run
+from ssl3d.results.records import CellResult, read_results
+from ssl3d.tables.combine_planes import read_run
+from ssl3d.tables.comparisons import comparisons
+from ssl3d.tables.entries import Results, entries, settings_hash
+from ssl3d.tables.entry import Entry
+from ssl3d.tables.leaderboard import leaderboard
 
 Row = dict[str, Any]
 Name = tuple[str, str, str]  # method, backbone, settings

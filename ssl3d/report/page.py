@@ -15,16 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ssl3d.errors import RecipeError
+from ssl3d.experiment import read_experiment
 from ssl3d.report.figures import sections
 from ssl3d.report.material import Run
 from ssl3d.report.style import to_svg
 from ssl3d.report.table import paired, ranked
 from ssl3d.report.words import doubts, findings
-from ssl3d.runs.experiment import read_experiment
-from ssl3d.runs.files import write_atomic
-from ssl3d.runs.folder import RECIPE
-from ssl3d.runs.grown import beyond, words
-from ssl3d.runs.render import departures
+from ssl3d.results.files import write_atomic
+from ssl3d.results.folder import RECIPE
+from ssl3d.run.merge_requests import beyond, words
+from ssl3d.tables.render import departures
 
 REPORT = "report.html"
 HERE = Path(__file__).parent

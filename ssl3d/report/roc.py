@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from ssl3d.evaluate.bootstrap import resample_cases
+from ssl3d.evaluate.statistics.bootstrap import resample_cases
 from ssl3d.report.material import Drawing, Place, Run, Section
 from ssl3d.report.style import MUTED, Look, drawing, grid, plain
-from ssl3d.runs.entry import Entry, Part
+from ssl3d.tables.entry import Entry, Part
 
 GRID = np.linspace(0, 1, 101)  # false positive rates at which curves are averaged
 DRAWS = 1000

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from ssl3d.errors import RunError
 from ssl3d.report.material import Drawing, Run, Section
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
-from ssl3d.runs.folder import cells_folder
-from ssl3d.runs.results import CellResult
+from ssl3d.results.folder import cells_folder
+from ssl3d.results.records import CellResult
 
 PANELS = {
     "loss": "loss (each method's own)",

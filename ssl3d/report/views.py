@@ -10,8 +10,8 @@ from ssl3d.data.store import Store
 from ssl3d.report.material import Drawing, Run, Section
 from ssl3d.report.style import drawing, plain
 from ssl3d.report.volumes import Pictures, show, slices, window
-from ssl3d.runs.results import CellResult
-from ssl3d.runs.sources import check_sources
+from ssl3d.results.records import CellResult
+from ssl3d.results.sources import check_sources
 from ssl3d.train.build import build_method
 
 ROWS = 3  # training volumes

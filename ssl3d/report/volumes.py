@@ -12,8 +12,8 @@ from ssl3d.data.folds import fold_view, joined
 from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
-from ssl3d.runs.folder import read_plan
-from ssl3d.runs.results import CellResult
+from ssl3d.results.folder import read_plan
+from ssl3d.results.records import CellResult
 
 SIDE = 112  # pixels of a picture at most: a report stays small
 LEFT_OUT = "Pictures of volumes were left out, as was asked (--no-volumes)."

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from ssl3d.errors import PluginError
 from ssl3d.registry import plugins
 from ssl3d.report.material import Place, Row, Run, place_of, records, titled
-from ssl3d.runs.entry import Key
-from ssl3d.runs.leaderboard import failed
-from ssl3d.runs.remarks import remarks
-from ssl3d.runs.render import by_table, conclusion
-from ssl3d.runs.write import unfinished
+from ssl3d.tables.entry import Key
+from ssl3d.tables.leaderboard import failed
+from ssl3d.tables.remarks import remarks
+from ssl3d.tables.render import by_table, conclusion
+from ssl3d.tables.write import unfinished
 
 TIED = "cannot be separated"
 

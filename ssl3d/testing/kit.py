@@ -22,7 +22,7 @@ from ssl3d.testing.roles import momentum_parameters
 from ssl3d.testing.runner import NotApplicable
 from ssl3d.testing.toys import SIZE, RaggedSource, ToyBackbone
 from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.group import Group
+from ssl3d.train.processes import Group
 from ssl3d.train.window import Outcome, Window
 
 COUNT = 8  # volumes of an effective batch

@@ -1,7 +1,7 @@
 """Which parameters of a method belong to its momentum encoder, and which online ones they follow.
 
 Found from what a method does, not from its names alone. A parameter belongs to a momentum encoder if it is inside a
-:class:`ssl3d.ema.MomentumEncoder`, or if ``target`` depends on it and ``online`` does not, or if it takes part in the
+:class:`ssl3d.momentum.MomentumEncoder`, or if ``target`` depends on it and ``online`` does not, or if it takes part in the
 loss without being trainable, or if ``after_step`` moves it along the line to another parameter.
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ssl3d.ema import MomentumEncoder
 from ssl3d.method import Method
+from ssl3d.momentum import MomentumEncoder
 from ssl3d.testing.randomness import seeded
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ssl3d.data.rng import Rng, mix
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import Method
-from ssl3d.train.ahead import Ahead
-from ssl3d.train.layout import in_layout
+from ssl3d.train.prefetch import Ahead
+from ssl3d.train.tuning.layout import in_layout
 
 VIEW_BYTES = 16 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
 VIEW_SHARE = 0.05  # of the most that a GPU has held so far, if that is more

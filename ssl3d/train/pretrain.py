@@ -23,14 +23,14 @@ from ssl3d.recipe import Recipe
 from ssl3d.train import checkpoint
 from ssl3d.train.collapse import measure
 from ssl3d.train.encode import Batch, Encoder, Source
-from ssl3d.train.fallback import fallback
-from ssl3d.train.group import Group
 from ssl3d.train.interrupt import Interrupted, deferred
-from ssl3d.train.layout import arrange
 from ssl3d.train.log import epoch_row, lost, step_figures, write_log
-from ssl3d.train.memory import release_memory
 from ssl3d.train.optimizer import build_optimizer, finite_gradients
+from ssl3d.train.processes import Group
 from ssl3d.train.schedule import Schedule
+from ssl3d.train.tuning.fallback import fallback
+from ssl3d.train.tuning.layout import arrange
+from ssl3d.train.tuning.memory import release_memory
 from ssl3d.train.window import Outcome, Window
 
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.group import Group
-from ssl3d.train.statistics import RunningStatistics
+from ssl3d.train.processes import Group
+from ssl3d.train.running_statistics import RunningStatistics
 
 
 @dataclass

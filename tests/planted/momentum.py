@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ssl3d.ema import MomentumEncoder
+from ssl3d.momentum import MomentumEncoder
 from tests.planted.sound import HomeMade, SmallBYOL, SmallMoCo
 
 

@@ -21,8 +21,8 @@ from ssl3d.backbone import Backbone
 from ssl3d.card import Card
 from ssl3d.config import Config
 from ssl3d.data.augment import Augment
-from ssl3d.ema import MomentumEncoder
 from ssl3d.method import Method
+from ssl3d.momentum import MomentumEncoder
 
 
 class MoCoConfig(Config):

@@ -1,0 +1,1 @@
+"""Verify a run against its own files, and reproduce what it says."""

@@ -1,0 +1,175 @@
+"""MedMNIST3D: six sets of small 3D volumes, each one .npz file (Yang et al. 2023, Scientific Data 10:41)."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from ssl3d.card import Card
+from ssl3d.data.voxels import npy_header
+from ssl3d.dataset import Case, Dataset
+from ssl3d.errors import DataError, nearest
+
+SPLITS: Final = ("train", "val", "test")
+TASK = "label"
+
+
+class MedMNIST3D(Dataset):
+    """One set of MedMNIST3D, ``medmnist3d:adrenalmnist3d``, or at 64 voxels a side, ``medmnist3d:adrenalmnist3d_64``.
+
+    The official ``NAME.npz`` is found under the root, or fetched into it through the ``medmnist`` package, whose own
+    folder is used where no root is given. Volumes are uint8 (1, 28, 28, 28) or (1, 64, 64, 64); the official splits
+    are kept. In AdrenalMNIST3D and VesselMNIST3D voxels are shapes (0 or 255), not grey values.
+
+    Args:
+        download: fetch the file where it is absent.
+    """
+
+    card: ClassVar[Card] = Card(
+        "MedMNIST3D",
+        "small 3D volumes, medmnist3d:NAME with NAME such as adrenalmnist3d, organmnist3d or nodulemnist3d_64",
+        paper="Yang et al., MedMNIST v2: a large-scale lightweight benchmark for biomedical image classification",
+        year=2023,
+        link="https://medmnist.com",
+        licence="CC BY 4.0",
+    )
+
+    def __init__(
+        self, root: Path | None = None, plane: str = "", variant: str | None = None, download: bool = True
+    ) -> None:
+        super().__init__(root, plane, variant)
+        medmnist = importlib.import_module("medmnist")  # slow, and brings torch with it: only when used
+        sets = {name: info for name, info in medmnist.INFO.items() if name.endswith("3d")}
+        known = [name + size for name in sets for size in ("", "_64")]
+        if variant is None:
+            raise DataError(
+                f"medmnist3d needs a variant, as in medmnist3d:{known[0]}; known: {', '.join(sorted(known))}"
+            )
+        if variant not in known:
+            raise DataError(f"medmnist3d has no variant {variant!r}{nearest(variant, known)}")
+        if self.plane:
+            raise DataError(f"medmnist3d has no planes, so {self.plane!r} is none; leave --plane out")
+        self._set: str = variant.removesuffix("_64")
+        self._info: dict[str, Any] = sets[self._set]
+        self._side = 64 if variant.endswith("_64") else 28
+        self._download = download
+        self._images: tuple[str, np.ndarray] | None = None  # voxels of the split read last
+        default: str | None = medmnist.info.DEFAULT_ROOT  # None where the home folder cannot be written
+        if root is None and default is not None:
+            self.root = Path(default)
+
+    @property
+    def name(self) -> str:
+        """The variant: its names are known by themselves."""
+        return f"medmnist3d:{self.variant}"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """One task; several classes in FractureMNIST3D and OrganMNIST3D."""
+        return (TASK,)
+
+    @property
+    def view_size(self) -> tuple[int, int, int]:
+        """The volumes' own size."""
+        return (self._side, self._side, self._side)
+
+    def cases(self) -> list[Case]:
+        """Return all volumes in the file's order, fetching the file first where that is needed and allowed.
+
+        Raises:
+            DataError: the file is absent and cannot be fetched, damaged, or not laid out as the official one.
+        """
+        self._fetch()
+        return [
+            Case(f"{split}{index:04d}", split, f"{self._file.name}#{split}_images[{index}]", {TASK: label})
+            for split in SPLITS
+            for index, label in enumerate(self._labels(split))
+        ]
+
+    def read(self, case: Case) -> np.ndarray:
+        """Return one volume: (1, D, H, W), uint8."""
+        if self._images is None or self._images[0] != case.split:
+            self._images = None  # at 64 voxels a split takes hundreds of megabytes: never hold two
+            self._images = (case.split, self._array(f"{case.split}_images"))
+        index = int(case.id.removeprefix(case.split))
+        return np.ascontiguousarray(self._images[1][index][None])  # (1, D, H, W)
+
+    @property
+    def _file(self) -> Path:
+        if self.root is None:
+            raise DataError(f"medmnist3d needs --root, the folder of {self.variant}.npz; {self._remedy}")
+        return self.root / f"{self.variant}.npz"
+
+    @property
+    def _remedy(self) -> str:
+        size = "_64" if self._side == 64 else ""
+        url, md5 = self._info["url" + size], self._info["MD5" + size]
+        return f"download {url} and save it there as {self.variant}.npz (MD5 {md5})"
+
+    def _fetch(self) -> None:
+        """Make sure that the file is there."""
+        file = self._file
+        if file.is_file():
+            return
+        if not file.parent.is_dir():
+            raise DataError(f"{file.parent} is not a folder; make it, then {self._remedy}")
+        if not self._download:
+            raise DataError(f"{file} is missing; {self._remedy}")
+        maker = getattr(importlib.import_module("medmnist"), self._info["python_class"])
+        try:
+            maker(split="test", download=True, size=self._side, root=str(file.parent))
+        except (RuntimeError, OSError) as error:
+            file.unlink(missing_ok=True)  # what an interrupted download leaves would be taken for the file
+            raise DataError(f"{file} is missing and could not be downloaded; {self._remedy}") from error
+
+    def _labels(self, split: str) -> list[int]:
+        """Return the labels of a split, checked against the shape of its images."""
+        labels, shape = self._array(f"{split}_labels"), self._image_shape(split)
+        side, classes = self._side, len(self._info["label"])
+        where = f"{self._file}: {split}"
+        if shape[1:] != (side, side, side):
+            raise DataError(
+                f"{where}_images has shape {shape} where (N, {side}, {side}, {side}) is official; {self._remedy}"
+            )
+        if labels.shape != (shape[0], 1) or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"{where}_labels is {labels.dtype} {labels.shape} where ({shape[0]}, 1) integers are official; "
+                f"{self._remedy}"
+            )
+        bad = np.flatnonzero((labels[:, 0] < 0) | (labels[:, 0] >= classes))
+        if bad.size:
+            raise DataError(
+                f"{where}_labels[{bad[0]}] is {labels[bad[0], 0]} where 0 to {classes - 1} are labels; {self._remedy}"
+            )
+        return [int(label) for label in labels[:, 0]]
+
+    def _image_shape(self, split: str) -> tuple[int, ...]:
+        """Return the shape of a split's images from their header alone."""
+        key = f"{split}_images"
+        try:
+            with zipfile.ZipFile(self._file) as archive, archive.open(f"{key}.npy") as member:
+                header = npy_header(member, f"{self._file}: {key}")
+        except (KeyError, zipfile.BadZipFile, OSError) as error:
+            raise self._damaged(key, error) from error
+        if header.dtype != np.uint8:
+            raise DataError(f"{self._file}: {key} holds {header.dtype} where uint8 is official; {self._remedy}")
+        return header.shape
+
+    def _array(self, key: str) -> np.ndarray:
+        try:
+            # Opened here, because numpy leaves a file open that turns out to be no archive.
+            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                array: np.ndarray = archive[key]
+        except (KeyError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, OSError) as error:
+            raise self._damaged(key, error) from error
+        return array
+
+    def _damaged(self, key: str, error: Exception) -> DataError:
+        reason = f"it has no {key}" if isinstance(error, KeyError) else f"{key} cannot be read: {error}"
+        return DataError(
+            f"{self._file} is not the official file, or damaged ({reason}); remove it, then {self._remedy}"
+        )

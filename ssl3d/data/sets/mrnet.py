@@ -1,0 +1,218 @@
+"""MRNet, the knee MRI of Stanford, as it is handed out (Bien et al. 2018, PLOS Medicine 15(11), e1002699)."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ssl3d.card import Card
+from ssl3d.data.tables import DataFaultsError, Row, read_rows
+from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels
+from ssl3d.dataset import Case, Dataset
+from ssl3d.errors import DataError, nearest
+
+TASKS = ("acl", "meniscus", "abnormal")
+SYNTHETIC = "SYNTHETIC.txt"  # stands beside files that `ssl3d data demo` generated
+PLANES = ("sagittal", "coronal", "axial")
+FOLDERS = {"train": "train", "valid": "test"}  # the official validation exams are the test set, scored once
+LAYOUT = (
+    "expected is MRNet-v1.0 with {train,valid}/{sagittal,coronal,axial}/0000.npy and "
+    "{train,valid}-{acl,meniscus,abnormal}.csv, which must be requested from Stanford "
+    "(https://stanfordmlgroup.github.io/competitions/mrnet): nothing is downloaded"
+)
+
+Table = dict[str, tuple[int, int]]  # case -> (label, row)
+
+
+class MRNet(Dataset):
+    """Knee MRI exams, three planes, three binary tasks. One plane is one data set.
+
+    Volumes are uint8 (1, S, 256, 256), ragged in S; copies resized in plane are taken if all have one size. The
+    folder ``valid`` is the split "test". Cases come sorted by their four-digit id, since the tables of ``valid`` are
+    ordered by label. Dot files and files other than .npy are ignored.
+    """
+
+    card: ClassVar[Card] = Card(
+        "MRNet",
+        "knee MRI, three planes; tasks acl, meniscus, abnormal; a local copy is needed (--root)",
+        paper="Bien et al., Deep-learning-assisted diagnosis for knee magnetic resonance imaging",
+        year=2018,
+        link="https://stanfordmlgroup.github.io/competitions/mrnet",
+        licence="Stanford research use agreement: no redistribution",
+    )
+    planes: ClassVar[tuple[str, ...]] = PLANES
+
+    def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
+        super().__init__(root, plane, variant)
+        if variant is not None:
+            raise DataError(f"mrnet has no variants, so mrnet:{variant} is none; choose a plane with --plane")
+        if self.plane not in PLANES:
+            raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
+        # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
+        self.left_right = 0 if self.plane == "sagittal" else 2
+        self.synthetic = root is not None and (root / SYNTHETIC).exists()
+
+    @property
+    def name(self) -> str:
+        """Name with the plane; it says if the files are generated ones."""
+        return f"mrnet {'(synthetic) ' if self.synthetic else ''}{self.plane}"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """ACL tear, meniscal tear, any abnormality."""
+        return TASKS
+
+    @property
+    def view_size(self) -> tuple[int, int, int]:
+        """The clip of BYOLMed3D, at half its in-plane size."""
+        return (16, 112, 112)
+
+    def cases(self) -> list[Case]:
+        """Return all exams, sorted by id within train, then test.
+
+        Raises:
+            DataError: a folder or table is missing, or (:class:`DataFaultsError`) tables and volumes have faults.
+        """
+        root = self._folders()
+        faults: list[str] = []
+        tables = {folder: self._tables(root, folder, faults) for folder in FOLDERS}
+        faults += _in_both(tables)
+        for folder, by_task in tables.items():
+            faults += _task_mismatches(folder, by_task) + self._volume_mismatches(root, folder, by_task)
+        if faults:
+            raise DataFaultsError(faults)
+        return [self._case(folder, id, tables[folder]) for folder in FOLDERS for id in sorted(tables[folder]["acl"])]
+
+    def read(self, case: Case) -> np.ndarray:
+        """Return one exam: (1, S, H, W), uint8.
+
+        Raises:
+            DataError: the file is not an intact uint8 volume (S, H, W), or its size in plane is not the others'.
+        """
+        path, where = self._root / case.source, case.source
+        volume = read_npy(path, where)
+        if volume.ndim != 3:
+            raise DataError(f"{where} has shape {volume.shape}; expected is (slices, rows, columns); restore it")
+        if volume.dtype != np.uint8:
+            raise DataError(f"{where} holds {volume.dtype}; MRNet's volumes are uint8; restore it")
+        require_voxels(volume, where)
+        if volume.shape[1:] != self._in_plane:
+            raise DataError(
+                f"{where} is {volume.shape[1:]} in plane where the first volume is {self._in_plane}; "
+                "bring all volumes to one size"
+            )
+        return np.ascontiguousarray(volume[None])  # (1, S, H, W)
+
+    @property
+    def _root(self) -> Path:
+        if self.root is None:
+            raise DataError(f"mrnet needs --root, the folder of its files; {LAYOUT}")
+        return self.root
+
+    @cached_property
+    def _in_plane(self) -> tuple[int, ...]:
+        first = min(_npy_names(self._root / "train" / self.plane))
+        return read_npy_header(self._root / "train" / self.plane / first, f"train/{self.plane}/{first}").shape[1:]
+
+    def _folders(self) -> Path:
+        """Return the root, its folders checked."""
+        root = self._root
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder; {LAYOUT}")
+        for folder in FOLDERS:
+            for part in (root / folder, root / folder / self.plane):
+                if not part.is_dir():
+                    inner = root / "MRNet-v1.0"
+                    hint = f"did you mean --root {inner}?" if inner.is_dir() else LAYOUT
+                    raise DataError(f"{part} is missing; {hint}")
+        return root
+
+    def _tables(self, root: Path, folder: str, faults: list[str]) -> dict[str, Table]:
+        """Return the tables of a folder by task; faults of rows are added to ``faults``."""
+        by_task = {}
+        for task in TASKS:
+            path = root / f"{folder}-{task}.csv"
+            if not path.is_file():
+                raise DataError(f"{path} is missing; {LAYOUT}")
+            by_task[task] = _table(path.name, read_rows(path), faults)
+        return by_task
+
+    def _volume_mismatches(self, root: Path, folder: str, by_task: dict[str, Table]) -> list[str]:
+        """Compare the tables with the volumes that are there."""
+        present = {name.removesuffix(".npy") for name in _npy_names(root / folder / self.plane)}
+        rows = {id: (task, row) for task in reversed(TASKS) for id, (_, row) in by_task[task].items()}
+        absent = [
+            f"{folder}-{task}.csv row {row}: case {id} has no volume {folder}/{self.plane}/{id}.npy; restore it or "
+            "remove the row"
+            for id, (task, row) in sorted(rows.items())
+            if id not in present
+        ]
+        unlisted = [
+            f"{folder}/{self.plane}/{id}.npy is listed in no {folder}-*.csv; add its rows or remove the file"
+            for id in sorted(present - rows.keys())
+        ]
+        return absent + unlisted
+
+    def _case(self, folder: str, id: str, by_task: dict[str, Table]) -> Case:
+        labels = {task: by_task[task][id][0] for task in TASKS}
+        return Case(id, FOLDERS[folder], f"{folder}/{self.plane}/{id}.npy", labels)
+
+
+def _npy_names(folder: Path) -> list[str]:
+    """Names of volumes; ``._0000.npy`` and other dot files are the leavings of file managers."""
+    return [path.name for path in folder.iterdir() if path.suffix == ".npy" and not path.name.startswith(".")]
+
+
+def _table(name: str, rows: list[Row], faults: list[str]) -> Table:
+    """Return the good rows of a table, and add a sentence to ``faults`` for each other one."""
+    table: Table = {}
+    if not rows:
+        faults.append(f"{name} is empty; restore it")
+    for row in rows:
+        problem = _problem(row, row is rows[0])
+        if problem is None and row.fields[0] in table:
+            problem = f"case {row.fields[0]} stands in row {table[row.fields[0]][1]} already; remove one of the two"
+        if problem is None:
+            table[row.fields[0]] = (int(row.fields[1]), row.number)
+        else:
+            faults.append(f"{name} row {row.number}: {problem}")
+    return table
+
+
+def _problem(row: Row, first: bool) -> str | None:
+    """Say what is wrong with a row taken alone."""
+    if len(row.fields) != 2:
+        return f"{len(row.fields)} fields where case and label are expected, as in 0000,1; mend it"
+    id, label = row.fields
+    if first and not any(character.isdigit() for character in id):
+        return f"'{id},{label}' is a header, and MRNet's tables have none; remove it"
+    if not re.fullmatch(r"[0-9]{4}", id):
+        return f"case {id!r} is not four digits, as in 0000 (spreadsheets drop the zeros); restore the table"
+    if label not in {"0", "1"}:
+        return f"label {label!r} of case {id} is neither 0 nor 1; mend it"
+    return None
+
+
+def _task_mismatches(folder: str, by_task: dict[str, Table]) -> list[str]:
+    """Every task labels the same cases, or a case would silently lack a label."""
+    return [
+        f"{folder}-{task}.csv row {row}: case {id} is missing from {folder}-{other}.csv; add it there or remove the row"
+        for task in TASKS
+        for other in TASKS
+        for id, (_, row) in by_task[task].items()
+        if id not in by_task[other]
+    ]
+
+
+def _in_both(tables: dict[str, dict[str, Table]]) -> list[str]:
+    """Find cases that stand in train and valid: the test set would be trained on."""
+    return [
+        f"valid-acl.csv row {row}: case {id} stands in train-acl.csv row {tables['train']['acl'][id][1]}, too; "
+        "remove one of the two"
+        for id, (_, row) in tables["valid"]["acl"].items()
+        if id in tables["train"]["acl"]
+    ]

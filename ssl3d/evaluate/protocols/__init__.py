@@ -1,0 +1,1 @@
+"""How a frozen or fine-tuned encoder is evaluated, one protocol per file."""

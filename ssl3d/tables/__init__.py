@@ -1,0 +1,1 @@
+"""From records to leaderboard, comparisons and curves, and their formats. Loads no torch."""

@@ -1,0 +1,1 @@
+"""What a recipe leaves to the hardware, chosen by short trials."""

@@ -1,0 +1,43 @@
+"""What to do where a step cannot be done as planned: do it again, in a way that asks less of the machine."""
+
+from __future__ import annotations
+
+from ssl3d.engine import Engine
+from ssl3d.recipe import PretrainRecipe
+from ssl3d.train.tuning.layout import compiler_failed, first_line
+from ssl3d.train.tuning.memory import out_of_memory
+
+NOT_COMPILED = "torch.compile was left out, it failed"
+
+
+def fallback(engine: Engine, recipe: PretrainRecipe, error: Exception) -> tuple[Engine, str] | None:
+    """Return another engine for a step that failed, and a sentence for it; None if the error is not about that.
+
+    A step that runs out of memory is split further where the recipe leaves that to us and the split changes no
+    gradient. A backbone that cannot be compiled is not.
+
+    Args:
+        engine: that the step was tried with.
+        recipe: of the pretraining.
+        error: what was raised.
+    """
+    if out_of_memory(error):
+        return _smaller(engine) if recipe.micro_batch == "auto" and recipe.accumulation == "exact" else None
+    if engine.compile and engine.processes == 1 and compiler_failed(error):
+        return engine.model_copy(update={"compile": False}), f"{NOT_COMPILED}: {first_line(error)}"
+    return None
+
+
+def _smaller(engine: Engine) -> tuple[Engine, str] | None:
+    """Halve what is on the device at one time: the micro-batch, and then how many of them stay."""
+    micro_batch, keep = engine.micro_batch // 2, engine.keep
+    if micro_batch == 0:
+        micro_batch, keep = 1, engine.keep // 2
+    if keep == 0:
+        return None
+    smaller = engine.model_copy(update={"micro_batch": micro_batch, "keep": keep})
+    return smaller, f"out of memory with micro-batches of {_text(engine)}: done again with {_text(smaller)}"
+
+
+def _text(engine: Engine) -> str:
+    return f"{engine.micro_batch}" if engine.keep == 1 else f"{engine.micro_batch} ({engine.keep} of them kept)"

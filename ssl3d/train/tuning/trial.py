@@ -1,0 +1,224 @@
+"""One trial: a method's forward and backward pass over so many volumes, arranged in one way, timed and measured.
+
+A trial is made with a copy of the method, so it leaves the method itself as it was. Its volumes are random.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ssl3d.data.volumes import Volumes
+from ssl3d.engine import Engine
+from ssl3d.method import Method
+from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.tuning.layout import arrange
+from ssl3d.train.tuning.memory import release_memory
+
+ENOUGH_SECONDS, FEWEST, MOST_SECONDS = 0.5, 3, 10.0  # of timed passes: fewer where one takes long
+BACKWARD_FACTOR = 2  # peak memory of a pass on a CPU, where it cannot be measured, as a multiple of its activations
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial came to.
+
+    Attributes:
+        seconds: a volume, of the fastest pass.
+        peak: most bytes at one time, beside weights: activations, gradients, work space.
+        held: bytes of activations that wait for the backward pass.
+        gradient: of the backbone's parameters, flat, float32.
+    """
+
+    seconds: float
+    peak: int
+    held: int
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class RandomSource:
+    """Volumes of random voxels, all of one size."""
+
+    size: tuple[int, int, int]
+
+    def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
+        """Return as many as there are numbers, the same for the same numbers."""
+        voxels = [
+            torch.randint(256, (1, *self.size), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
+            for index in indices
+        ]
+        numbers = [voxel.float() for voxel in voxels]
+        mean = torch.stack([voxel.mean() for voxel in numbers]).to(device)
+        std = torch.stack([voxel.std(correction=0).clamp_min(1.0) for voxel in numbers]).to(device)
+        return Volumes(tuple(voxel.to(device) for voxel in voxels), mean, std)
+
+
+@dataclass
+class Trial:
+    """Makes trials of one method on one device.
+
+    Attributes:
+        method: is copied for each trial, on its device.
+        size: of a view, (D, H, W).
+    """
+
+    method: Method
+    size: tuple[int, int, int]
+    device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the device."""
+        self.device = next(self.method.parameters()).device
+
+    def of(self, engine: Engine) -> Measured:
+        """Encode and differentiate one micro-batch as an engine would.
+
+        Raises:
+            RuntimeError: memory ran out (torch.OutOfMemoryError), or torch.compile failed.
+        """
+        with self._twin(engine) as twin:
+            encoder = Encoder(twin, RandomSource(self.size), 0, autocast(self.device, engine.precision))
+            encoder.channels_last = engine.channels_last
+            run = _Pass(encoder, engine.micro_batch)
+            # Hooks that measure would be compiled, too; the split is chosen without.
+            held, peak = (0, 0) if engine.compile else self._memory(run)
+            if engine.compile:
+                run()
+                run()  # once more, for what is done lazily
+            seconds = self._seconds(run) / engine.micro_batch
+            return Measured(seconds, peak, held, _gradient(twin.backbone))
+
+    def heads(self, engine: Engine, count: int) -> int:
+        """Return the bytes that the loss on ``count`` volumes takes, forward and backward."""
+        with self._twin(engine) as twin:
+            encoder = Encoder(twin, RandomSource(self.size), 0, autocast(self.device, engine.precision))
+            with torch.no_grad():
+                online, target = _Pass(encoder, 1).features()
+            drawn = torch.Generator().manual_seed(0)
+            rows = [[_noise((count, *one.shape[1:]), one, drawn) for one in side] for side in (online, target)]
+            leaves = [row.requires_grad_() for row in rows[0]]
+            before = self._allocated()
+            with (saved := _Saved(twin)):
+                loss = twin.loss(leaves, rows[1])["loss"]
+            loss.backward()  # type: ignore[no-untyped-call]
+            return self._peak(before, saved.bytes)
+
+    @contextmanager
+    def _twin(self, engine: Engine) -> Iterator[Method]:
+        """A copy of the method, arranged as the engine says, whose traces are removed at the end."""
+        twin = copy.deepcopy(self.method).train()
+        try:
+            twin.zero_grad(set_to_none=True)
+            if engine.precision == "64-true":
+                twin.double()
+            arrange(twin, engine.channels_last, engine.compile)
+            yield twin
+        finally:
+            arrange(twin)
+            release_memory(self.device)
+
+    def _memory(self, run: _Pass) -> tuple[int, int]:
+        """Make a first pass, and return the bytes it holds for its backward pass, and those at its peak."""
+        before = self._allocated()
+        with (saved := _Saved(run.encoder.method)):
+            features = run.forward()
+        run.backward(features)
+        gradients = sum(p.numel() * p.element_size() for p in run.encoder.method.parameters() if p.grad is not None)
+        return saved.bytes, self._peak(before, saved.bytes) + (0 if self.device.type == "cuda" else gradients)
+
+    def _allocated(self) -> int:
+        if self.device.type != "cuda":
+            return 0
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def _peak(self, before: int, held: int) -> int:
+        if self.device.type != "cuda":
+            return BACKWARD_FACTOR * held
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def _seconds(self, run: Callable[[], None]) -> float:
+        """Return the time of the fastest of a few passes."""
+        times: list[float] = []
+        while sum(times) < ENOUGH_SECONDS or (len(times) < FEWEST and sum(times) < MOST_SECONDS):
+            self._wait()
+            started = time.perf_counter()
+            run()
+            self._wait()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+class _Saved(torch.autograd.graph.saved_tensors_hooks):
+    """Adds up the bytes that forward passes inside save for their backward passes; weights do not count."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__(self._pack, lambda tensor: tensor)
+        self._weights = {parameter.untyped_storage().data_ptr() for parameter in method.parameters()}
+        self._sizes: dict[int, int] = {}
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._weights:
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        """Bytes saved so far."""
+        return sum(self._sizes.values())
+
+
+class _Pass:
+    """A forward and backward pass of both networks over the same views again and again."""
+
+    def __init__(self, encoder: Encoder, count: int) -> None:
+        self.encoder = encoder
+        self.part = range(count)
+        self.batch = Batch(self.part, 0)
+        self.views = encoder.views(self.batch, self.part, 1)
+
+    def __call__(self) -> None:
+        self.encoder.method.zero_grad(set_to_none=True)
+        self.backward(self.forward())
+
+    def forward(self) -> list[Tensor]:
+        return self.features()[0]
+
+    def features(self) -> tuple[list[Tensor], list[Tensor]]:
+        wanted = self.encoder.online_views(len(self.views))
+        online = [self.encoder.online(self.views[index], self.batch, self.part, index) for index in wanted]
+        return online, self.encoder.targets(self.views, self.batch, self.part)
+
+    def backward(self, features: Sequence[Tensor]) -> None:
+        drawn = torch.Generator().manual_seed(0)
+        torch.autograd.backward(features, [_noise(tuple(one.shape), one, drawn) for one in features])
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
+    """Return the context in which a precision's arithmetic is done."""
+    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    if precision not in kinds:
+        return nullcontext
+    return partial(torch.autocast, device.type, kinds[precision])
+
+
+def _noise(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator).to(like)
+
+
+def _gradient(module: nn.Module) -> Tensor:
+    gradients = [p.grad.float().flatten() for p in module.parameters() if p.grad is not None]
+    return torch.cat(gradients) if gradients else torch.zeros(0)
