@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from ssl3d.config import Config
 from ssl3d.errors import RecipeError, nearest
-from ssl3d.recipe import AugmentRecipe, EvaluateRecipe, PretrainRecipe, Seed, Size
+from ssl3d.recipe import AugmentRecipe, LabelShare, PositiveShare, PretrainRecipe, Seed, Size
 
 SPREAD = ("methods", "backbones", "seeds", "baselines", "method", "backbone")  # may grow within one run
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
@@ -27,34 +27,54 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_len
 
 
 class DataChoice(Config):
-    """Which volumes, and which labels of theirs: one :class:`ssl3d.recipe.DataRecipe` for each task, plane and fold."""
+    """Which data sets are evaluated on, and which targets, planes and folds of theirs."""
 
-    name: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
+    name: Names = Field(("demo",), description="data sets, with their variants: demo, mrnet, medmnist3d:adrenalmnist3d")
     task: Names | None = Field(
-        None, description="label to predict, several, or all of them; the data set's first if unset"
+        None, description="targets to predict, or all; each data set's first if unset. With several data sets a name "
+        "counts for those that have it"
     )
     plane: Names | None = Field(
-        None, description="plane of the exam, several, or all of them; the data set's first if unset"
+        None, description="planes of the exam, or all; each data set's first if unset"
     )
     folds: int | None = Field(
-        None, ge=2, description="outer folds of cross-validation, in place of the data set's own split"
+        None, ge=2, description="outer folds of cross-validation, in place of the data sets' own splits"
     )
+
+
+class EvaluateChoice(Config):
+    """How encoders are evaluated."""
+
+    protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, finetune, or a plugin of yours")
+    inner_folds: int = Field(5, ge=2, description="folds of the training cases that choose what a protocol tunes")
+    labels: tuple[LabelShare, ...] = Field(
+        (1.0,), min_length=1, description="shares of the training labels to evaluate with, as well as all of them"
+    )
+    imbalance: tuple[PositiveShare, ...] = Field(
+        (), description="shares of positives among the training labels to evaluate with, at one number of labels"
+    )
+    draws: int = Field(3, ge=1, le=1000, description="draws of the labels at each such share")
+    batch_size: int = Field(16, ge=1, description="volumes encoded at once")
 
 
 class Experiment(Config):
-    """Methods x backbones x seeds, on the tasks and planes of one data set, under one recipe."""
+    """Methods x backbones x seeds, pretrained on one corpus, evaluated on tasks and planes of data sets."""
 
     methods: tuple[str, ...] = Field(("byol", "simclr"), min_length=1, description="methods to pretrain with")
     backbones: tuple[str, ...] = Field(("tiny",), min_length=1, description="networks to pretrain")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="repetitions")
     baselines: bool = Field(True, description="add the baselines that every table should carry")
+    corpus: Names | None = Field(
+        None, description="data sets to pretrain on, labelled or not; unset: the training split of each evaluated one"
+    )
     data: DataChoice = DataChoice()
     view_size: Size | None = Field(None, description="slices, rows, columns of a view; unset: the data set's own")
     augment: AugmentRecipe = AugmentRecipe()
     pretrain: PretrainRecipe = PretrainRecipe()
-    evaluate: EvaluateRecipe = EvaluateRecipe()
+    evaluate: EvaluateChoice = EvaluateChoice()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of methods, by name")
     backbone: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of backbones, by name")
+    protocol: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of protocols, by name")
 
     def asked(self) -> dict[str, Any]:
         """Return what was set, as plain nested values: it wins over a method's preset."""

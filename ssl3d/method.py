@@ -1,81 +1,283 @@
 """The method contract, whole. A method is one short file that reads like its paper.
 
-It never sees a trainer, a device, a rank, an optimiser, a logger, a micro-batch, or the global random state.
+It never sees a trainer, a device, a rank, an optimiser, a logger, a micro-batch, or the global random state. All that a
+plain method needs is imported from here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone
 from ssl3d.card import Card
-from ssl3d.config import Config as MethodConfig
+from ssl3d.config import Config
+from ssl3d.config import Config as BaseConfig
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
+from ssl3d.momentum import Momentum, cosine_momentum
+from ssl3d.task import Task
+
+__all__ = [
+    "Augment",
+    "Backbone",
+    "Batch",
+    "Card",
+    "Config",
+    "Features",
+    "Field",
+    "Kept",
+    "Loss",
+    "Method",
+    "Momentum",
+    "ParameterGroup",
+    "Rng",
+    "Rows",
+    "Task",
+    "Views",
+    "Volumes",
+    "cosine_momentum",
+]
+
+C = TypeVar("C", bound=Config)
+Rows = Mapping[str, Tensor]  # by name, each with one row per volume: (B, ...) of a micro-batch, (N, ...) of a batch
+Features = Tensor | Mapping[str, Tensor]  # (B, ...), or several of them by name
 
 
-class Method(nn.Module, ABC):
-    """A way to train a backbone without labels.
+class Views:
+    """V views of B volumes, and the rows that were drawn with them.
+
+    >>> Views(first, second)
+    >>> Views(first, second, permutation=index)         # a tensor: one row per volume, (B, ...)
+    >>> Views(first, second, mask=(mask_1, mask_2))     # a tuple of V: one row per volume and view; None: not this one
+
+    Attributes:
+        tensors: V tensors (B, C, D, H, W); sizes and channels may differ between views.
+        rows: those of the volume.
+        view_rows: for each view, its own rows and those of the volume.
+    """
+
+    def __init__(self, *tensors: Tensor, **rows: Tensor | tuple[Tensor | None, ...]) -> None:
+        self.tensors = tensors
+        self.rows: dict[str, Tensor] = {name: row for name, row in rows.items() if isinstance(row, Tensor)}
+        own: list[dict[str, Tensor]] = [dict(self.rows) for _ in tensors]
+        for name, several in rows.items():
+            if isinstance(several, tuple):
+                for view, row in zip(own, several, strict=True):
+                    view.update({} if row is None else {name: row})
+        self.view_rows: tuple[dict[str, Tensor], ...] = tuple(own)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loss sees of N volumes: a whole effective batch, or a micro-batch where the loss is not coupled.
+
+    Attributes:
+        online_features: what ``online`` returned for each view that it encodes, N rows.
+        target_features: likewise of ``target``; empty where it returns None.
+        rows: those of the volumes, (N, ...).
+        view_rows: for each of the V views, its own rows and those of the volumes.
+        progress: share of the training done before this step, in [0, 1).
+    """
+
+    online_features: tuple[Features, ...]
+    target_features: tuple[Features, ...] = ()
+    rows: Rows = field(default_factory=dict)
+    view_rows: tuple[Rows, ...] = ()
+    progress: float = 0.0
+
+    @property
+    def online(self) -> tuple[Tensor, ...]:
+        """Features (N, ...) of each view, where ``online`` returns a tensor."""
+        return tuple(_tensor(features) for features in self.online_features)
+
+    @property
+    def target(self) -> tuple[Tensor, ...]:
+        """Features (N, ...) of each view, where ``target`` returns a tensor."""
+        return tuple(_tensor(features) for features in self.target_features)
+
+    @property
+    def online_maps(self) -> tuple[Mapping[str, Tensor], ...]:
+        """Features (N, ...) by name of each view, where ``online`` returns several."""
+        return tuple(_mapping(features) for features in self.online_features)
+
+    @property
+    def target_maps(self) -> tuple[Mapping[str, Tensor], ...]:
+        """Features (N, ...) by name of each view, where ``target`` returns several."""
+        return tuple(_mapping(features) for features in self.target_features)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What ``loss`` returns.
+
+    Attributes:
+        value: a scalar, to be minimised.
+        weight: what an uncoupled loss is a mean over (masked voxels, say); the number of volumes if None.
+        scalars: logged.
+        rows: one row per volume, (N, ...): handed to ``after_step`` for the whole effective batch.
+        sums: added up over the effective batch, and handed to ``after_step``.
+    """
+
+    value: Tensor
+    weight: Tensor | float | None = None
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the loss handed on, over the whole effective batch: ``rows`` (N, ...) and ``sums``, by name."""
+
+    rows: Rows = field(default_factory=dict)
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are optimised alike.
+
+    Attributes:
+        parameters: trainable ones; each belongs to one group.
+        lr: multiplies the learning rate.
+        weight_decay: multiplies the weight decay; 0 exempts, and under LARS also from adaptation.
+        frozen_until: share of the training before which the parameters do not move.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr: float = 1.0
+    weight_decay: float = 1.0
+    frozen_until: float = 0.0
+
+
+class Method(nn.Module, ABC, Generic[C]):
+    """A way to train a backbone, typed by its settings: ``class SimCLR(Method[SimCLRConfig])``.
 
     Args:
         backbone: the network to train.
         config: settings; the paper's if None.
         augment: makes one view of a batch of volumes; what it does is set by the recipe.
+        task: of the labels, for a method that needs them.
     """
 
     card: ClassVar[Card]
-    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    Config: ClassVar[type[BaseConfig]] = BaseConfig  # that of the type argument
     preset: ClassVar[Mapping[str, Any]] = {}  # the paper's values of recipe fields; the user's own win over them
-    trains: ClassVar[bool] = True  # False: judged as it is built
+    needs: ClassVar[frozenset[str]] = frozenset()  # rows beyond voxels: "labels", "patient", "case"
+    needs_tokens: ClassVar[bool] = False  # whether the backbone must have ``forward_tokens``
+    trains: ClassVar[bool] = True  # False: evaluated as it is built
     baseline: ClassVar[bool] = False  # True: stands in every table
     initial_weights: ClassVar[str | None] = None  # name of the backbone weights to start from, "kinetics400"
     coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not touch each other
-    online_views: ClassVar[Sequence[int] | None] = None  # views that `online` encodes; None: all
-    target_views: ClassVar[Sequence[int] | None] = None  # views that `target` encodes; None: all
+    online_views: Sequence[int] | None = None  # views that ``online`` encodes; None: all
+    target_views: Sequence[int] | None = None  # views that ``target`` encodes; None: all
+    config: C
 
-    def __init__(self, backbone: Backbone, config: MethodConfig | None = None, augment: Augment | None = None) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the settings' class from the type argument."""
+        super().__init_subclass__(**kwargs)
+        for base in vars(cls).get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, BaseConfig):
+                    cls.Config = argument
+
+    def __init__(
+        self, backbone: Backbone, config: C | None = None, augment: Augment | None = None, task: Task | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.config = config or self.Config()
+        self.config = config or self.Config()  # type: ignore[assignment]  # the class of the type argument
         self.augment = augment or Augment()
+        self.task = task
+        self.build()
 
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        """Return V views (B, C, D, H, W) of the volumes; every random number comes from ``rng``. Default: two."""
-        return self.augment(volumes, rng), self.augment(volumes, rng)
+    def build(self) -> None:
+        """Make heads, momentum encoders and buffers; ``backbone``, ``config``, ``augment`` and ``task`` are there."""
 
-    def online(self, view: Tensor) -> Tensor:
-        """Return features (B, F) that carry gradients. Heads belong into :meth:`loss`."""
-        return self.backbone(view)  # type: ignore[no-any-return]  # torch types a module's call as Any
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        """Return views of the volumes; every random number comes from ``rng``. Default: two."""
+        return Views(self.augment(volumes, rng), self.augment(volumes, rng))
 
-    def target(self, view: Tensor) -> Tensor | None:  # noqa: ARG002  # overridden by methods with a momentum encoder
-        """Return features (B, F) of the momentum encoder, or None. Never carries gradients."""
+    def online(self, view: Tensor, rows: Rows) -> Features:  # noqa: ARG002  # rows are for methods that draw some
+        """Return features (B, ...) that carry gradients. Heads that see other volumes belong in :meth:`loss`.
+
+        Args:
+            view: (B, C, D, H, W).
+            rows: of this view and of its volumes; those that the method ``needs`` are among them.
+        """
+        return self.backbone(view)
+
+    def target(self, view: Tensor, rows: Rows) -> Features | None:  # noqa: ARG002  # for methods with a target
+        """Return features (B, ...) without gradients (a momentum encoder's, or the voxels to predict), or None."""
         return None
 
     @abstractmethod
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return ``{"loss": scalar, ...}`` for the whole effective batch, as if memory were infinite.
+    def loss(self, batch: Batch) -> Loss:
+        """Return the loss of the whole effective batch, as if memory were infinite."""
 
-        Args:
-            online: features (N, F) of ``online``, one tensor a view.
-            target: features (N, F) of ``target``, one tensor a view; empty if it returns None.
-
-        Returns:
-            Scalars, which are logged, and tensors with one row a volume, which :meth:`after_step` is handed.
-        """
-
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
-        """Move what moves once an optimiser step: momentum encoder, queue, centre.
+    def after_step(self, progress: float, kept: Kept) -> None:
+        """Move what moves once per optimiser step: momentum encoder, queue, centre.
 
         Args:
             progress: share of the training done before this step, in [0, 1).
-            kept: what :meth:`loss` returned with one row a volume, for the whole effective batch.
+            kept: rows and sums that :meth:`loss` handed on, over the whole effective batch.
         """
 
+    def embedding(self, features: Features) -> Tensor:
+        """Return one vector per volume, (N, F), on which collapse is measured. Default: the first, pooled."""
+        tensor = features if isinstance(features, Tensor) else next(iter(features.values()))
+        if tensor.ndim == 3:  # tokens (N, T, F)
+            return tensor.mean(dim=1)
+        return tensor.flatten(2).mean(dim=2) if tensor.ndim > 3 else tensor
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return every trainable parameter, once. Default: norms, biases, tokens and positions do not decay."""
+        decay, exempt = split_by_decay(self)
+        return [ParameterGroup(decay), ParameterGroup(exempt, weight_decay=0.0)]
+
     def encoder(self) -> Backbone:
-        """Return the backbone that is judged."""
+        """Return the backbone that is evaluated."""
         return self.backbone
+
+
+def split_by_decay(
+    module: nn.Module, keep: Callable[[str], bool] = lambda _: True
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Split trainable parameters into those that decay and those that do not.
+
+    Biases and the weights of norms have one dimension; class tokens, mask tokens and position embeddings are named as
+    such.
+
+    Args:
+        module: whose parameters are split.
+        keep: says by the name whether a parameter is wanted.
+    """
+    decay: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and keep(name):
+            small = parameter.ndim <= 1 or any(word in name for word in ("pos_embed", "cls_token", "mask_token"))
+            (exempt if small else decay).append(parameter)
+    return decay, exempt
+
+
+def _tensor(features: Features) -> Tensor:
+    if not isinstance(features, Tensor):
+        raise TypeError(f"these features have names ({', '.join(features)}); read them from online_maps or target_maps")
+    return features
+
+
+def _mapping(features: Features) -> Mapping[str, Tensor]:
+    if isinstance(features, Tensor):
+        raise TypeError("these features have no names; read them from online or target")
+    return features

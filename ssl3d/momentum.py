@@ -4,48 +4,58 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class MomentumEncoder(nn.Module):
-    """An exponential moving average of modules: exact copies to begin with, never trained, moved by :meth:`update`.
 
-    The copies are attributes under the names they were given, so that they read as modules do:
+class Momentum(nn.Module, Generic[M]):
+    """An exponential moving average of a module: an exact copy at first, never trained, moved by :meth:`update`.
 
-    >>> momentum = MomentumEncoder(backbone=backbone, projector=projector)
-    >>> momentum.backbone(view)
+    >>> self.teacher = Momentum(self.projector)
+    >>> self.teacher(features)
 
-    Floating-point buffers (running statistics) are averaged like weights; others are copied. The sources are
-    handed to each update, so that no parameter is registered twice.
+    Floating-point buffers (running statistics) are averaged like weights; others are copied.
+
+    Args:
+        source: the module that is followed; it stays registered where it is, not here.
     """
 
-    def __init__(self, **modules: nn.Module) -> None:
+    module: M
+
+    def __init__(self, source: M) -> None:
         super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, copy.deepcopy(module).requires_grad_(False))
+        self.module = copy.deepcopy(source).requires_grad_(False)
+        self._source = (source,)  # in a tuple: followed, deep-copied along with its owner, and not registered twice
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *inputs: Tensor) -> Tensor:
+            """Return what the averaged module computes."""
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Return what the averaged module computes."""
+        return self.module(*inputs)
+
+    @property
+    def source(self) -> M:
+        """The module that is followed."""
+        return self._source[0]
 
     @torch.no_grad()
-    def update(self, momentum: float, **modules: nn.Module) -> None:
-        """Move towards the modules: ``copy = momentum * copy + (1 - momentum) * module``.
-
-        Args:
-            momentum: weight of the old value, in [0, 1].
-            modules: the sources, under the names given when this was built.
-        """
-        if modules.keys() != dict(self.named_children()).keys():
-            raise ValueError(f"update needs the modules {sorted(dict(self.named_children()))}, got {sorted(modules)}")
-        for name, module in modules.items():
-            target = self.get_submodule(name)
-            ours: list[Tensor] = list(target.parameters())
-            theirs: list[Tensor] = list(module.parameters())
-            torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
-            for ema, source in zip(target.buffers(), module.buffers(), strict=True):
-                if ema.is_floating_point():
-                    ema.lerp_(source, 1.0 - momentum)
-                else:
-                    ema.copy_(source)
+    def update(self, momentum: float) -> None:
+        """Move towards the source: ``copy = momentum * copy + (1 - momentum) * source``, momentum in [0, 1]."""
+        ours: list[Tensor] = list(self.module.parameters())
+        theirs: list[Tensor] = list(self.source.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
+        for average, source in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            if average.is_floating_point():
+                average.lerp_(source, 1.0 - momentum)
+            else:
+                average.copy_(source)
 
 
 def cosine_momentum(base: float, progress: float) -> float:

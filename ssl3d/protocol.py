@@ -1,38 +1,42 @@
-"""Protocols: how an encoder is judged. Names and the shape they share; each protocol is a file of its own.
+"""The protocol contract, whole: how an encoder is evaluated on one task. Loads neither torch nor scikit-learn.
 
-``linear`` and ``knn`` take features: ``(train_x, train_y, test_x, folds, seed, classes) -> Prediction``. ``finetune``
-takes the encoder and the volumes. What a protocol chooses (strength, neighbours, epochs, threshold), it chooses inside
-the training data; the test volumes are scored once. Importing this module imports neither torch nor scikit-learn.
+What a protocol chooses (strength, neighbours, epochs, threshold), it chooses inside the training cases, with the
+patients kept together; the test cases are predicted once, and scored elsewhere.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 import numpy as np
 
-from ssl3d.errors import DataError, RecipeError, nearest
+from ssl3d.card import Card
+from ssl3d.config import Config as BaseConfig
+from ssl3d.recipe import AugmentRecipe, Size
+from ssl3d.task import Kind, Task
 
-PROTOCOLS: Mapping[str, str] = {
-    "linear": "ssl3d.evaluate.protocols.linear:linear",
-    "knn": "ssl3d.evaluate.protocols.knn:knn",
-    "finetune": "ssl3d.evaluate.protocols.finetune:finetune",
-}
-ON_FEATURES = frozenset({"linear", "knn"})  # these need features only, extracted once
+if TYPE_CHECKING:
+    import torch
+
+    from ssl3d.backbone import Backbone
+    from ssl3d.evaluate.features import Source
+
+C = TypeVar("C", bound=BaseConfig)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a protocol says of the test volumes.
+    """What a protocol says of the test cases.
 
     Attributes:
-        probabilities: (N_test, K), rows sum to 1.
-        threshold: of the probability of class 1, from training data: positive at or above it; None if K > 2.
+        probabilities: (N_test, K), rows sum to 1; (N_test, L) independent ones of a multi-label task; (N_test, 1) values
+            of a regression.
+        threshold: of the probability of class 1, from training data: positive at or above it; None if not binary.
         chosen: what was chosen inside the training data, and what had to give way ("folds": 3). Plain JSON values.
-        out_of_fold: (N, K) of the training volumes, each predicted by a fit that had not seen it; None where the
+        out_of_fold: (N, K) of the training cases, each predicted by a fit that had not seen its patient; None where the
             protocol has none for all of them.
     """
 
@@ -42,76 +46,105 @@ class Prediction:
     out_of_fold: np.ndarray | None = None
 
 
-def protocol(name: str) -> Callable[..., Prediction]:
-    """Import and return the protocol of that name.
+@dataclass(frozen=True)
+class FeatureProblem:
+    """A task on frozen features.
 
-    Raises:
-        RecipeError: there is none; the nearest is suggested.
+    Attributes:
+        train_x: (N, F) features of the training cases.
+        train_y: (N,) class indices (categorical), or values; (N, L) of 0 and 1 (multi-label).
+        test_x: (N_test, F).
+        task: what is predicted; K or L are those of its classes.
+        patients: (N,) patient of each training case: never separated by an inner split.
+        folds: inner folds.
+        seed: of inner splits.
     """
-    if name not in PROTOCOLS:
-        raise RecipeError(f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}")
-    module, _, function = PROTOCOLS[name].partition(":")
-    found: Callable[..., Prediction] = getattr(importlib.import_module(module), function)
-    return found
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    task: Task
+    patients: np.ndarray
+    folds: int = 5
+    seed: int = 0
 
 
-def class_count(train_y: np.ndarray, classes: int | None = None) -> int:
-    """Return K, after checking that the training labels can be learnt from.
+@dataclass(frozen=True)
+class EncoderProblem:
+    """A task on volumes, for a protocol that trains the encoder too.
 
-    Args:
-        train_y: (N,) integer labels.
-        classes: K where it is known; the largest label + 1 (at least 2) if None.
-
-    Raises:
-        DataError: no training case, labels outside 0..K-1, or one class only.
+    Attributes:
+        encoder: on ``device``; a protocol leaves it as it was.
+        source: of the volumes.
+        train: numbers of the N training volumes in the source.
+        test: numbers of the test volumes.
+        train_y, task, patients, folds, seed: as in :class:`FeatureProblem`.
+        augment: what pretraining did to a view.
+        view_size: (D, H, W).
+        batch_size: volumes encoded at once in evaluation.
+        device: where it happens.
+        progress: called with (epochs done, epochs there will be at most).
     """
-    if len(train_y) == 0:
-        raise DataError("no labelled training case to judge the encoder with; give the training split labels")
-    found = [int(label) for label in np.unique(train_y)]
-    K = max(found[-1] + 1, 2) if classes is None else classes
-    if found[0] < 0 or found[-1] >= K:
-        raise DataError(f"training labels {found} do not fit {K} classes; labels are 0..{K - 1}")
-    if len(found) == 1:
-        raise DataError(
-            f"all {len(train_y)} training cases are of class {found[0]}; a protocol needs at least two classes"
-        )
-    return K
+
+    encoder: Backbone
+    source: Source
+    train: Sequence[int]
+    test: Sequence[int]
+    train_y: np.ndarray
+    task: Task
+    patients: np.ndarray
+    augment: AugmentRecipe
+    view_size: Size
+    batch_size: int
+    device: torch.device
+    folds: int = 5
+    seed: int = 0
+    progress: Callable[[int, int], None] | None = None
 
 
-def check_features(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> None:
-    """Check features (N, F), labels (N,) and test features (N_test, F).
+class Protocol(ABC, Generic[C]):
+    """A way to evaluate an encoder, typed by its settings: ``class Linear(FeatureProtocol[LinearConfig])``.
 
-    Raises:
-        DataError: the shapes disagree, or an encoder gave values that are not finite.
+    Subclass :class:`FeatureProtocol` or :class:`EncoderProtocol`.
     """
-    if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1] != test_x.shape[1] or len(train_x) != len(train_y):
-        raise DataError(
-            f"features {train_x.shape} with labels {train_y.shape} and test features {test_x.shape} do not go "
-            "together; expected (N, F), (N,) and (N_test, F)"
-        )
-    for split, x in (("training", train_x), ("test", test_x)):
-        bad = int((~np.isfinite(x).all(axis=1)).sum())
-        if bad:
-            raise DataError(
-                f"the encoder gives values that are not finite for {bad} of {len(x)} {split} volumes; "
-                "its pretraining has diverged: lower pretrain.lr"
-            )
+
+    card: ClassVar[Card]
+    Config: ClassVar[type[BaseConfig]] = BaseConfig  # that of the type argument
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "multiclass", "ordinal"})  # tasks that it can predict
+    config: C
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the settings' class from the type argument."""
+        super().__init_subclass__(**kwargs)
+        for base in vars(cls).get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, BaseConfig):
+                    cls.Config = argument
+
+    def __init__(self, config: C | None = None) -> None:
+        self.config = config or self.Config()  # type: ignore[assignment]  # the class of the type argument
 
 
-def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the threshold that maximises balanced accuracy (Youden's J) on out-of-fold training scores.
+class FeatureProtocol(Protocol[C]):
+    """Evaluates features of a frozen encoder, which are extracted once for all such protocols."""
 
-    It lies halfway between neighbouring scores; of equally good ones, the nearest to 0.5 is taken.
+    @abstractmethod
+    def predict(self, problem: FeatureProblem) -> Prediction:
+        """Learn from the training cases and predict the test cases.
 
-    Args:
-        labels: (N,) 0 or 1, both present.
-        scores: (N,) probabilities of class 1, of cases that the model had not seen.
-    """
-    values = np.unique(scores)  # (U,), ascending
-    cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])
-    positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
-    sensitivity = 1 - np.searchsorted(positives, cuts) / len(positives)  # (U + 1,), share at or above the cut
-    specificity = np.searchsorted(negatives, cuts) / len(negatives)
-    youden = sensitivity + specificity
-    best = cuts[youden >= youden.max() - 1e-12]
-    return float(best[np.argmin(np.abs(best - 0.5))])
+        Raises:
+            DataError: one class only, features that are not finite, or shapes that disagree.
+        """
+
+
+class EncoderProtocol(Protocol[C]):
+    """Evaluates an encoder by training a copy of it."""
+
+    @abstractmethod
+    def predict(self, problem: EncoderProblem) -> Prediction:
+        """Learn from the training volumes and predict the test volumes.
+
+        Raises:
+            DataError: one class only.
+            RecipeError: the loss, or a prediction, is not finite, whatever was tried.
+        """

@@ -1,4 +1,8 @@
-"""Recipes: all that a cell needs, as one frozen value. TOML in, canonical JSON and its hash out. Loads no torch."""
+"""Recipes: everything that decides the numbers of an artifact, as one frozen value. Loads no torch.
+
+An encoder and an evaluation each have a recipe of their own. Its canonical JSON goes into the artifact's key, together
+with the keys of its inputs, the sources of its plugins, and the numerics version of the core (`ssl3d.results.keys`).
+"""
 
 from __future__ import annotations
 
@@ -20,24 +24,6 @@ OneOrMore = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class DataRecipe(Config):
-    """Which volumes, and which label of theirs. Where the files are is not part of a recipe: their bytes are."""
-
-    name: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
-    task: str | None = Field(None, description="label to predict; the data set's first if unset")
-    plane: str | None = Field(None, description="plane of the exam; the data set's first if unset")
-    folds: int | None = Field(
-        None, ge=2, description="outer folds of cross-validation, in place of the data set's own split"
-    )
-    fold: int = Field(0, ge=0, description="which of them is the test set")
-
-    @model_validator(mode="after")
-    def _is_one_of_the_folds(self) -> Self:
-        if self.fold >= (self.folds or 1):
-            raise ValueError(f"fold = {self.fold} is not one of {self.folds or 1}; they are counted from 0")
-        return self
 
 
 class AugmentRecipe(Config):
@@ -105,6 +91,12 @@ class PretrainRecipe(Config):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
     weight_decay: float = Field(1e-4, ge=0, description="not applied to norms and biases")
+    weight_decay_end: float | None = Field(
+        None, ge=0, description="weight decay at the end of the training, reached along half a cosine; unset: constant"
+    )
+    clip_gradient: float | None = Field(
+        None, gt=0, description="largest norm of the whole gradient; a longer one is scaled down to it"
+    )
     warmup_epochs: float | None = Field(
         None,
         ge=0,
@@ -134,65 +126,74 @@ class PretrainRecipe(Config):
         return self
 
 
-class EvaluateRecipe(Config):
-    """How the encoder is judged."""
+class CorpusPart(Config):
+    """Volumes of one data set that encoders are pretrained on: its training split, and what is unlabelled."""
 
-    protocols: tuple[Literal["linear", "knn", "finetune"], ...] = Field(
-        ("linear", "knn"), min_length=1, description="linear probe, nearest neighbours, fine-tuning"
-    )
-    inner_folds: int = Field(5, ge=2, description="folds of the training volumes that choose what a protocol tunes")
-    labels: tuple[LabelShare, ...] = Field(
-        (1.0,), min_length=1, description="shares of the training labels to judge with, as well as all of them"
-    )
-    imbalance: tuple[PositiveShare, ...] = Field(
-        (), description="shares of positives among the training labels to judge with, at one number of labels"
-    )
-    draws: int = Field(3, ge=1, description="draws of the labels at each such share")
-    batch_size: int = Field(16, ge=1, description="volumes encoded at one time")
-    finetune_epochs: int = Field(30, ge=1, description="most epochs of fine-tuning")
-    finetune_lr: OneOrMore = Field(
-        (2e-4, 1e-3), min_length=1, description="learning rate, or several to choose from (AdamW, cosine)"
-    )
-    finetune_batch_size: int = Field(16, ge=2, description="its batch")
-    finetune_balance: Literal["weights", "sampling", "none"] = Field(
-        "weights", description="rare classes weigh more in the loss, or are drawn more often, or neither"
-    )
-    finetune_crops: int = Field(4, ge=1, description="views of a test volume whose predictions are averaged")
-
-    @model_validator(mode="after")
-    def _once(self) -> Self:
-        for field in ("protocols", "labels", "imbalance", "finetune_lr"):
-            values = getattr(self, field)
-            for value in values:
-                if values.count(value) > 1:
-                    raise ValueError(f"{field} names {value!r} twice")
-        return self
+    data: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
+    plane: str | None = Field(None, description="plane of the exam; None where the data set has no planes")
+    folds: int | None = Field(None, ge=2, description="outer folds in place of the data set's own split")
+    fold: int = Field(0, ge=0, description="which of them is held out")
 
 
-class Recipe(Config):
-    """Everything that decides a cell's numbers."""
+class EncoderRecipe(Config):
+    """Everything that decides an encoder, its files and their bytes aside.
+
+    Of an encoder that no method trains (untrained, or as published) ``corpus``, ``task``, ``augment`` and ``pretrain``
+    are empty: they do not decide it.
+    """
 
     method: str = "byol"
     method_config: dict[str, Any] = Field(default_factory=dict)
     backbone: str = "tiny"
     backbone_config: dict[str, Any] = Field(default_factory=dict)
     seed: Seed = 0
-    data: DataRecipe = DataRecipe()
+    corpus: tuple[CorpusPart, ...] = ()
+    task: str | None = Field(None, description="whose labels the method sees; None where it needs none")
     view_size: Size = (16, 112, 112)
-    augment: AugmentRecipe = AugmentRecipe()
-    pretrain: PretrainRecipe = PretrainRecipe()
-    evaluate: EvaluateRecipe = EvaluateRecipe()
-    sources: dict[str, str] = Field(default_factory=dict, description="hashes of the files that plugins were named by")
+    augment: AugmentRecipe | None = None
+    pretrain: PretrainRecipe | None = None
 
     def canonical(self) -> str:
         """Return JSON with sorted keys and no white space: equal recipes, equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return canonical(self.model_dump(mode="json"))
 
-    def hash(self) -> str:
-        """Return the first 10 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
 
-    def pretraining_hash(self) -> str:
-        """Return :meth:`hash` of what decides the encoder: everything but the task and how it is judged."""
-        data = self.data.model_copy(update={"task": None})
-        return self.model_copy(update={"data": data, "evaluate": EvaluateRecipe()}).hash()
+class EvaluationRecipe(Config):
+    """Everything that decides an evaluation of an encoder, the encoder aside."""
+
+    data: str = Field("demo", description="data set, with its variant")
+    plane: str | None = None
+    task: str = Field("acl", description="target that is predicted")
+    folds: int | None = Field(None, ge=2, description="outer folds in place of the data set's own split")
+    fold: int = Field(0, ge=0, description="which of them is the test set")
+    protocol: str = "linear"
+    protocol_config: dict[str, Any] = Field(default_factory=dict)
+    view_size: Size = (16, 112, 112)
+    batch_size: int = Field(16, ge=1, description="volumes encoded at once")
+    inner_folds: int = Field(5, ge=2, description="folds of the training cases that choose what a protocol tunes")
+    seed: Seed = Field(0, description="of inner splits, label draws and fine-tuning")
+    labels: LabelShare = Field(1.0, description="share of the training labels that is used")
+    positives: PositiveShare | None = Field(None, description="share of positives among them, where that is set")
+    draw: int = Field(0, ge=0, description="which draw of the labels")
+    augment: AugmentRecipe | None = Field(None, description="of the volumes, for a protocol that trains the encoder")
+
+    def canonical(self) -> str:
+        """Return JSON with sorted keys and no white space: equal recipes, equal text."""
+        return canonical(self.model_dump(mode="json"))
+
+    @property
+    def condition(self) -> str:
+        """Name of the part of the training labels that is used: "labels=0.1 draw=2"; empty for all of them."""
+        if self.positives is not None:
+            return f"positives={self.positives!r} draw={self.draw}"
+        return f"labels={self.labels!r} draw={self.draw}" if self.labels < 1 else ""
+
+
+def canonical(value: Any) -> str:
+    """Return plain values as JSON with sorted keys and no white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any, digits: int = 16) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of :func:`canonical`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:digits]

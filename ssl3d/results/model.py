@@ -1,4 +1,7 @@
-"""The model of result.json, from which its published schema is made. Loads no torch."""
+"""The records of artifacts, from which their published schemas are made. Loads no torch.
+
+An artifact is a folder with one JSON record, which is written last and atomically: with it the artifact is complete.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,126 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssl3d.engine import Engine
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
+from ssl3d.task import Task
 
-SCHEMA_VERSION = 2
-Exactness = Literal["exact", "exact but for backbone batch norm", "plain", "not trained"]
+SCHEMA_VERSION = 1
+Exactness = Literal["exact", "exact up to random layers", "not exact", "plain", "not trained"]
 Count = Annotated[int, Field(ge=0)]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Frozen, closed, and finite: what is not known is None, never NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DataRecord(_Record):
-    """The data that a cell was trained and judged on."""
+class CorpusRecord(Record):
+    """The volumes that an encoder was pretrained on."""
 
-    name: str = Field(description="data set, with its variant")
+    name: str = Field(description="data sets, with variant and plane, joined by ' + '")
+    synthetic: bool = Field(description="whether any of the volumes are generated")
+    fingerprint: Hex = Field(description="hash of the bytes of these volumes in their order")
+    volumes: Count = Field(description="volumes pretrained on")
+    excluded: Count = Field(0, description="volumes left out because their patient, or their bytes, are tested on")
+
+
+class Collapse(Record):
+    """Measures of collapse of the features, and the verdict."""
+
+    feature_std: float | None = Field(
+        None, description="deviation of the normalised features, times sqrt(F); near 0: collapsed"
+    )
+    rankme: float | None = Field(None, description="effective rank of the features (RankMe)")
+    collapsed: bool | None = Field(None, description="verdict; null if the encoder was not trained")
+
+
+class Price(Record):
+    """What a pretraining cost, and on what."""
+
+    pretrain_seconds: float | None = Field(None, description="time of pretraining")
+    volumes_per_second: float | None = Field(None, description="training volumes per second, over all epochs")
+    peak_memory_bytes: Count | None = Field(None, description="peak memory on the device; null where not measured")
+    flops: float | None = Field(None, description="floating-point operations of pretraining")
+    device: str | None = Field(None, description="hardware")
+
+
+class Provenance(Record):
+    """What an artifact was made by, and when."""
+
+    numerics: int = Field(description="version of the core's arithmetic; part of every key")
+    sources: dict[str, Hex] = Field({}, description="hashes of the sources of the plugins that ran, by role")
+    versions: dict[str, str] = Field({}, description="of Python and of the packages that decide numbers")
+    finished_at: str = Field(description="time, ISO 8601 in UTC")
+
+
+class ArtifactRecord(Record):
+    """What every record has."""
+
+    schema_version: Literal[1] = Field(1, description="of this file")
+    key: Hex = Field(description="hash of what decides the artifact and nothing else")
+    name: str = Field(description="of the artifact's folder, which ends in the first digits of the key")
+    made_by: Provenance
+    files: dict[str, Hex] = Field({}, description="SHA-256 of the artifact's other files, by name")
+    notes: tuple[str, ...] = Field((), description="what happened otherwise than the recipe alone says")
+
+
+class EncoderRecord(ArtifactRecord):
+    """A backbone as a method left it, or as it was published (encoder.json)."""
+
+    kind: Literal["encoder"] = "encoder"
+    recipe: EncoderRecipe
+    corpus: CorpusRecord | None = Field(None, description="null if the encoder was not trained")
+    weights: str | None = Field(None, description="pretrained weights it started from, and the share that matched")
+    labels_used: bool = Field(False, description="whether the method saw labels of the training volumes")
+    exactness: Exactness = Field(description="what accumulation did to the gradient, as measured before training")
+    gradient_error: float | None = Field(
+        None, description="relative error of the accumulated gradient against the whole batch's; null if not split"
+    )
+    departures: tuple[str, ...] = Field((), description="what this implementation does differently from the paper")
+    engine: Engine | None = Field(None, description="how it was pretrained; null if it was not")
+    collapse: Collapse = Field(Collapse(), description="of the features, at the end of pretraining")
+    price: Price = Field(Price(), description="time, memory, arithmetic, hardware")
+
+    @property
+    def settings(self) -> str:
+        """Hash of everything that decides the encoder but seed, fold and task: encoders of one row share it."""
+        recipe = self.recipe.model_dump(mode="json", exclude={"seed", "task", "corpus"})
+        corpus = [{**part.model_dump(mode="json"), "fold": 0} for part in self.recipe.corpus]
+        made_by = {"numerics": self.made_by.numerics, "sources": self.made_by.sources}
+        return digest([recipe, corpus, made_by, self.weights], 10)
+
+
+class FeaturesRecord(ArtifactRecord):
+    """The features of every volume of a data set under one encoder (features.json)."""
+
+    kind: Literal["features"] = "features"
+    encoder: Hex = Field(description="key of the encoder")
+    encoder_sha256: Hex = Field(description="of its weights")
+    data: str = Field(description="data set, with variant and plane")
+    fingerprint: Hex = Field(description="hash of the bytes of the volumes")
+    volumes: Count
+    width: Count = Field(description="features per volume")
+    seconds: float | None = Field(None, description="time of the extraction")
+
+
+class DataRecord(Record):
+    """The data that an encoder was evaluated on."""
+
+    name: str = Field(description="data set, with its variant and plane")
     synthetic: bool = Field(description="whether the volumes are generated")
-    fingerprint: str = Field(description="of the bytes of all volumes and of their labels and splits")
-    task: str = Field(description="label that is predicted")
-    plane: str = Field(description="plane of the exam; empty if the data set has none")
-    n_train: Count = Field(description="training volumes with a label of the task")
-    n_test: Count = Field(description="test volumes with a label of the task")
-    classes: Annotated[int, Field(ge=2)] = Field(description="K, number of classes")
+    fingerprint: Hex = Field(description="hash of the bytes of all volumes, and of their targets, patients and splits")
+    task: Task
+    plane: str = Field("", description="plane of the exam; empty if the data set has none")
+    n_train: Count = Field(description="training cases with a target, before a part of them is drawn")
+    n_test: Count = Field(description="test cases with a target")
+    n_test_patients: Count = Field(description="patients that these are of")
+    patients_known: bool = Field(True, description="false: patients are unknown, and every case is taken for one")
 
 
-class ProtocolScore(_Record):
-    """How the encoder did under one protocol, on the test cases."""
+class Score(Record):
+    """How an encoder did under one protocol, on the test cases."""
 
     metrics: dict[str, float | None] = Field(description="by name; null where one is undefined, see reasons")
     reasons: dict[str, str] = Field({}, description="why a metric is null, by its name")
@@ -42,84 +137,75 @@ class ProtocolScore(_Record):
         None, description="DeLong's at 95%; null for more than two classes or without an AUC"
     )
     threshold: float | None = Field(
-        None, description="of the probability of class 1, chosen on training data; null for more than two classes"
+        None, description="of the probability of class 1, chosen on training data; null if the task is not binary"
     )
     chosen: dict[str, Any] = Field({}, description="what the protocol chose inside the training data")
     seconds: float | None = Field(None, description="time that the protocol took")
 
 
-class Collapse(_Record):
-    """Measures of collapse of the features, and the verdict."""
+class EvaluationRecord(ArtifactRecord):
+    """One encoder on one task under one protocol, with all training labels or a part of them (evaluation.json)."""
 
-    feature_std: float | None = Field(
-        None, description="deviation of the normalised features, times sqrt(F); near 0: collapsed"
-    )
-    rankme: float | None = Field(None, description="effective rank of the features (RankMe)")
-    collapsed: bool | None = Field(None, description="verdict; null if the cell was not trained")
+    kind: Literal["evaluation"] = "evaluation"
+    recipe: EvaluationRecipe
+    encoder: Hex = Field(description="key of the encoder")
+    encoder_sha256: Hex = Field(description="of its weights")
+    data: DataRecord
+    n_labels: Count = Field(description="training cases whose labels were used")
+    n_positive: Count | None = Field(None, description="positives among them; null if the task is not binary")
+    score: Score
 
-
-class Price(_Record):
-    """What the cell cost, and on what."""
-
-    pretrain_seconds: float | None = Field(None, description="time of pretraining")
-    volumes_per_second: float | None = Field(None, description="training volumes a second, over all epochs")
-    peak_memory_bytes: Count | None = Field(None, description="peak memory on the device; null where not measured")
-    flops: float | None = Field(None, description="floating-point operations of pretraining")
-    device: str | None = Field(None, description="hardware")
-
-
-class CurvePoint(_Record):
-    """How the encoder did under one protocol with a part of the training labels."""
-
-    condition: Annotated[str, Field(min_length=1)] = Field(description="its name in predictions.csv")
-    protocol: str = Field(description="linear, knn or finetune")
-    labels: float = Field(description="share of the training labels")
-    positives: float | None = Field(None, description="share of positives among them, where that was set")
-    draw: Count = Field(description="which draw of the labels")
-    n_train: Count = Field(description="number of labels that these shares came to")
-    n_positive: Count | None = Field(None, description="number of positives among them")
-    score: ProtocolScore = Field(description="on the test cases")
+    @property
+    def settings(self) -> str:
+        """Hash of the recipe but seed, fold, draw, and the part of the labels, with the protocol's sources."""
+        left_out = {"seed", "fold", "labels", "positives", "draw", "task"}
+        recipe = self.recipe.model_dump(mode="json", exclude=left_out)
+        return digest([recipe, self.made_by.numerics, self.made_by.sources], 10)
 
 
-class CellResult(_Record):
-    """One cell: method x backbone x seed on one data set, finished or failed."""
+class FailureRecord(Record):
+    """An artifact that could not be made (failure.json in its folder, in place of its record)."""
 
-    schema_version: Literal[2] = Field(2, description="of this file")
-    cell: str = Field(description="name of the cell and of its folder: METHOD-BACKBONE-sSEED-HASH")
-    status: Literal["done", "failed"] = Field(description="failed: the reason says why, and there are no scores")
-    reason: str | None = Field(None, description="why the cell failed")
-    recipe: Recipe = Field(description="all that decides the cell's numbers; HASH is of its canonical JSON")
-    data: DataRecord | None = Field(None, description="null if the cell failed")
-    exactness: Exactness | None = Field(None, description="what accumulation did to the gradient")
-    departures: tuple[str, ...] = Field((), description="what this implementation does differently from the paper")
-    scores: dict[str, ProtocolScore] = Field({}, description="by protocol, with all training labels")
-    curve: tuple[CurvePoint, ...] = Field((), description="scores with parts of the training labels")
-    engine: Engine | None = Field(None, description="how it was pretrained; null if it was not")
-    encoder_from: str | None = Field(
-        None, description="cell whose encoder was judged again; null if it was pretrained here"
-    )
-    features: str | None = Field(None, description="file of cached features, below the run's folder of features")
-    collapse: Collapse = Field(Collapse(), description="of the features, at the end of pretraining")
-    price: Price = Field(Price(), description="time, memory, arithmetic, hardware")
-    versions: dict[str, str] = Field({}, description="of Python and of the packages that decide numbers")
-    notes: tuple[str, ...] = Field((), description="what happened otherwise than the recipe alone says")
-    finished_at: str = Field(description="time, ISO 8601 in UTC")
+    schema_version: Literal[1] = 1
+    kind: Literal["encoder", "features", "evaluation"] = Field(description="of the artifact")
+    key: Hex
+    name: str
+    reason: str = Field(min_length=1, description="one sentence")
+    caused_by: Hex | None = Field(None, description="key of the artifact that failed first, if it is another one")
+    finished_at: str
+
+
+class PlannedEncoder(Record):
+    """An encoder that a run needs."""
+
+    key: Hex
+    name: str
+    recipe: EncoderRecipe
+    sources: dict[str, Hex] = {}
+
+
+class PlannedEvaluation(Record):
+    """An evaluation that a run needs."""
+
+    key: Hex
+    name: str = Field(description="folder below evaluations/: DATASET-TASK/METHOD-BACKBONE-sSEED-PROTOCOL-KEY")
+    recipe: EvaluationRecipe
+    encoder: Hex = Field(description="key of the encoder")
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.status == "failed" and not self.reason:
-            raise ValueError("a failed cell needs its reason")
-        if self.status == "done" and (self.data is None or self.exactness is None or not self.scores):
-            raise ValueError("a cell that is done needs data, exactness and scores")
+    def _stays_inside(self) -> Self:
+        if ".." in self.name.split("/") or self.name.startswith("/"):
+            raise ValueError(f"{self.name!r} leads out of the run's folder")
         return self
 
 
-class ResultFile(CellResult):
-    """The result of one cell of an ssl3d run, as result.json holds it."""
+class PlanRecord(Record):
+    """What a run is to make (plan.json): requests of repeated calls are merged."""
 
-    encoder_sha256: str | None = Field(None, description="of encoder.safetensors; null if the cell left none")
-    predictions_sha256: str | None = Field(description="of predictions.csv; null for a failed cell")
-    training_sha256: str | None = Field(None, description="of training.csv; null without out-of-fold predictions")
-    content_sha256: str = Field(
-        description="of everything else in this file, as ASCII JSON with sorted keys and no white space"
-    )
+    schema_version: Literal[1] = 1
+    base: dict[str, Any] = Field(description="what all calls on this folder share, in plain values")
+    roots: dict[str, str] = Field({}, description="folders of the data sets' files, by name")
+    cache: str | None = Field(None, description="folder of shared stores, encoders and features")
+    stores: dict[str, str] = Field({}, description="folders of the packed volumes, by name of the data set and plane")
+    encoders: dict[str, PlannedEncoder] = Field({}, description="by key")
+    evaluations: dict[str, PlannedEvaluation] = Field({}, description="by key")
