@@ -1,47 +1,96 @@
-"""Files that decide a cell's numbers beside its recipe: plugins that were named by path, and local weights."""
+"""The sources of a plugin: an edit that could change its numbers changes the keys of what it makes. Loads no torch.
+
+Counted are the file of the plugin's class and every module that it imports, directly or not, from its own package (or,
+for a loose file, from its own folder). The core is not counted: its numerics version is (:mod:`ssl3d.results.keys`).
+Other packages are recorded by their versions.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
-from ssl3d.errors import RunError
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import digest
 
-WEIGHTS = "weights"
-
-
-def sources(references: Iterable[str], weights: Path | None) -> dict[str, str]:
-    """Return hashes by name, for the recipe: an edited file is another cell.
-
-    Args:
-        references: of plugins; those of the form ``path/to/file.py:Class`` count.
-        weights: local file that the cell starts from; one that is not there is told elsewhere.
-    """
-    found = {reference: _hash(_path(reference)) for reference in references if ".py:" in reference}
-    return found | ({WEIGHTS: _hash(weights)} if weights is not None and weights.is_file() else {})
+CORE = "ssl3d"
 
 
-def check_sources(recipe: Recipe) -> None:
-    """Check, before it is imported, that a plugin's file is the one that a recorded cell was made from.
-
-    Raises:
-        RunError: it is gone, or was edited since.
-    """
-    for reference, expected in recipe.sources.items():
-        if reference == WEIGHTS:
-            continue
-        path = _path(reference)
-        if not path.is_file():
-            raise RunError(f"{path} is not there, and the cell was made from it; put it back")
-        if _hash(path) != expected:
-            raise RunError(f"{path} was edited since the cell was made from it; put the old one back, or run it again")
+def sources_hash(kind: type) -> str:
+    """Return the hash of a plugin's class name and of the sources behind it."""
+    files = sorted(_hash(path) for path in source_files(kind))
+    return digest([kind.__qualname__, files])
 
 
-def _path(reference: str) -> Path:
-    return Path(reference.rpartition(":")[0]).expanduser()
+def source_files(kind: type) -> list[Path]:
+    """Return the files behind a plugin's class, those of its base classes included; none of the core."""
+    found: dict[Path, None] = {}
+    for base in kind.__mro__:
+        module = sys.modules.get(base.__module__)
+        if module is not None and _counts(module):
+            found |= dict.fromkeys(_closure(module))
+    return list(found)
+
+
+def _closure(start: ModuleType) -> list[Path]:
+    """Files of a module and of all that it imports from below the same root."""
+    root, seen, waiting = _root(start), {}, [start]
+    while waiting:
+        module = waiting.pop()
+        path = Path(str(module.__file__)).resolve()
+        if path not in seen:
+            seen[path] = None
+            waiting += [other for other in _imported(module) if _below(other, root)]
+    return list(seen)
+
+
+def _root(module: ModuleType) -> Path:
+    """Folder of the top-level package, or of the loose file."""
+    path = Path(str(module.__file__)).resolve()
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return path.parents[depth - 1] if depth else path.parent
+
+
+def _below(module: ModuleType, root: Path) -> bool:
+    inside = root in Path(str(module.__file__)).resolve().parents
+    # A single-file plugin in site-packages has all packages below its root: only modules beside it count.
+    return inside and (root.name != "site-packages" or Path(str(module.__file__)).resolve().parent == root)
+
+
+def _imported(module: ModuleType) -> Iterator[ModuleType]:
+    """Modules with a source file that a module's import statements name."""
+    for name in _names(module):
+        found = sys.modules.get(name)
+        if found is not None and _counts(found):
+            yield found
+
+
+def _names(module: ModuleType) -> Iterator[str]:
+    """Every dotted name that an import statement of a module could stand for."""
+    package = module.__package__ or ""
+    for node in ast.walk(ast.parse(_text(Path(str(module.__file__)).resolve()))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _counts(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return bool(file) and str(file).endswith(".py") and module.__name__.partition(".")[0] != CORE
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text("utf-8")
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(_text(path).encode()).hexdigest()
