@@ -1,113 +1,175 @@
-"""Scores of a prediction on the test cases. What is undefined is None and comes with its reason."""
+"""Metrics of a prediction on the test cases. What is undefined is None and comes with its reason."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
 from ssl3d.errors import DataError
+from ssl3d.task import Task
 
 BINS = 10  # of the expected calibration error
 
 
 @dataclass
-class Scores:
+class Metrics:
     """Metrics by name, and why some are None.
 
-    Two classes: auc, average_precision, balanced_accuracy, accuracy, sensitivity, specificity, f1, mcc, brier, ece.
-    More: auc (macro, one class against the rest), balanced_accuracy, accuracy, f1 (macro), mcc, log_loss, brier, ece.
+    binary: auc, average_precision, balanced_accuracy, accuracy, sensitivity, specificity, f1, mcc, brier, ece.
+    multiclass: auc (macro, one class against the rest), balanced_accuracy, accuracy, f1 (macro), mcc, log_loss, brier,
+    ece; ordinal: these and quadratic_kappa (Cohen 1968, Psychol. Bull. 70:213).
+    multilabel: auc and average_precision of each label ("auc:edema") and their means over the labels that have them,
+    brier.
+    regression: mae, r2, spearman.
     """
 
-    metrics: dict[str, float | None] = field(default_factory=dict)
+    values: dict[str, float | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def undefined(self, reason: str, *names: str) -> None:
         """Set metrics to None, for a reason."""
         for name in names:
-            self.metrics[name], self.reasons[name] = None, reason
+            self.values[name], self.reasons[name] = None, reason
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float | None) -> Scores:
-    """Return the metrics of probabilities (N, K) on labels (N,).
+def measure(targets: np.ndarray, probabilities: np.ndarray, task: Task, threshold: float | None = None) -> Metrics:
+    """Return the metrics of a prediction.
 
     Args:
-        labels: integers in 0..K-1.
-        probabilities: rows sum to 1. Logits are refused: a threshold means nothing on them.
-        threshold: of the probability of class 1, chosen on training data: positive at or above it. Needed if K = 2.
+        targets: (N,) class indices, or values of a regression; (N, L) of 0 and 1 of a multi-label task.
+        probabilities: (N, K), rows sum to 1; (N, L) independent ones; (N, 1) values of a regression. Logits are
+            refused: a threshold means nothing on them.
+        task: that was predicted.
+        threshold: of the probability of class 1, chosen on training data: positive at or above it. A binary task needs
+            one.
 
     Raises:
-        DataError: no test case, labels outside 0..K-1, or rows that are not probabilities.
+        DataError: no test case, targets that the task does not have, or a prediction that does not fit.
     """
-    _check(labels, probabilities)
-    if probabilities.shape[1] > 2:
-        return _multiclass(labels, probabilities)
+    _check(targets, probabilities, task)
+    if task.kind == "regression":
+        return _regression(targets.astype(np.float64), probabilities[:, 0])
+    if task.kind == "multilabel":
+        return _multilabel(targets, probabilities, task.classes)
+    if task.kind != "binary":
+        return _multiclass(targets, probabilities, ordinal=task.kind == "ordinal")
     if threshold is None:
-        raise ValueError("two classes need a threshold, chosen on training data")
-    return _binary(labels, probabilities[:, 1], threshold)
+        raise ValueError("a binary task needs a threshold, chosen on training data")
+    return _binary(targets, probabilities[:, 1], threshold)
 
 
-def _check(labels: np.ndarray, probabilities: np.ndarray) -> None:
-    if len(labels) == 0:
-        raise DataError("no labelled test case to score; give the test split labels")
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or len(probabilities) != len(labels):
-        raise DataError(f"probabilities {probabilities.shape} do not fit {len(labels)} labels; expected (N, K), K >= 2")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise DataError(f"test label {labels.max()} does not fit {probabilities.shape[1]} classes")
-    inside = (probabilities >= 0).all() and (probabilities <= 1 + 1e-6).all()  # False for NaN, too
-    if not inside or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
+def _check(targets: np.ndarray, probabilities: np.ndarray, task: Task) -> None:
+    N, outputs = len(targets), task.outputs
+    if N == 0:
+        raise DataError(f"no test case has a target for {task.name!r} to score; give cases of the test split one")
+    if probabilities.shape != (N, outputs) or targets.shape != ((N, outputs) if task.kind == "multilabel" else (N,)):
+        raise DataError(
+            f"predictions {probabilities.shape} do not fit the targets {targets.shape} of {task.name!r}; expected "
+            f"predictions ({N}, {outputs})"
+        )
+    if task.kind == "regression":
+        if not (np.isfinite(probabilities).all() and np.isfinite(targets).all()):
+            raise DataError(f"values or predictions of {task.name!r} are not finite")
+        return
+    K = 2 if task.kind == "multilabel" else outputs
+    if targets.min() < 0 or targets.max() >= K:
+        raise DataError(f"test target {targets.max()} does not fit {task.name!r}, whose classes are 0..{K - 1}")
+    sound = (probabilities >= 0).all() and (probabilities <= 1 + 1e-6).all()  # False for NaN, too
+    if not sound or (task.categorical and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)):
         raise DataError("these are not probabilities (0 to 1, rows that sum to 1); apply softmax to logits first")
 
 
-def _binary(labels: np.ndarray, p: np.ndarray, threshold: float) -> Scores:
+def _binary(labels: np.ndarray, p: np.ndarray, threshold: float) -> Metrics:
     predicted = (p >= threshold).astype(int)
-    scores = Scores()
-    found = scores.metrics
-    found["accuracy"] = float(sk.accuracy_score(labels, predicted))
-    found["brier"] = float(np.mean((p - labels) ** 2))
-    found["ece"] = calibration_error(labels, p)
+    found = Metrics()
+    values = found.values
+    values["accuracy"] = float(sk.accuracy_score(labels, predicted))
+    values["brier"] = float(np.mean((p - labels) ** 2))
+    values["ece"] = calibration_error(labels, p)
     if len(np.unique(labels)) == 2:
-        found["auc"] = float(sk.roc_auc_score(labels, p))
-        found["average_precision"] = float(sk.average_precision_score(labels, p))
-        found["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
-        found["sensitivity"] = float(predicted[labels == 1].mean())
-        found["specificity"] = float(1 - predicted[labels == 0].mean())
-        found["f1"] = float(sk.f1_score(labels, predicted, zero_division=0.0))
-        found["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
-        return scores
+        values["auc"] = float(sk.roc_auc_score(labels, p))
+        values["average_precision"] = float(sk.average_precision_score(labels, p))
+        values["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
+        values["sensitivity"] = float(predicted[labels == 1].mean())
+        values["specificity"] = float(1 - predicted[labels == 0].mean())
+        values["f1"] = float(sk.f1_score(labels, predicted, zero_division=0.0))
+        values["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
+        return found
     only = int(labels[0])
     reason = f"all {len(labels)} test cases are of class {only}"
-    scores.undefined(reason, "auc", "average_precision", "balanced_accuracy", "f1", "mcc")
+    found.undefined(reason, "auc", "average_precision", "balanced_accuracy", "f1", "mcc")
     known, unknown = ("sensitivity", "specificity") if only == 1 else ("specificity", "sensitivity")
-    found[known] = found["accuracy"]
-    scores.undefined(reason, unknown)
-    return scores
+    values[known] = values["accuracy"]
+    found.undefined(reason, unknown)
+    return found
 
 
-def _multiclass(labels: np.ndarray, p: np.ndarray) -> Scores:
+def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
     K = p.shape[1]
     predicted = p.argmax(axis=1)
-    scores = Scores()
-    found = scores.metrics
-    found["accuracy"] = float(sk.accuracy_score(labels, predicted))
-    found["log_loss"] = float(sk.log_loss(labels, p, labels=np.arange(K)))
-    found["brier"] = float(np.mean(np.sum((p - np.eye(K)[labels]) ** 2, axis=1)))
-    found["ece"] = calibration_error((predicted == labels).astype(int), p.max(axis=1))
+    found = Metrics()
+    values = found.values
+    values["accuracy"] = float(sk.accuracy_score(labels, predicted))
+    values["log_loss"] = float(sk.log_loss(labels, p, labels=np.arange(K)))
+    values["brier"] = float(np.mean(np.sum((p - np.eye(K)[labels]) ** 2, axis=1)))
+    values["ece"] = calibration_error((predicted == labels).astype(int), p.max(axis=1))
     missing = sorted(set(range(K)) - {int(label) for label in labels})
     if missing:
         reason = f"no test case is of class {', '.join(map(str, missing))}"
-        scores.undefined(reason, "auc", "balanced_accuracy", "f1", "mcc")
-        return scores
-    found["auc"] = macro_auc(labels, p)
-    found["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
-    found["f1"] = float(sk.f1_score(labels, predicted, average="macro", zero_division=0.0))
-    found["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
-    return scores
+        found.undefined(reason, "auc", "balanced_accuracy", "f1", "mcc", *(["quadratic_kappa"] if ordinal else []))
+        return found
+    values["auc"] = macro_auc(labels, p)
+    values["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
+    values["f1"] = float(sk.f1_score(labels, predicted, average="macro", zero_division=0.0))
+    values["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
+    if ordinal:
+        values["quadratic_kappa"] = float(sk.cohen_kappa_score(labels, predicted, weights="quadratic"))
+    return found
+
+
+def _multilabel(labels: np.ndarray, p: np.ndarray, names: Sequence[str]) -> Metrics:
+    found = Metrics()
+    for name, y, scores in zip(names, labels.T, p.T, strict=True):
+        if len(np.unique(y)) == 2:
+            found.values[f"auc:{name}"] = float(sk.roc_auc_score(y, scores))
+            found.values[f"average_precision:{name}"] = float(sk.average_precision_score(y, scores))
+        else:
+            reason = f"all {len(y)} test cases have {name!r} = {int(y[0])}"
+            found.undefined(reason, f"auc:{name}", f"average_precision:{name}")
+    for metric in ("auc", "average_precision"):
+        known = [value for name in names if (value := found.values[f"{metric}:{name}"]) is not None]
+        if known:
+            found.values[metric] = float(np.mean(known))
+        else:
+            found.undefined("no label has test cases with and without it", metric)
+    found.values["brier"] = float(np.mean((p - labels) ** 2))
+    return found
+
+
+def _regression(y: np.ndarray, predicted: np.ndarray) -> Metrics:
+    found = Metrics({"mae": float(np.mean(np.abs(predicted - y)))})
+    if np.ptp(y) == 0:
+        found.undefined(f"all {len(y)} test cases have the same value", "r2", "spearman")
+        return found
+    found.values["r2"] = float(sk.r2_score(y, predicted))
+    if np.ptp(predicted) == 0:
+        found.undefined("all test cases are predicted to have the same value", "spearman")
+    else:
+        found.values["spearman"] = float(spearmanr(y, predicted).statistic)
+    return found
 
 
 def macro_auc(labels: np.ndarray, p: np.ndarray) -> float:
-    """Return the mean over classes of the AUC of one class against the rest (all K classes present)."""
+    """Return the mean over classes of the AUC of one class against the rest.
+
+    Args:
+        labels: (N,) class indices, all K classes present.
+        p: (N, K) probabilities.
+    """
     return float(np.mean([sk.roc_auc_score(labels == k, p[:, k]) for k in range(p.shape[1])]))
 
 

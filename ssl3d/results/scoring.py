@@ -1,0 +1,50 @@
+"""From a protocol's prediction to the score in its record. Loads scikit-learn, not torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssl3d.evaluate.metrics import measure
+from ssl3d.evaluate.statistics.delong import auc_interval
+from ssl3d.protocol import Prediction
+from ssl3d.results.model import Score
+from ssl3d.task import Task
+
+INTERVAL = "auc_interval"  # its name among the reasons
+
+
+def score(
+    prediction: Prediction,
+    targets: np.ndarray,
+    task: Task,
+    patients: np.ndarray | None = None,
+    seconds: float | None = None,
+) -> Score:
+    """Score a prediction of the test cases, once.
+
+    Args:
+        prediction: of a protocol.
+        targets: (N_test,) class indices, or values of a regression; (N_test, L) of 0 and 1 of a multi-label task.
+        task: that was predicted.
+        patients: (N_test,) patient of each test case; None: each case is of a patient of its own.
+        seconds: time that the protocol took.
+
+    Raises:
+        DataError: no test case, targets that the task does not have, or a prediction that does not fit.
+    """
+    found = measure(targets, prediction.probabilities, task, prediction.threshold)
+    interval, reasons = None, dict(found.reasons)
+    if task.kind == "binary" and found.values["auc"] is not None:
+        if patients is not None and len(np.unique(patients)) < len(patients):
+            reasons[INTERVAL] = "some patients have several test cases, and DeLong's interval needs independent ones"
+        else:
+            limits = auc_interval(targets, prediction.probabilities[:, 1])
+            interval = (limits.low, limits.high)
+    return Score(
+        metrics=found.values,
+        reasons=reasons,
+        auc_interval=interval,
+        threshold=prediction.threshold,
+        chosen=prediction.chosen,
+        seconds=seconds,
+    )
