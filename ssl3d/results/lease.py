@@ -1,10 +1,10 @@
 """Leases: any number of workers share a run, and no artifact is made by two of them at once. Loads no torch.
 
-A lease is a file that its owner created exclusively (O_EXCL, which holds on network file systems too; no lock is relied
-on) and in which it counts upwards while it lives. On its own machine a dead owner is recognised at once, by its process.
-On another machine the owner is taken for dead when its count has not moved for `EXPIRES` seconds of the *observer's* clock:
-clocks of two machines are never compared. A lease that was taken over is found out by its owner, which asks `held` before
-it writes a record.
+A lease is a file that its owner created exclusively (O_EXCL, which holds on network file systems too; no file lock is
+relied on) and in which it counts upwards while it lives. A dead owner on the same machine is recognised at once, by its
+process. An owner on another machine is taken for dead when its count has not moved for a time on the observer's clock:
+clocks of two machines are never compared. An owner finds out that its lease was taken over when it asks ``held``, which
+it does before it writes a record.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,11 @@ class Leases:
         owner = _parsed(content)
         if owner.get("host") == _host():
             return not _alive(owner)
-        before, since = self._seen.get(key, (b"", 0.0))
-        if content != before:
+        seen = self._seen.get(key)
+        if seen is None or seen[0] != content:
             self._seen[key] = (content, time.monotonic())
             return False
-        return time.monotonic() - since > self.expires
+        return time.monotonic() - seen[1] > self.expires
 
 
 class Lease:
@@ -145,7 +146,7 @@ class Lease:
         """Count, in the open file: a file that was set aside is written to in vain, and harms nobody."""
         self._count += 1
         content = {"count": self._count, "host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
-        data = json.dumps({**content, "token": self._token}).encode().ljust(256)
+        data = json.dumps({**content, "token": self._token}).encode().ljust(512)
         os.pwrite(self._handle, data, 0)
         os.fsync(self._handle)
 
@@ -190,10 +191,12 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
+@cache
 def _host() -> str:
-    """This machine, until it is started again."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()} {boot.read_text().strip() if boot.is_file() else ''}"
+    """This machine until it is started again, and the set of processes that are visible from here."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    visible = str(namespace.readlink()) if namespace.is_symlink() else ""
+    return f"{socket.gethostname()} {boot.read_text().strip() if boot.is_file() else ''} {visible}"
 
 
 def _alive(owner: dict[str, Any]) -> bool:

@@ -13,17 +13,13 @@ def model_card(record: EncoderRecord) -> str:
     lines += ["```python", "import ssl3d", "", 'encoder = ssl3d.load_encoder("PATH_OF_THIS_FOLDER")', "```", ""]
     slices, rows, columns = recipe.view_size
     lines += [
-        f"It takes volumes (B, 1, D, H, W), each standardised by its own mean and deviation, and was trained on views of "
-        f"{slices} x {rows} x {columns} (slices, rows, columns).",
+        "It takes volumes (B, 1, D, H, W), each standardised by its own mean and deviation; its views have "
+        f"{slices} slices of {rows} x {columns}.",
         "",
         f"- accumulation: {record.exactness}" + _error(record),
         *([f"- pretrained weights: {record.weights}"] if record.weights else []),
         *([f"- engine: {record.engine.sentence()}"] if record.engine else []),
-        *(
-            [f"- collapsed: {'yes' if record.collapse.collapsed else 'no'}"]
-            if record.collapse.collapsed is not None
-            else []
-        ),
+        *_collapse(record),
         *(f"- departs from the paper: {text}" for text in record.departures),
         *(f"- note: {text}" for text in record.notes),
         f"- key: {record.key}, finished {record.made_by.finished_at}",
@@ -39,9 +35,8 @@ def _origin(record: EncoderRecord) -> str:
     corpus = record.corpus
     kind = " SYNTHETIC" if corpus.synthetic else ""
     labels = ", with their labels" if record.labels_used else ", without labels"
-    left_out = (
-        f"; {corpus.excluded} were left out because they, or their patients, are tested on" if corpus.excluded else ""
-    )
+    why = f"; {corpus.excluded} were left out because they, or their patients, are tested on"
+    left_out = why if corpus.excluded else ""
     return f"Pretrained on {corpus.volumes}{kind} volumes of {corpus.name}{labels}{left_out}."
 
 
@@ -49,3 +44,8 @@ def _error(record: EncoderRecord) -> str:
     if record.gradient_error is None:
         return ""
     return f" (relative error of the gradient, measured before training: {record.gradient_error:.1e})"
+
+
+def _collapse(record: EncoderRecord) -> list[str]:
+    collapsed = record.collapse.collapsed
+    return [] if collapsed is None else [f"- collapsed: {'yes' if collapsed else 'no'}"]

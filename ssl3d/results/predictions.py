@@ -47,9 +47,7 @@ def parse_predictions(data: bytes, where: str) -> pd.DataFrame:
         DamagedError: they are not such a table; names ``where``.
     """
     try:
-        table = pd.read_csv(
-            io.BytesIO(data), dtype=dict.fromkeys(TEXTS, "str"), keep_default_na=False, float_precision="round_trip"
-        )
+        table = pd.read_csv(io.BytesIO(data), dtype=dict.fromkeys(TEXTS, "str"), keep_default_na=False)
     except ValueError as error:
         raise DamagedError(f"{where} is not a table of predictions ({str(error).splitlines()[0]}); {AGAIN}") from None
     missing = {"case", "patient", "p_0"} - set(table.columns)

@@ -38,7 +38,8 @@ def source_files(kind: type) -> list[Path]:
 
 def _closure(start: ModuleType) -> list[Path]:
     """Files of a module and of all that it imports from below the same root."""
-    root, seen, waiting = _root(start), {}, [start]
+    root, waiting = _root(start), [start]
+    seen: dict[Path, None] = {}
     while waiting:
         module = waiting.pop()
         path = Path(str(module.__file__)).resolve()
