@@ -27,9 +27,11 @@ def sources_hash(kind: type) -> str:
 
 
 def source_files(kind: type) -> list[Path]:
-    """Return the files behind a plugin's class, those of its base classes included; none of the core."""
+    """Return the files behind a plugin's class and the plugins that it is derived from; none of the core."""
+    contracts = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == CORE]
+    plugins = [base for base in kind.__mro__ if any(issubclass(base, contract) for contract in contracts)]
     found: dict[Path, None] = {}
-    for base in kind.__mro__:
+    for base in plugins or [kind]:
         module = sys.modules.get(base.__module__)
         if module is not None and _counts(module):
             found |= dict.fromkeys(_closure(module))
