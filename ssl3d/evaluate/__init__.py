@@ -1,1 +1,1 @@
-"""Judging an encoder: features, protocols, metrics, statistics."""
+"""Evaluation of an encoder: features, protocols, metrics, statistics."""

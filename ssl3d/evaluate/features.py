@@ -16,7 +16,7 @@ from ssl3d.data.volumes import Volumes
 
 
 class Source(Protocol):
-    """Where volumes come from: the packed store."""
+    """Where volumes come from: a packed store."""
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
         """Return the volumes with these numbers, on the device."""
@@ -40,10 +40,10 @@ def extract(
         source: of the volumes.
         indices: N numbers of volumes.
         size: (D, H, W) that volumes are resampled to.
-        batch_size: volumes encoded at one time.
+        batch_size: volumes encoded at once; it decides rounding.
         device: where it happens.
         autocast: lower precision of the encoder, None for its own.
-        progress: told (volumes done, N) after every batch.
+        progress: called with (volumes done, N) after every batch.
     """
     features = np.empty((len(indices), encoder.embed_dim), np.float32)
     with evaluating(encoder), torch.inference_mode(), torch.autocast(device.type, autocast, autocast is not None):

@@ -1,129 +1,138 @@
 """Parts of the training labels: shares of them, and shares of positives among them. Loads neither torch nor sklearn.
 
-Test cases are never touched: what is drawn is drawn from training labels alone, and predicted are all test cases.
-Within a draw, parts are nested class by class: what a smaller share of a class holds, a larger one holds, too. Draws
-depend on (seed, draw, class) alone, so every method is judged with the same cases.
+What is drawn are patients: all training cases of a drawn patient come along. Test cases are never touched: parts are
+drawn from training targets alone, and all test cases are predicted. Within a draw, parts are nested: a larger share
+contains the patients of a smaller one, class by class. Draws depend on (seed, draw, class) alone, so all methods are
+evaluated with the same cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ssl3d.errors import DataError, RecipeError
-from ssl3d.recipe import EvaluateRecipe
+from ssl3d.experiment import EvaluateChoice
+from ssl3d.recipe import EvaluationRecipe
+from ssl3d.task import Task
+
+Stratum = tuple[int, ...]  # the classes of a patient's cases, ascending
 
 
 @dataclass(frozen=True)
-class Subset:
-    """A part of the training labels.
+class Condition:
+    """How many of the training labels an evaluation uses, as in :class:`ssl3d.recipe.EvaluationRecipe`.
 
     Attributes:
-        condition: its name, "labels=0.1 draw=2" or "positives=0.2 draw=0".
-        labels: its share of the training labels.
-        positives: share of positives that was asked for; None if that of the training labels was kept.
-        draw: number of the draw.
-        indices: (n,) places among the training labels, ascending.
+        labels: share of the training patients; 1 for all of them.
+        positives: share of positive patients among them, where that is set; None where it is left as it is.
+        draw: which draw.
     """
 
-    condition: str
-    labels: float
-    positives: float | None
-    draw: int
-    indices: np.ndarray
+    labels: float = 1.0
+    positives: float | None = None
+    draw: int = 0
 
 
-def conditions(labels: np.ndarray, recipe: EvaluateRecipe, *, seed: int, classes: int) -> list[Subset]:
-    """Return every part of the training labels that a recipe asks for beside all of them.
+def conditions(y: np.ndarray, patients: np.ndarray, task: Task, choice: EvaluateChoice) -> list[Condition]:
+    """Return all conditions that an experiment chooses: all labels first, then shares, then shares of positives.
+
+    Shares of positives have one common size, the largest that all of them allow: so a curve over them shows what
+    imbalance does, and not how many labels there were.
 
     Args:
-        labels: (N,) of the training cases, in 0..K-1.
-        recipe: ``labels``, ``imbalance`` and ``draws``.
-        seed: of the cell.
-        classes: K.
+        y: (N,) or (N, L) targets of the training cases.
+        patients: (N,) their patients.
+        task: of the targets.
+        choice: ``labels``, ``imbalance`` and ``draws``.
 
     Raises:
-        RecipeError: shares of positives are asked for, and there are more than two classes.
-        DataError: a class has too few cases for them.
+        RecipeError: shares of positives are chosen, and the task is not binary.
+        DataError: a class has too few patients for them.
     """
-    if recipe.imbalance and classes > 2:
+    found = [Condition()]
+    for share in sorted({share for share in choice.labels if share < 1}, reverse=True):
+        found += [Condition(share, None, draw) for draw in range(choice.draws)]
+    if not choice.imbalance:
+        return found
+    if task.kind != "binary":
         raise RecipeError(
-            f"evaluate.imbalance sets the share of positives, and this task has {classes} classes; leave it out, or "
-            "name a task of two classes"
+            f"evaluate.imbalance sets the share of positives, and task {task.name!r} is not binary ({task.kind}); "
+            "leave it out, or name a binary task"
         )
-    parts = fractions(labels, recipe.labels, recipe.draws, seed)
-    return parts + (imbalanced(labels, recipe.imbalance, recipe.draws, seed) if recipe.imbalance else [])
-
-
-def fractions(labels: np.ndarray, shares: Sequence[float], draws: int, seed: int) -> list[Subset]:
-    """Return stratified parts of the labels, nested within a draw; a share of 1 is no part and is left out.
-
-    A share s of N_k cases of a class is round(s N_k) of them, one at least: the prevalence is kept within rounding.
-
-    Args:
-        labels: (N,) integers.
-        shares: in (0, 1].
-        draws: repetitions of each share.
-        seed: of the draws.
-    """
-    found = []
-    for share in sorted({share for share in shares if share < 1}, reverse=True):
-        for draw in range(draws):
-            wanted = {
-                int(k): max(1, round(share * n)) for k, n in zip(*np.unique(labels, return_counts=True), strict=True)
-            }
-            indices = _first(labels, wanted, seed, draw)
-            found.append(Subset(f"labels={share!r} draw={draw}", share, None, draw, indices))
+    units = _by_class(y, patients, positives=True)
+    counts = len(units.get((0,), ())), len(units.get((1,), ()))
+    labels = _common_size(*counts, choice.imbalance) / sum(counts)
+    for share in sorted(set(choice.imbalance), reverse=True):
+        found += [Condition(labels, share, draw) for draw in range(choice.draws)]
     return found
 
 
-def imbalanced(labels: np.ndarray, shares: Sequence[float], draws: int, seed: int) -> list[Subset]:
-    """Return parts with these shares of positives, all of one size: the largest that every share allows.
+def subset(y: np.ndarray, patients: np.ndarray, task: Task, recipe: EvaluationRecipe) -> np.ndarray:
+    """Return the indices (n,) of the training cases that an evaluation uses, ascending; all of them without a share.
 
-    So a curve over shares shows what imbalance does, and not how many labels there were. Within a draw the positives of
-    a smaller share are among those of a larger one, and the negatives the other way round.
+    A share s of N_k patients of a class is round(s N_k) of them, at least one: the prevalence is kept within rounding.
+    Patients with cases of several classes are drawn as a class of their own. Patients of a multi-label task or of a
+    regression are drawn without classes. For a share of positives, a patient is positive if any of its cases is.
 
     Args:
-        labels: (N,) 0 or 1.
-        shares: of positives, in (0, 1).
-        draws: repetitions of each share.
-        seed: of the draws.
-
-    Raises:
-        RecipeError: the labels are not of two classes.
-        DataError: a class has too few cases for these shares.
+        y: (N,) or (N, L) targets of the training cases.
+        patients: (N,) their patients.
+        task: of the targets.
+        recipe: ``labels``, ``positives``, ``draw`` and ``seed``.
     """
-    counts = np.bincount(labels, minlength=2)
-    if len(counts) > 2:
-        raise RecipeError(f"shares of positives need a task of two classes, and this one has {len(counts)}")
-    size = _common_size(counts, shares)
-    found = []
-    for share in sorted(set(shares), reverse=True):
-        positives = round(share * size)
-        for draw in range(draws):
-            indices = _first(labels, {0: size - positives, 1: positives}, seed, draw)
-            found.append(Subset(f"positives={share!r} draw={draw}", size / len(labels), share, draw, indices))
-    return found
+    if recipe.positives is not None:
+        units = _by_class(y, patients, positives=True)
+        size = round(recipe.labels * sum(map(len, units.values())))
+        positive = round(recipe.positives * size)
+        wanted: dict[Stratum, int] = {(0,): size - positive, (1,): positive}
+    elif recipe.labels < 1:
+        units = _by_class(y, patients) if task.categorical else {(): _cases_by_patient(patients)}
+        wanted = {stratum: max(1, round(recipe.labels * len(members))) for stratum, members in units.items()}
+    else:
+        return np.arange(len(y))
+    return _first(units, wanted, recipe.seed, recipe.draw)
 
 
-def _common_size(counts: np.ndarray, shares: Sequence[float]) -> int:
-    """Return the largest number of labels that can have each of these shares of positives, with both classes in it."""
-    for size in range(int(counts.sum()), 1, -1):
-        if all(1 <= round(p * size) <= counts[1] and 1 <= size - round(p * size) <= counts[0] for p in shares):
+def _cases_by_patient(patients: np.ndarray) -> list[list[int]]:
+    """Return the indices of each patient's cases, patients in the order of their first case."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, patient in enumerate(patients):
+        found[str(patient)].append(index)
+    return list(found.values())
+
+
+def _by_class(y: np.ndarray, patients: np.ndarray, *, positives: bool = False) -> dict[Stratum, list[list[int]]]:
+    """Return the cases of each patient, by the classes that the patient has, or by whether one of them is 1."""
+    found: dict[Stratum, list[list[int]]] = defaultdict(list)
+    for cases in _cases_by_patient(patients):
+        classes = sorted({int(y[index]) for index in cases})
+        found[(max(classes),) if positives else tuple(classes)].append(cases)
+    return dict(sorted(found.items()))
+
+
+def _first(
+    units: Mapping[Stratum, Sequence[Sequence[int]]], wanted: Mapping[Stratum, int], seed: int, draw: int
+) -> np.ndarray:
+    """Return the cases of the first so many patients of each stratum in the order of this draw, ascending."""
+    found: list[int] = []
+    for stratum, count in wanted.items():
+        members = units.get(stratum, ())
+        order = np.random.default_rng([seed, draw, *stratum]).permutation(len(members))
+        found += [index for place in order[:count] for index in members[place]]
+    return np.sort(np.array(found, dtype=np.int64))
+
+
+def _common_size(negatives: int, positives: int, shares: Sequence[float]) -> int:
+    """Return the largest number of patients that can have each of these shares of positives, and both classes."""
+    for size in range(negatives + positives, 1, -1):
+        if all(1 <= round(p * size) <= positives and 1 <= size - round(p * size) <= negatives for p in shares):
             return size
     listed = ", ".join(f"{share:g}" for share in shares)
     raise DataError(
-        f"{counts[1]} positive and {counts[0]} negative training cases are too few for shares of positives of {listed} "
-        "at one number of labels; leave the most extreme ones out of evaluate.imbalance"
+        f"{positives} positive and {negatives} negative training patients are too few for shares of positives of "
+        f"{listed} at one number of labels; leave the most extreme ones out of evaluate.imbalance"
     )
-
-
-def _first(labels: np.ndarray, wanted: dict[int, int], seed: int, draw: int) -> np.ndarray:
-    """Return the first so many cases of each class in the order of this draw, ascending."""
-    parts = []
-    for value, count in wanted.items():
-        order = np.random.default_rng([seed, draw, value]).permutation(np.flatnonzero(labels == value))
-        parts.append(order[:count])
-    return np.sort(np.concatenate(parts))

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +17,16 @@ from ssl3d.backbone import Backbone
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng, mix
 from ssl3d.errors import RecipeError
-from ssl3d.evaluate.features import Source, evaluating
-from ssl3d.evaluate.protocols.crops import judged_views
-from ssl3d.recipe import EvaluateRecipe
+from ssl3d.evaluate.features import evaluating
+from ssl3d.evaluate.protocols.crops import evaluation_views
+from ssl3d.protocol import EncoderProblem
+
+if TYPE_CHECKING:
+    from ssl3d.evaluate.protocols.finetune import FinetuneConfig
 
 WEIGHT_DECAY = 1e-2
+VIEWS = 0xF17E  # stream of random numbers that training views are drawn from
+LOWER = "lower protocol.finetune.lr"
 
 
 class DivergedError(RecipeError):
@@ -28,28 +34,18 @@ class DivergedError(RecipeError):
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """What every run of a fine-tuning shares.
+class Setup:
+    """What all trainings of one fine-tuning share. Cases are numbered 0..N-1, as in ``problem.train``.
 
     Attributes:
-        encoder: the pretrained network, copied before it is trained.
-        source: of the volumes.
-        labels: (number of volumes in the source,), class of each; read only at training volumes.
-        classes: K.
-        recipe: epochs, batch, balance, crops.
-        augment: makes training views, its size is that of test volumes, too.
-        device: where it happens.
-        seed: of order, views and dropout.
+        problem: encoder, volumes, class indices and patients.
+        config: epochs, batch, balance, crops.
+        augment: makes training views; its size is that of evaluation, too.
     """
 
-    encoder: Backbone
-    source: Source
-    labels: np.ndarray
-    classes: int
-    recipe: EvaluateRecipe
+    problem: EncoderProblem
+    config: FinetuneConfig
     augment: Augment
-    device: torch.device
-    seed: int
 
 
 class Classifier(nn.Module):
@@ -67,28 +63,27 @@ class Classifier(nn.Module):
         return F.linear(self.encoder(x), self.weight, self.bias)
 
 
-def epochs(tuning: Tuning, model: Classifier, train: Sequence[int], lr: float, count: int) -> Iterator[int]:
-    """Train a fresh classifier; yield the number of epochs done after each of ``count``.
+def train_epochs(setup: Setup, model: Classifier, cases: np.ndarray, lr: float, count: int) -> Iterator[int]:
+    """Train a fresh classifier on training cases (n,); yield the number of epochs done after each of ``count``.
 
-    AdamW; the learning rate falls from ``lr`` along the cosine of all the recipe's epochs, whatever ``count`` is.
+    AdamW; the learning rate falls from ``lr`` along the cosine of all the configured epochs, whatever ``count`` is.
 
     Raises:
         DivergedError: the loss is not finite.
     """
-    recipe = tuning.recipe
+    config, y = setup.config, setup.problem.train_y[cases]
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-    labels = tuning.labels[list(train)]
-    weight = class_weights(labels, tuning.classes) if recipe.finetune_balance == "weights" else None
-    batches = math.ceil(len(train) / recipe.finetune_batch_size)
+    weight = class_weights(y, len(model.bias)).to(model.bias.device) if config.balance == "weights" else None
+    batches = math.ceil(len(cases) / config.batch_size)
     for epoch in range(count):
-        order = epoch_order(labels, [tuning.seed, epoch], balanced=recipe.finetune_balance == "sampling")
-        for index, batch in enumerate(np.array_split(order, batches)):  # nearly equal parts: no batch of one
-            share = (epoch + index / batches) / recipe.finetune_epochs
+        order = epoch_order(y, [setup.problem.seed, epoch], balanced=config.balance == "sampling")
+        for index, part in enumerate(np.array_split(order, batches)):  # nearly equal parts: no batch of one
+            share = (epoch + index / batches) / config.epochs
             optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * share)) / 2
-            loss = _loss(tuning, model, [train[i] for i in batch], epoch * batches + index, weight)
+            loss = _loss(setup, model, cases[part], epoch * batches + index, weight)
             if not torch.isfinite(loss):
-                raise DivergedError(f"fine-tuning diverged in epoch {epoch + 1}: lower evaluate.finetune_lr")
+                raise DivergedError(f"fine-tuning diverged in epoch {epoch + 1}: {LOWER}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimizer.step()
@@ -96,13 +91,13 @@ def epochs(tuning: Tuning, model: Classifier, train: Sequence[int], lr: float, c
 
 
 def epoch_order(labels: np.ndarray, key: Sequence[int], balanced: bool) -> np.ndarray:
-    """Return N places of training volumes in the order of one epoch.
+    """Return N indices of training cases in the order of one epoch.
 
     Args:
         labels: (N,) their classes.
         key: seed and epoch, which decide the order.
-        balanced: draw every class equally often, to within one: rare ones again and again, each case as often as the
-            others of its class, to within one. Otherwise each volume comes once.
+        balanced: draw every class equally often, to within one: rare ones repeatedly, each case as often as the others
+            of its class, to within one. Otherwise each case comes once.
     """
     rng = np.random.default_rng(key)
     if not balanced:
@@ -114,25 +109,26 @@ def epoch_order(labels: np.ndarray, key: Sequence[int], balanced: bool) -> np.nd
 
 
 def class_weights(labels: np.ndarray, K: int) -> Tensor:
-    """Return (K,) weights N / (K' n_k), with K' the classes there are: over the training volumes they average to 1."""
+    """Return (K,) weights N / (K' n_k), with K' the classes present: over the training cases they average to 1."""
     counts = np.bincount(labels, minlength=K)
     weights = np.zeros(K)
     weights[counts > 0] = len(labels) / ((counts > 0).sum() * counts[counts > 0])
     return torch.from_numpy(weights).float()
 
 
-def predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.ndarray:
-    """Return probabilities (N, K) of volumes, each the mean over its views.
+def predict(setup: Setup, model: Classifier, volumes: Sequence[int]) -> np.ndarray:
+    """Return probabilities (n, K) of volumes of the source, by number, each the mean over its views.
 
     Raises:
         DivergedError: a logit is not finite.
     """
-    rows = np.empty((len(indices), tuning.classes))
+    problem = setup.problem
+    rows = np.empty((len(volumes), len(model.bias)))
     with evaluating(model), torch.no_grad():
-        for start in range(0, len(indices), tuning.recipe.batch_size):
-            part = list(indices[start : start + tuning.recipe.batch_size])
-            volumes = tuning.source.volumes(part, tuning.device)
-            views = judged_views(volumes, tuning.augment.size, tuning.recipe.finetune_crops)
+        for start in range(0, len(volumes), problem.batch_size):
+            part = list(volumes[start : start + problem.batch_size])
+            read = problem.source.volumes(part, problem.device)
+            views = evaluation_views(read, setup.augment.size, setup.config.crops)
             probabilities = torch.stack([_probabilities(model, view) for view in views])  # (views, B, K)
             rows[start : start + len(part)] = probabilities.mean(dim=0).cpu().numpy()
     return rows
@@ -141,16 +137,16 @@ def predict(tuning: Tuning, model: Classifier, indices: Sequence[int]) -> np.nda
 def _probabilities(model: Classifier, view: Tensor) -> Tensor:
     logits: Tensor = model(view.to(model.weight.dtype))  # (B, K)
     if not torch.isfinite(logits).all():
-        raise DivergedError("fine-tuning gives values that are not finite: lower evaluate.finetune_lr")
+        raise DivergedError(f"fine-tuning gives values that are not finite: {LOWER}")
     return logits.double().softmax(dim=1)
 
 
-def _loss(tuning: Tuning, model: Classifier, batch: Sequence[int], step: int, weight: Tensor | None) -> Tensor:
-    volumes = tuning.source.volumes(batch, tuning.device)
-    rng = Rng(int(mix(tuning.seed, 0xF17E) >> 1), step, range(len(batch)), tuning.device)
-    view = tuning.augment(volumes, rng).to(model.weight.dtype)  # (B, C, D, H, W)
-    y = torch.from_numpy(tuning.labels[list(batch)]).to(tuning.device)
+def _loss(setup: Setup, model: Classifier, cases: np.ndarray, step: int, weight: Tensor | None) -> Tensor:
+    problem = setup.problem
+    volumes = problem.source.volumes([problem.train[i] for i in cases], problem.device)
+    rng = Rng(int(mix(problem.seed, VIEWS) >> 1), step, range(len(cases)), problem.device)
+    view = setup.augment(volumes, rng).to(model.weight.dtype)  # (B, C, D, H, W)
     logits = model(view)  # (B, K)
-    weight = None if weight is None else weight.to(tuning.device)
+    y = torch.from_numpy(problem.train_y[cases]).to(problem.device)
     # Divided by B rather than by the weights' sum, so that a batch of one class counts no more than its share.
-    return F.cross_entropy(logits.float(), y, weight=weight, reduction="sum") / len(batch)
+    return F.cross_entropy(logits.float(), y, weight=weight, reduction="sum") / len(cases)

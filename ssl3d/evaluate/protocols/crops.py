@@ -1,6 +1,6 @@
-"""Views of a volume that is judged, whose predictions are averaged: the whole volume, then crops at fixed places.
+"""Views of a volume in evaluation, whose predictions are averaged: the whole volume, then crops at fixed places.
 
-Nothing here is drawn: the places depend on their number alone, so they are the same for every method, run and volume.
+Nothing here is random: the places depend on their number alone, so they are the same for every method, run and volume.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SHARE = 0.9  # of every axis that a crop keeps: about the smallest that fine-tun
 CORNERS = ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0))  # of the plane, in turn: opposite ones follow each other
 
 
-def places(count: int) -> list[View]:
-    """Return ``count`` crops: spread evenly over the depth, their planes in the corners of the volume's in turn."""
+def fixed_crops(count: int) -> list[View]:
+    """Return ``count`` crops: spread evenly over the depth, each in the next corner of the plane."""
     room = 1 - SHARE
     return [
         View(SHARE, SHARE, *CORNERS[i % len(CORNERS)], depth=SHARE, start=room * (i + 0.5) / count)
@@ -27,7 +27,7 @@ def places(count: int) -> list[View]:
     ]
 
 
-def judged_views(volumes: Volumes, size: Size, count: int) -> Iterator[Tensor]:
+def evaluation_views(volumes: Volumes, size: Size, count: int) -> Iterator[Tensor]:
     """Yield ``count`` views (B, C, D, H, W) of volumes, standardised: the whole ones, then crops.
 
     Args:
@@ -36,7 +36,7 @@ def judged_views(volumes: Volumes, size: Size, count: int) -> Iterator[Tensor]:
         count: 1 or more.
     """
     yield whole(volumes, size)
-    for view in places(count - 1):
+    for view in fixed_crops(count - 1):
         rows = zip(volumes.voxels, volumes.mean, volumes.std, strict=True)
         with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
             yield torch.stack([view.of(voxels, mean, std, size) for voxels, mean, std in rows])

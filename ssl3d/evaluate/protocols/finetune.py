@@ -1,29 +1,77 @@
 """Fine-tuning: a copy of the encoder with a linear head, trained end to end on the labelled training volumes.
 
-Learning rate and number of epochs are chosen on a stratified part of the training volumes, held out: one trial a rate.
-Then a fresh copy is trained on all of them for that many epochs, along the same learning-rate curve, and sees the test
-volumes once.
+Learning rate and number of epochs are chosen on some of the training cases, stratified and held out with all cases of
+their patients: one trial per rate. Then a fresh copy is trained on all training cases for that many epochs, along the
+same learning-rate curve, and sees the test volumes once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 
-from ssl3d.backbone import Backbone
+from ssl3d.card import Card
+from ssl3d.config import Config
 from ssl3d.data.augment import Augment
-from ssl3d.evaluate.features import Source
-from ssl3d.evaluate.protocols.classifier import Classifier, DivergedError, Tuning, epochs, predict
-from ssl3d.evaluate.protocols.inner import criterion, criterion_score, negative_log_loss, splits
-from ssl3d.protocol import Prediction, best_threshold, class_count
-from ssl3d.recipe import AugmentRecipe, EvaluateRecipe
+from ssl3d.evaluate.checks import check_targets
+from ssl3d.evaluate.protocols.classifier import Classifier, DivergedError, Setup, predict, train_epochs
+from ssl3d.evaluate.protocols.inner import NOTHING_HELD_OUT, criterion, criterion_score, minus_loss, splits
+from ssl3d.evaluate.threshold import best_threshold
+from ssl3d.protocol import EncoderProblem, EncoderProtocol, Prediction
+from ssl3d.recipe import AugmentRecipe, OneOrMore
+from ssl3d.task import Task
 
-Progress = Callable[[int, int], None]
+
+class FinetuneConfig(Config):
+    """Settings of fine-tuning."""
+
+    epochs: int = Field(30, ge=1, description="most epochs of fine-tuning")
+    lr: OneOrMore = Field(
+        (2e-4, 1e-3), min_length=1, description="learning rate, or several to choose from (AdamW, cosine)"
+    )
+    batch_size: int = Field(16, ge=2, description="volumes behind one optimiser step")
+    balance: Literal["weights", "sampling", "none"] = Field(
+        "weights", description="rare classes weigh more in the loss, or are drawn more often, or neither"
+    )
+    crops: int = Field(4, ge=1, description="views of a test volume whose predictions are averaged")
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for rate in self.lr:
+            if self.lr.count(rate) > 1:
+                raise ValueError(f"lr names {rate!r} twice; leave one out")
+        return self
+
+
+class Finetune(EncoderProtocol[FinetuneConfig]):
+    """AdamW, a cosine learning rate, cross entropy.
+
+    Of test and held-out volumes alike, the probabilities are the mean over ``crops`` views (see
+    :mod:`ssl3d.evaluate.protocols.crops`). The given encoder, and the global random state, stay as they were.
+    """
+
+    card: ClassVar[Card] = Card(
+        "Fine-tuning",
+        "the encoder with a linear head, trained end to end; learning rate and epochs chosen on held-out cases",
+    )
+
+    def predict(self, problem: EncoderProblem) -> Prediction:
+        """Train on the training volumes, predict the test volumes; see :meth:`EncoderProtocol.predict`."""
+        check_targets(problem.train_y, problem.task)
+        setup = Setup(problem, self.config, Augment(light(problem.augment), problem.view_size))
+        trials = _trials(setup)
+        best, chosen = _choose(trials, self.config, problem.task)
+        with _seeded(problem.seed, problem.device):  # again: what the trials drew leaves no trace
+            model, done = Classifier(problem.encoder, problem.task.outputs), len(trials) * self.config.epochs
+            for epoch in train_epochs(setup, model, np.arange(len(problem.train)), best.lr, best.epochs):
+                _report(problem, done + epoch, done + best.epochs)
+            return Prediction(predict(setup, model, problem.test), best.threshold, chosen)
 
 
 def light(recipe: AugmentRecipe) -> AugmentRecipe:
@@ -43,66 +91,16 @@ def light(recipe: AugmentRecipe) -> AugmentRecipe:
     )
 
 
-def finetune(
-    encoder: Backbone,
-    source: Source,
-    train: Sequence[int],
-    test: Sequence[int],
-    labels: np.ndarray,
-    *,
-    recipe: EvaluateRecipe,
-    augment: Augment,
-    device: torch.device,
-    seed: int = 0,
-    classes: int | None = None,
-    progress: Progress | None = None,
-) -> Prediction:
-    """Fine-tune a copy of the encoder and predict the test volumes.
-
-    AdamW, cosine learning rate, cross entropy. Of test and held-out volumes alike, the probabilities are the mean over
-    ``finetune_crops`` views (see :mod:`ssl3d.evaluate.protocols.crops`). The encoder that is handed in, and the global random
-    state, stay as they were.
-
-    Args:
-        encoder: on ``device``.
-        source: of the volumes.
-        train: numbers of the training volumes in the source.
-        test: numbers of the test volumes.
-        labels: (len(train),), class of each training volume.
-        recipe: epochs, learning rates, batch, balance, crops, folds (one of which is held out to choose by).
-        augment: makes training views (see :func:`light`); its size is that of test volumes, too.
-        device: where it happens.
-        seed: of order, views and dropout.
-        classes: K; the largest training label + 1 if None.
-        progress: told (epochs done, epochs there will be at most) after every epoch.
-
-    Raises:
-        DataError: one class only.
-        RecipeError: the loss, or a prediction, is not finite, with every learning rate.
-    """
-    K = class_count(labels, classes)
-    y = np.full(max(train) + 1, -1)
-    y[list(train)] = labels
-    tuning = Tuning(encoder, source, y, K, recipe, augment, device, seed)
-    trials = _trials(tuning, train, labels, progress)
-    best, chosen = _chosen(trials, recipe, K)
-    with _seeded(seed, device):  # anew: what the trials drew leaves no trace
-        model, done = Classifier(encoder, K), len(trials) * recipe.finetune_epochs
-        for epoch in epochs(tuning, model, train, best.lr, best.epochs):
-            _tell(progress, done + epoch, done + best.epochs)
-        return Prediction(predict(tuning, model, test), best.threshold, chosen)
-
-
 @dataclass(frozen=True)
 class Trial:
-    """What one learning rate came to on the volumes held out.
+    """How one learning rate did on the held-out cases.
 
     Attributes:
         lr: the rate.
         epochs: after which it did best.
-        score: AUC, or minus the log loss, and then minus the log loss: few volumes are held out, so AUCs often tie.
-        threshold: that fits; None for more than two classes.
-        held_out: number of volumes.
+        score: that settings are chosen by, and then minus the loss: few cases are held out, so AUCs often tie.
+        threshold: chosen on the held-out cases; None if the task is not binary.
+        held_out: number of cases.
         failure: why there is no score.
     """
 
@@ -114,58 +112,57 @@ class Trial:
     failure: DivergedError | None = None
 
 
-def _trials(tuning: Tuning, train: Sequence[int], labels: np.ndarray, progress: Progress | None) -> list[Trial]:
-    """One trial a learning rate, all on the same volumes held out; none where a class has one case only."""
-    parts = splits(labels, tuning.recipe.inner_folds, tuning.seed)
+def _trials(setup: Setup) -> list[Trial]:
+    """Return one trial per learning rate, all on the same held-out cases; none where nothing can be held out."""
+    problem, rates, total = setup.problem, setup.config.lr, setup.config.epochs
+    parts = splits(problem.train_y, problem.patients, problem.task, problem.folds, problem.seed)
     if not parts:
         return []
-    fit, held = ([train[i] for i in part] for part in parts[0])
-    rates, found = tuning.recipe.finetune_lr, []
+    fit, held = parts[0]
+    found = []
     for number, lr in enumerate(rates):
         best = Trial(lr, 0)
         try:
-            with _seeded(tuning.seed, tuning.device):  # every rate with the same draws
-                for trial in _trial(tuning, fit, held, lr):
+            with _seeded(problem.seed, problem.device):  # every rate with the same draws
+                for trial in _trial(setup, fit, held, lr):
                     best = max(best, trial, key=lambda one: one.score)
-                    done = number * tuning.recipe.finetune_epochs + trial.epochs
-                    _tell(progress, done, (len(rates) + 1) * tuning.recipe.finetune_epochs)
+                    _report(problem, number * total + trial.epochs, (len(rates) + 1) * total)
         except DivergedError as failure:  # another rate may do; if none does, it is raised
             best = Trial(lr, 0, failure=failure)
         found.append(best)
     return found
 
 
-def _trial(tuning: Tuning, fit: Sequence[int], held: Sequence[int], lr: float) -> Iterator[Trial]:
-    """Train on some volumes, and yield how well others are predicted after every epoch."""
-    y = tuning.labels[list(held)]
-    model = Classifier(tuning.encoder, tuning.classes)
-    for epoch in epochs(tuning, model, fit, lr, tuning.recipe.finetune_epochs):
-        p = predict(tuning, model, held)
-        threshold = best_threshold(y, p[:, 1]) if tuning.classes == 2 else None
-        yield Trial(lr, epoch, (criterion_score(y, p), negative_log_loss(y, p)), threshold, len(held))
+def _trial(setup: Setup, fit: np.ndarray, held: np.ndarray, lr: float) -> Iterator[Trial]:
+    """Train on some cases, and yield how well others are predicted after every epoch."""
+    problem, task = setup.problem, setup.problem.task
+    y, volumes = problem.train_y[held], [problem.train[i] for i in held]
+    model = Classifier(problem.encoder, task.outputs)
+    for epoch in train_epochs(setup, model, fit, lr, setup.config.epochs):
+        p = predict(setup, model, volumes)  # (n, K)
+        threshold = best_threshold(y, p[:, 1]) if task.kind == "binary" else None
+        yield Trial(lr, epoch, (criterion_score(y, p, task), minus_loss(y, p, task)), threshold, len(held))
 
 
-def _chosen(trials: Sequence[Trial], recipe: EvaluateRecipe, K: int) -> tuple[Trial, dict[str, Any]]:
+def _choose(trials: Sequence[Trial], config: FinetuneConfig, task: Task) -> tuple[Trial, dict[str, Any]]:
     """Return the best trial, the first of equal ones, and a report."""
-    total = recipe.finetune_epochs
     if not trials:
-        note = "a class has one training case only: nothing could be held out to choose by"
-        best = Trial(recipe.finetune_lr[0], total, threshold=0.5 if K == 2 else None)
-        return best, {"lr": best.lr, "epochs": total, "note": note}
+        best = Trial(config.lr[0], config.epochs, threshold=0.5 if task.kind == "binary" else None)
+        return best, {"lr": best.lr, "epochs": best.epochs, "note": NOTHING_HELD_OUT}
     sound = [trial for trial in trials if trial.failure is None]
     if not sound and trials[0].failure is not None:
         raise trials[0].failure
     best = max(sound, key=lambda trial: trial.score)
     rates = {str(trial.lr): None if trial.failure else trial.score[0] for trial in trials}
-    report: dict[str, Any] = {"lr": best.lr, "epochs": best.epochs, "of": total, "criterion": criterion(K)}
+    report: dict[str, Any] = {"lr": best.lr, "epochs": best.epochs, "of": config.epochs, "criterion": criterion(task)}
     report |= {"score": best.score[0], "held_out": best.held_out, "rates": rates}
     failed = [rate for rate, score in rates.items() if score is None]
-    return best, report | ({"note": f"finetune_lr {', '.join(failed)} diverged"} if failed else {})
+    return best, report | ({"note": f"lr {', '.join(failed)} diverged"} if failed else {})
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what layers draw (dropout), and put the global generators back afterwards."""
+    """Seed what layers draw (dropout), and restore the global generators afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if cuda else []):
         torch.default_generator.manual_seed(seed)
@@ -175,6 +172,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)
+def _report(problem: EncoderProblem, done: int, total: int) -> None:
+    if problem.progress is not None:
+        problem.progress(done, total)

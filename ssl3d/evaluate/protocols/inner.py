@@ -1,4 +1,4 @@
-"""Inner cross-validation: what a protocol chooses, it chooses here, from training data alone."""
+"""Inner cross-validation: what a protocol chooses, it chooses here, on training cases alone, patients kept together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from ssl3d.protocol import best_threshold
+from ssl3d.evaluate.threshold import best_threshold
+from ssl3d.protocol import FeatureProblem
+from ssl3d.task import Task
 
-# (fit indices, held-out indices) -> probabilities (G, held, K), one row of G a setting of the grid
+# (fit indices, held-out indices) -> predictions (G, held, K), one layer for each of the G settings of the grid
 FitPredict = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Split = tuple[np.ndarray, np.ndarray]  # (fit indices, held-out indices)
+NOTHING_HELD_OUT = (
+    "nothing could be held out to choose by: a class has cases of one patient only, or cannot be split between patients"
+)
 
 
 @dataclass(frozen=True)
@@ -22,10 +28,10 @@ class Choice:
 
     Attributes:
         index: of the chosen setting in the grid.
-        threshold: chosen on the out-of-fold probabilities of that setting; None if there are more than two classes.
+        threshold: chosen on the out-of-fold probabilities of that setting; None if the task is not binary.
         report: folds, criterion and score, for the record.
-        out_of_fold: (N, K) probabilities of that setting for every case, from the fit that had not seen it; None where
-            no cross-validation is possible.
+        out_of_fold: (N, K) predictions with that setting of every case, by the fit that had not seen its patient; None
+            where no cross-validation is possible.
     """
 
     index: int
@@ -34,63 +40,91 @@ class Choice:
     out_of_fold: np.ndarray | None = None
 
 
-def splits(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return stratified (fit, held-out) indices; fewer than ``folds`` where the smallest class is smaller.
-
-    Empty if a class has one case only: nothing can be held out then.
-    """
-    folds = min(folds, int(np.unique(labels, return_counts=True)[1].min()))
-    if folds < 2:
-        return []
-    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels))
-
-
-def choose(fit_predict: FitPredict, labels: np.ndarray, *, classes: int, folds: int, seed: int, default: int) -> Choice:
-    """Choose a setting of a grid by stratified cross-validation: by AUC for two classes, by log loss for more.
+def choose(fit_predict: FitPredict, problem: FeatureProblem, *, default: int) -> Choice:
+    """Choose a setting of a grid by cross-validation, by the mean of :func:`criterion_score` over the folds.
 
     Of equally good settings the first wins, so a grid goes from the most to the least regular.
 
     Args:
         fit_predict: fits on some cases and predicts others, for every setting of the grid at once.
-        labels: (N,) in 0..K-1.
-        classes: K.
-        folds: as many as there should be; clamped to the size of the smallest class, which the report says.
-        seed: of the split.
-        default: index taken where no cross-validation is possible (a class of one case).
+        problem: training targets, patients, folds and seed; its features are not read.
+        default: index taken where no cross-validation is possible.
     """
-    parts = splits(labels, folds, seed)
+    y, task, binary = problem.train_y, problem.task, problem.task.kind == "binary"
+    parts = splits(y, problem.patients, task, problem.folds, problem.seed)
     if not parts:
-        reason = "a class has one training case only: nothing could be held out to choose by"
-        return Choice(default, 0.5 if classes == 2 else None, {"folds": 0, "note": reason})
+        return Choice(default, 0.5 if binary else None, {"folds": 0, "note": NOTHING_HELD_OUT})
     held = [fit_predict(fit, out) for fit, out in parts]  # each (G, n, K)
-    scores = np.array([_scores(labels[out], p) for (_, out), p in zip(parts, held, strict=True)]).mean(axis=0)
+    scores = np.mean(
+        [[criterion_score(y[out], p, task) for p in grid] for (_, out), grid in zip(parts, held, strict=True)], axis=0
+    )  # (G,)
     index = int(np.argmax(scores))
-    report: dict[str, Any] = {"folds": len(parts), "criterion": criterion(classes), "score": float(scores[index])}
-    if len(parts) < folds:
-        report["note"] = f"{len(parts)} folds instead of {folds}: the smallest class has {len(parts)} training cases"
-    pooled = np.empty((len(labels), classes))
-    for (_, out), probabilities in zip(parts, held, strict=True):
-        pooled[out] = probabilities[index]
-    threshold = best_threshold(labels, pooled[:, 1]) if classes == 2 else None
-    return Choice(index, threshold, report, pooled)
+    report: dict[str, Any] = {"folds": len(parts), "criterion": criterion(task), "score": float(scores[index])}
+    if len(parts) < problem.folds:
+        report["note"] = (
+            f"{len(parts)} folds instead of {problem.folds}: the training cases allow no more, with patients kept "
+            "together and every class in every part"
+        )
+    pooled = np.empty((len(y), held[0].shape[2]))
+    for (_, out), predictions in zip(parts, held, strict=True):
+        pooled[out] = predictions[index]
+    return Choice(index, best_threshold(y, pooled[:, 1]) if binary else None, report, pooled)
 
 
-def criterion(classes: int) -> str:
+def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: int) -> list[Split]:
+    """Return (fit, held-out) indices of cross-validation, no patient on both sides of any of them.
+
+    Where there are classes, folds are stratified, and each side of each split has every class: fewer than ``folds``
+    where the cases do not allow as many.
+
+    Args:
+        y: (N,) class indices or values.
+        patients: (N,) patient of each case.
+        task: categorical, or a regression.
+        folds: as many as there should be.
+        seed: of the split.
+
+    Returns:
+        splits that hold every case out once; empty if nothing can be held out.
+    """
+    _, units = np.unique(patients, return_inverse=True)  # (N,)
+    single = int(units.max()) + 1 == len(y)  # every case is of a patient of its own
+    rows = np.zeros(len(y))
+    if not task.categorical:
+        most = min(folds, int(units.max()) + 1)
+        kind = KFold if single else GroupKFold
+        return [] if most < 2 else list(kind(most, shuffle=True, random_state=seed).split(rows, y, units))
+    most = min(folds, *(len(np.unique(units[y == label])) for label in np.unique(y)))
+    if single:
+        return [] if most < 2 else list(StratifiedKFold(most, shuffle=True, random_state=seed).split(rows, y))
+    for count in range(most, 1, -1):
+        # Patients are dealt greedily, which may leave a class out of a fold; fewer folds hold more patients each.
+        parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(rows, y, units))
+        if all(len(np.unique(y[side])) == len(np.unique(y)) for part in parts for side in part):
+            return parts
+    return []
+
+
+def criterion(task: Task) -> str:
     """Return the name of what settings are chosen by."""
-    return "auc" if classes == 2 else "negative log loss"
+    return {"binary": "auc", "regression": "negative squared error"}.get(task.kind, "negative log loss")
 
 
-def criterion_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the figure that settings are chosen by, larger is better: AUC for two classes, else minus log loss."""
-    if probabilities.shape[1] == 2 and len(np.unique(labels)) == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    return negative_log_loss(labels, probabilities)
+def criterion_score(y: np.ndarray, prediction: np.ndarray, task: Task) -> float:
+    """Return what settings are chosen by, larger is better: AUC, or minus the log loss or mean squared error.
+
+    Args:
+        y: (n,) class indices, every class of a binary task present; or values.
+        prediction: (n, K) probabilities, or (n, 1) values.
+        task: binary, with more classes, or a regression.
+    """
+    if task.kind == "binary":
+        return float(roc_auc_score(y, prediction[:, 1]))
+    return minus_loss(y, prediction, task)
 
 
-def negative_log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return minus the log loss of probabilities (N, K)."""
-    return -float(log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
-
-
-def _scores(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
-    return [criterion_score(labels, p) for p in probabilities]  # (G,)
+def minus_loss(y: np.ndarray, prediction: np.ndarray, task: Task) -> float:
+    """Return minus the log loss of probabilities (n, K), or minus the mean squared error of values (n, 1)."""
+    if task.kind == "regression":
+        return -float(np.mean((prediction[:, 0] - y) ** 2))
+    return -float(log_loss(y, prediction, labels=np.arange(prediction.shape[1])))

@@ -1,79 +1,96 @@
-"""k nearest neighbours, weighted by cosine similarity (Wu et al. 2018, arXiv 1805.01978; DINO, 2104.14294)."""
+"""k nearest neighbours, weighted by cosine similarity (Wu et al. 2018, arXiv 1805.01978; DINO, arXiv 2104.14294).
+
+The k training cases whose features are most similar vote with weights exp(cosine / temperature): for their classes, or
+for the mean of their values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
+from ssl3d.card import Card
+from ssl3d.config import Config
+from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose, splits
-from ssl3d.protocol import Prediction, check_features, class_count
+from ssl3d.evaluate.protocols.labels import predict_each
+from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
+from ssl3d.task import Kind
 
-NEIGHBOURS = (200, 100, 50, 20, 10, 5, 3, 1)  # the smoothest first
-TEMPERATURE = 0.07
-QUERIES = 1024  # rows of the similarity matrix that are in memory at one time
-
-
-def knn(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    folds: int = 5,
-    seed: int = 0,
-    *,
-    classes: int | None = None,
-) -> Prediction:
-    """Let the k most similar training cases vote with weights exp(cos / 0.07); k by inner cross-validation.
-
-    The grid of k is cut off at the number of cases that an inner fold leaves to vote.
-
-    Args:
-        train_x: (N, F) features.
-        train_y: (N,) labels in 0..K-1.
-        test_x: (N_test, F) features.
-        folds: inner folds that choose k and the threshold.
-        seed: of the inner split.
-        classes: K; the largest training label + 1 if None.
-
-    Raises:
-        DataError: one class only, features that are not finite, or shapes that disagree.
-    """
-    K = class_count(train_y, classes)
-    check_features(train_x, train_y, test_x)
-    train_x, test_x = _unit(train_x), _unit(test_x)
-    voters = min([len(fit) for fit, _ in splits(train_y, folds, seed)], default=len(train_y))
-    grid = sorted({min(k, voters) for k in NEIGHBOURS}, reverse=True)
-
-    def fit_predict(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return vote(train_x[fit], train_y[fit], train_x[held], K, grid)
-
-    choice = choose(fit_predict, train_y, classes=K, folds=folds, seed=seed, default=0)
-    k = grid[choice.index]
-    probabilities = vote(train_x, train_y, test_x, K, [k])[0]
-    chosen = {"k": k, "temperature": TEMPERATURE, **choice.report}
-    return Prediction(probabilities, choice.threshold, chosen, choice.out_of_fold)
+QUERIES = 1024  # rows of the similarity matrix that are in memory at once
 
 
-def vote(x: np.ndarray, y: np.ndarray, queries: np.ndarray, K: int, grid: Sequence[int]) -> np.ndarray:
-    """Return probabilities (G, n, K) of n queries for each k of a grid.
+class KNNConfig(Config):
+    """Settings of the nearest neighbours."""
+
+    neighbours: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (200, 100, 50, 20, 10, 5, 3, 1),
+        min_length=1,
+        description="numbers of neighbours to choose from; the largest is tried first",
+    )
+    temperature: float = Field(0.07, gt=0, description="of the weights exp(cosine / temperature)")
+
+
+class KNN(FeatureProtocol[KNNConfig]):
+    """The number of neighbours is chosen by inner cross-validation, among those that an inner fold leaves to vote."""
+
+    card: ClassVar[Card] = Card(
+        "k nearest neighbours",
+        "weighted vote of the most similar frozen features, their number chosen by inner cross-validation",
+        paper="Wu et al., Unsupervised feature learning via non-parametric instance discrimination",
+        year=2018,
+        link="https://arxiv.org/abs/1805.01978",
+        departures=("the number of neighbours is chosen on the training cases, instead of 200",),
+    )
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "multiclass", "multilabel", "ordinal", "regression"})
+
+    def predict(self, problem: FeatureProblem) -> Prediction:
+        """Let training cases vote on test cases; see :meth:`FeatureProtocol.predict`."""
+        check_targets(problem.train_y, problem.task)
+        check_features(problem.train_x, problem.train_y, problem.test_x)
+        return predict_each(problem, self._predict) if problem.task.kind == "multilabel" else self._predict(problem)
+
+    def _predict(self, problem: FeatureProblem) -> Prediction:
+        x, other = _unit(problem.train_x), _unit(problem.test_x)
+        y, task = problem.train_y, problem.task
+        # (N, K) one class each; or (N, 2) a value, and a 1 that sums up to the weights.
+        votes = np.eye(task.outputs)[y] if task.categorical else np.stack([y, np.ones(len(y))], axis=1)
+        parts = splits(y, problem.patients, task, problem.folds, problem.seed)
+        voters = min([len(fit) for fit, _ in parts], default=len(y))
+        grid = sorted({min(k, voters) for k in self.config.neighbours}, reverse=True)
+
+        def predict(fit: np.ndarray, queries: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+            sums = vote(x[fit], votes[fit], queries, grid, self.config.temperature)  # (G, n, K), or (G, n, 2)
+            return sums / sums.sum(axis=2, keepdims=True) if task.categorical else sums[:, :, :1] / sums[:, :, 1:]
+
+        choice = choose(lambda fit, held: predict(fit, x[held], grid), problem, default=0)
+        k = grid[choice.index]
+        prediction = predict(np.arange(len(x)), other, [k])[0]  # (N_test, K)
+        chosen = {"k": k, "temperature": self.config.temperature, **choice.report}
+        return Prediction(prediction, choice.threshold, chosen, choice.out_of_fold)
+
+
+def vote(x: np.ndarray, votes: np.ndarray, queries: np.ndarray, grid: Sequence[int], temperature: float) -> np.ndarray:
+    """Return the weighted sum of the votes (G, n, M) of n queries' neighbours, for each of G numbers of neighbours.
 
     Args:
         x: (N, F) unit vectors that vote.
-        y: (N,) their labels.
+        votes: (N, M) what each of them votes for.
         queries: (n, F) unit vectors.
-        K: number of classes.
-        grid: numbers of neighbours, none above N.
+        grid: G numbers of neighbours, none above N.
+        temperature: of the weights exp(cosine / temperature), which are divided by the largest weight of a query.
     """
-    out = np.empty((len(grid), len(queries), K))
+    out = np.empty((len(grid), len(queries), votes.shape[1]))
     for start in range(0, len(queries), QUERIES):
         similarity = queries[start : start + QUERIES] @ x.T  # (n, N)
         near = np.argsort(-similarity, axis=1, kind="stable")[:, : max(grid)]  # (n, k)
-        # Divided by the largest weight, which cancels below and keeps the exponential in range.
         similarity = np.take_along_axis(similarity, near, axis=1)
-        weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)  # (n, k)
-        votes = np.cumsum(weight[:, :, None] * np.eye(K)[y[near]], axis=1)  # (n, k, K)
-        chosen = votes[:, np.asarray(grid) - 1].transpose(1, 0, 2)  # (G, n, K)
-        out[:, start : start + QUERIES] = chosen / chosen.sum(axis=2, keepdims=True)
+        weight = np.exp((similarity - similarity[:, :1]) / temperature)  # (n, k), in range
+        sums = np.cumsum(weight[:, :, None] * votes[near], axis=1)  # (n, k, M)
+        out[:, start : start + QUERIES] = sums[:, np.asarray(grid) - 1].transpose(1, 0, 2)  # (G, n, M)
     return out
 
 

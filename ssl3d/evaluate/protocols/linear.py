@@ -1,78 +1,116 @@
-"""The linear probe: logistic regression on frozen features, its strength chosen by inner cross-validation."""
+"""The linear probe: one linear map of frozen features, its penalty chosen by inner cross-validation.
+
+Alain & Bengio 2016, arXiv 1610.01644. Logistic regression for classes, one for each label of a multi-label task, ridge
+regression for values; all with an L2 penalty, on standardised features.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
+from ssl3d.card import Card
+from ssl3d.config import Config
+from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose
-from ssl3d.protocol import Prediction, check_features, class_count
+from ssl3d.evaluate.protocols.labels import predict_each
+from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
+from ssl3d.recipe import OneOrMore
+from ssl3d.task import Kind
 
-STRENGTHS = tuple(float(c) for c in np.logspace(-5, 3, 9))  # C of scikit-learn, strongest penalty first
-ITERATIONS = 1000
+TOLERANCE = 1e-4  # of the gradient, where logistic regression stops
 
 
-def linear(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    folds: int = 5,
-    seed: int = 0,
-    *,
-    classes: int | None = None,
-) -> Prediction:
-    """Fit L2-penalised logistic regression on standardised features.
+class LinearConfig(Config):
+    """Settings of the linear probe."""
 
-    Mean and deviation of a feature are those of the cases that are fitted, in every inner fold anew.
+    strengths: OneOrMore = Field(
+        tuple(float(c) for c in np.logspace(-5, 3, 9)),
+        min_length=1,
+        description="inverse penalties to choose from (C of scikit-learn), or one; strongest penalty first",
+    )
+    iterations: Annotated[int, Field(ge=1)] = Field(1000, description="most iterations of a fit")
+
+
+class Linear(FeatureProtocol[LinearConfig]):
+    """Mean and deviation of a feature are those of the cases that are fitted, in every inner fold anew."""
+
+    card: ClassVar[Card] = Card(
+        "Linear probe",
+        "regression on frozen features, its penalty chosen by inner cross-validation",
+        paper="Alain & Bengio, Understanding intermediate layers using linear classifier probes",
+        year=2016,
+        link="https://arxiv.org/abs/1610.01644",
+        departures=("fitted to convergence with an L2 penalty, instead of by stochastic gradient descent",),
+    )
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "multiclass", "multilabel", "ordinal", "regression"})
+
+    def predict(self, problem: FeatureProblem) -> Prediction:
+        """Fit on the training features, predict the test features; see :meth:`FeatureProtocol.predict`."""
+        check_targets(problem.train_y, problem.task)
+        check_features(problem.train_x, problem.train_y, problem.test_x)
+        return predict_each(problem, self._predict) if problem.task.kind == "multilabel" else self._predict(problem)
+
+    def _predict(self, problem: FeatureProblem) -> Prediction:
+        x, other = np.asarray(problem.train_x, np.float64), np.asarray(problem.test_x, np.float64)
+        y, K = problem.train_y, problem.task.outputs
+        grid = sorted(self.config.strengths)
+
+        def path(fit: np.ndarray, queries: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, bool]:
+            if problem.task.kind == "regression":
+                return _ridge(x[fit], y[fit], queries, strengths), True
+            return _logistic(x[fit], y[fit], queries, K, strengths=strengths, iterations=self.config.iterations)
+
+        # Where nothing can be held out: C = 1, scikit-learn's default, or what in the grid is nearest to it.
+        default = int(np.argmin(np.abs(np.log(grid))))
+        choice = choose(lambda fit, held: path(fit, x[held], grid)[0], problem, default=default)
+        strength = grid[choice.index]
+        probabilities, converged = path(np.arange(len(x)), other, [strength])  # (1, N_test, K)
+        chosen = {"C": strength, **choice.report}
+        if not converged:
+            chosen["converged"] = f"no, stopped after {self.config.iterations} iterations"
+        return Prediction(probabilities[0], choice.threshold, chosen, choice.out_of_fold)
+
+
+def _logistic(
+    x: np.ndarray, y: np.ndarray, queries: np.ndarray, K: int, *, strengths: Sequence[float], iterations: int
+) -> tuple[np.ndarray, bool]:
+    """Fit along a path of strengths, each fit started from the one before.
 
     Args:
-        train_x: (N, F) features.
-        train_y: (N,) labels in 0..K-1.
-        test_x: (N_test, F) features.
-        folds: inner folds that choose the penalty and the threshold.
-        seed: of the inner split.
-        classes: K; the largest training label + 1 if None.
+        x: (N, F) features.
+        y: (N,) class indices in 0..K-1.
+        queries: (n, F).
+        K: number of classes; one without a training case has probability 0.
+        strengths: G values of C.
+        iterations: at most.
 
-    Raises:
-        DataError: one class only, features that are not finite, or shapes that disagree.
+    Returns:
+        probabilities (G, n, K), and whether every fit converged.
     """
-    train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
-    K = class_count(train_y, classes)
-    check_features(train_x, train_y, test_x)
-    unconverged: list[float] = []
-
-    def fit_predict(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return _path(train_x[fit], train_y[fit], train_x[held], K, strengths=STRENGTHS, unconverged=unconverged)
-
-    choice = choose(fit_predict, train_y, classes=K, folds=folds, seed=seed, default=STRENGTHS.index(1.0))
-    strength = STRENGTHS[choice.index]
-    unconverged.clear()  # what the fits of the grid ran into is no news; what the final fit does is
-    probabilities = _path(train_x, train_y, test_x, K, strengths=(strength,), unconverged=unconverged)[0]  # (N_test, K)
-    chosen = {"C": strength, **choice.report}
-    if unconverged:
-        chosen["converged"] = f"no, stopped after {ITERATIONS} iterations"
-    return Prediction(probabilities, choice.threshold, chosen, choice.out_of_fold)
-
-
-def _path(
-    x: np.ndarray, y: np.ndarray, other: np.ndarray, K: int, *, strengths: Sequence[float], unconverged: list[float]
-) -> np.ndarray:
-    """Return probabilities (G, n, K) for each strength, each fit started from the one before."""
     scaler = StandardScaler().fit(x)
-    x, other = scaler.transform(x), scaler.transform(other)
-    model = LogisticRegression(max_iter=ITERATIONS, tol=1e-4, warm_start=True)
-    rows = np.zeros((len(strengths), len(other), K))
+    x, queries = scaler.transform(x), scaler.transform(queries)
+    model = LogisticRegression(max_iter=iterations, tol=TOLERANCE, warm_start=True)
+    rows, converged = np.zeros((len(strengths), len(queries), K)), True
     for row, strength in zip(rows, strengths, strict=True):
         model.set_params(C=strength)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said in `chosen` instead
+            warnings.simplefilter("ignore", ConvergenceWarning)  # reported in `chosen` instead
             model.fit(x, y)
-        if model.n_iter_.max() >= ITERATIONS:
-            unconverged.append(strength)
-        row[:, model.classes_] = model.predict_proba(other)  # a class absent from training has probability 0
-    return rows
+        converged &= bool(model.n_iter_.max() < iterations)
+        row[:, model.classes_] = model.predict_proba(queries)
+    return rows, converged
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, queries: np.ndarray, strengths: Sequence[float]) -> np.ndarray:
+    """Return values (G, n, 1) of queries (n, F), from features (N, F) with values (N,), for each strength 1/alpha."""
+    scaler = StandardScaler().fit(x)
+    x, queries = scaler.transform(x), scaler.transform(queries)
+    return np.stack([Ridge(alpha=1 / strength).fit(x, y).predict(queries)[:, None] for strength in strengths])
