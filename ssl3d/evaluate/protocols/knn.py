@@ -64,7 +64,8 @@ class KNN(FeatureProtocol[KNNConfig]):
 
         def predict(fit: np.ndarray, queries: np.ndarray, grid: Sequence[int]) -> np.ndarray:
             sums = vote(x[fit], votes[fit], queries, grid, self.config.temperature)  # (G, n, K), or (G, n, 2)
-            return sums / sums.sum(axis=2, keepdims=True) if task.categorical else sums[:, :, :1] / sums[:, :, 1:]
+            found = sums / sums.sum(axis=2, keepdims=True) if task.categorical else sums[..., :1] / sums[..., 1:]
+            return np.asarray(found)
 
         choice = choose(lambda fit, held: predict(fit, x[held], grid), problem, default=0)
         k = grid[choice.index]

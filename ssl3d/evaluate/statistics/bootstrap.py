@@ -1,15 +1,15 @@
 """A paired bootstrap of AUCs over test cases, with the variance of seeds. Loads neither torch nor scikit-learn.
 
-Cases are resampled within their class. Drawing as many as there are, n, has (n - 1)/n of the variance, so n - 1 are
-drawn, of weight n/(n - 1) each: that is without bias (Rao & Wu 1988, JASA 83:231). A class of one case has no variance
-that could be known: the standard error is NaN, as with DeLong. The AUC in a resample is linear in the cases of each
-side, positives and negatives: the sum of their structural components, resampled. Their joint effect is left out; it is
-of second order, and DeLong's components, which are means over the finite other side, hold it already. With one seed
-and two classes this is DeLong's variance, but for the error of finitely many draws.
+Cases are resampled within their class. A resample of all n cases underestimates the variance by (n - 1)/n, so n - 1
+cases are drawn, each of weight n/(n - 1), which is unbiased (Rao & Wu 1988, JASA 83:231). The variance of a class with
+one case is unknown: the standard error is NaN, as with DeLong. The AUC in a resample is linear in the cases of each
+side, positives and negatives: the sum of their structural components, resampled. Their joint effect is omitted; it is
+of second order, and DeLong's components, which are means over the finite other side, contain it already. With one seed
+and two classes this is DeLong's variance, up to the error of finitely many draws.
 
 Methods that are compared share the resamples, so a difference is paired. Several tasks of the same cases share them,
-too: their AUCs move together. Then no class of one task can be kept at its size without tying down the others, so cases
-are resampled whatever their labels, and a draw that lacks a class of any task is drawn again.
+too: their AUCs are correlated. Fixing the class sizes of one task would then constrain the other tasks, so cases are
+resampled regardless of their labels, and a draw that lacks a class of any task is drawn again.
 
 Several seeds of a method are several readers of the same cases: a crossed design. Resampling cases and seeds at once
 counts the interaction of both three times (Owen 2007, Ann. Appl. Stat. 1:386; measured here: intervals of 95% that
@@ -50,7 +50,7 @@ class Resampled:
     def grouped(self, seeds: int) -> Resampled:
         """Return the mean of the repetitions of each seed: S repetitions, seed after seed, become ``seeds``.
 
-        The variance over these means holds that of seeds and that of repetitions within them, over their number.
+        The variance over these means contains that of seeds and, divided by their number, that of repetitions.
         """
         return Resampled(
             self.aucs.reshape(seeds, -1).mean(axis=1), self.draws.reshape(len(self.draws), seeds, -1).mean(axis=2)
@@ -58,7 +58,7 @@ class Resampled:
 
     @property
     def seed_variance(self) -> float:
-        """Variance of the mean AUC that is due to the seeds themselves; 0 for one seed: it cannot be known."""
+        """Variance of the mean AUC due to the seeds themselves; 0 for one seed, where it is unknown."""
         S = len(self.aucs)
         if S == 1:
             return 0.0
@@ -68,7 +68,7 @@ class Resampled:
 
 
 def standard_error(a: Resampled, b: Resampled | None = None) -> tuple[float, float]:
-    """Return the standard error of the mean AUC of ``a``, or of its difference to that of ``b``.
+    """Return the standard error of the mean AUC of ``a``, or of its difference from that of ``b``.
 
     Args:
         a: one method.
@@ -103,7 +103,7 @@ def resample_cases(labels: np.ndarray, draws: int, rng: np.random.Generator) -> 
 def resample_jointly(labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each case is drawn, (draws, N) float64, for several labellings (N,) of the same cases.
 
-    Every draw has a case of each class of every labelling; the classes' sizes vary.
+    Every draw has a case of each class of every labelling; the sizes of the classes vary.
     """
     members = np.stack([y == value for y in labels for value in np.unique(y)]).astype(float)  # (classes of all, N)
     N = members.shape[1]
@@ -126,9 +126,9 @@ def resample(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) 
     Args:
         labels: (N,) integers, every class present. Where one has a single case the draws are NaN: its variance is
             unknown, and so is the standard error.
-        probabilities: (S, N, K), one layer a seed.
-        counts: (draws, N) from :func:`resample_cases` or :func:`resample_jointly`; the same ones for methods that are
-            to be compared.
+        probabilities: (S, N, K), one layer per seed.
+        counts: (draws, N) from :func:`resample_cases` or :func:`resample_jointly`; the same for all methods that are
+            compared.
     """
     K = probabilities.shape[2]
     classes = (1,) if K == 2 else range(K)
@@ -138,7 +138,7 @@ def resample(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) 
 
 
 def _one_class(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> Resampled:
-    """AUCs of scores (S, N), and what they become if the cases of one side are resampled, plus the other side."""
+    """AUCs of scores (S, N), and their linearised values on resamples of both sides."""
     found = components(positive.astype(int), scores)
     sides = [(positive, found.positive), (~positive, found.negative)]
     means = [counts[:, members] @ part.T / counts[:, members].sum(axis=1)[:, None] for members, part in sides]

@@ -24,8 +24,8 @@ def smallest_detectable(se: float, power: float = 0.8, level: float = 0.05) -> f
     """Return the difference of AUCs that a two-sided test would find with this power.
 
     (z_{1 - level/2} + z_{power}) se, with the standard error that was observed: 2.8 se for 80% at 5%. It is for one
-    comparison, uncorrected: what this test set could have shown at best. None where that is no difference two AUCs can
-    have: above 1, or with predictions that order all cases alike (a standard error of 0 says nothing of power).
+    comparison, uncorrected: what this test set could have shown at best. None where no two AUCs can differ by as much
+    (above 1), and for a standard error of 0, which contains no information on power.
     """
     found = float((ndtri(1 - level / 2) + ndtri(power)) * se)
     return found if 0 < found <= 1 else None

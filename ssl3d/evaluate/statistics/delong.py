@@ -100,7 +100,8 @@ def mean_interval(folds: Sequence[tuple[np.ndarray, np.ndarray]], level: float =
     """Return the mean of the AUCs of disjoint sets of cases, with the interval of their independent DeLong variances.
 
     Var(mean of k) = sum of variances / k^2. Cross-validated AUCs are independent only given the fitted models, which
-    share training cases: over repetitions of the whole, their mean varies more (Bengio & Grandvalet 2004, JMLR 5:1089).
+    share training cases: over repetitions of the whole procedure, their mean varies more (Bengio & Grandvalet 2004,
+    JMLR 5:1089).
 
     Args:
         folds: (labels (N,), scores (N,)) of each set.
@@ -118,12 +119,12 @@ def logit_limits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return limits that stay inside [0, 1]: symmetric on the logit scale (Pepe 2003, section 5.2).
 
-    logit(auc) +- z se / (auc (1 - auc)). Three cases have no such interval:
+    logit(auc) +- z se / (auc (1 - auc)). It does not exist in three cases:
 
     - auc = 1: the lower limit is (alpha/2)^(1/k), k the size of the smaller class. k disjoint pairs of a positive and a
       negative are independent and all in order, which has a chance of at most auc^k. auc = 0 is its mirror image.
     - se = 0 otherwise: the scores are constant; their AUC is 1/2 whatever the cases, a point.
-    - se = NaN (a class of one case): nothing is known, [0, 1].
+    - se = NaN (a class of one case): unknown, [0, 1].
 
     Args:
         auc: (M,).
@@ -151,7 +152,7 @@ def extreme_bound(smallest: int, level: float = 0.95) -> float:
 def paired_test(labels: np.ndarray, a: np.ndarray, b: np.ndarray, level: float = 0.95) -> PairedTest:
     """Test ``auc(a) = auc(b)`` for two score vectors (N,) on the same cases (DeLong et al. 1988, eq. 6).
 
-    Two scores that put every pair in the same order have no difference: p = 1. See :func:`wald` for the rest.
+    Two scores that put every pair in the same order have no difference: p = 1. See also :func:`wald`.
     """
     return mean_paired_test([(labels, a, b)], level)
 
@@ -172,9 +173,9 @@ def mean_paired_test(folds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
 def wald(difference: float, se: float, smallest: int, level: float = 0.95, df: float = np.inf) -> PairedTest:
     """Return the two-sided test of a difference and its interval, cut off at [-1, 1].
 
-    A difference with se = 0 is one between scores without any error or without any content (AUCs of 0, 1/2, 1 with
-    constant components); p is then twice the chance of a perfect ordering by luck, 2 * 0.5^k, as in
-    :func:`logit_limits`. With se = NaN (a class of one case) nothing is known: p = 1, [-1, 1].
+    With se = 0 the components are constant: AUCs of 0, 1/2 or 1. p is then twice the probability of a perfect ordering
+    by chance, 2 * 0.5^k, as in :func:`logit_limits`. With se = NaN (a class of one case) the difference is unknown:
+    p = 1, [-1, 1].
 
     Args:
         difference: of two AUCs.
