@@ -82,6 +82,7 @@ class EncoderRecord(ArtifactRecord):
     recipe: EncoderRecipe
     corpus: CorpusRecord | None = Field(None, description="null if the encoder was not trained")
     weights: str | None = Field(None, description="pretrained weights it started from, and the share that matched")
+    weights_sha256: Hex | None = Field(None, description="hash of these weights, as it is in the key")
     labels_used: bool = Field(False, description="whether the method saw labels of the training volumes")
     exactness: Exactness = Field(description="what accumulation did to the gradient, as measured before training")
     gradient_error: float | None = Field(
@@ -119,7 +120,9 @@ class DataRecord(Record):
 
     name: str = Field(description="data set, with its variant and plane")
     synthetic: bool = Field(description="whether the volumes are generated")
-    fingerprint: Hex = Field(description="hash of the bytes of all volumes, and of their targets, patients and splits")
+    fingerprint: Hex = Field(
+        description="hash of the bytes of the cases with a target, of their targets, patients and splits, as in the key"
+    )
     task: Task
     plane: str = Field("", description="plane of the exam; empty if the data set has none")
     n_train: Count = Field(description="training cases with a target, before a part of them is drawn")
