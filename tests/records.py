@@ -1,0 +1,262 @@
+"""Records made by hand, with simulated predictions, for tests of results, tables, report and audit. No test is in here.
+
+>>> results(evaluated("byol", strength=2.0), evaluated("random", strength=0.0, noise=1), failed("moco"))
+>>> write_run(folder, results(...))    # the same, as the files of a run folder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ssl3d.protocol import Prediction
+from ssl3d.recipe import AugmentRecipe, CorpusPart, EncoderRecipe, EvaluationRecipe, PretrainRecipe
+from ssl3d.results.folder import FAILURE, PLAN, PREDICTIONS, SHORT, TRAINING, WEIGHTS, RunFolder
+from ssl3d.results.keys import NUMERICS, encoder_key, evaluation_key
+from ssl3d.results.model import (
+    CorpusRecord,
+    DataRecord,
+    EncoderRecord,
+    EvaluationRecord,
+    FailureRecord,
+    PlannedEncoder,
+    PlannedEvaluation,
+    PlanRecord,
+    Price,
+    Provenance,
+)
+from ssl3d.results.predictions import predictions_frame, to_csv
+from ssl3d.results.records import sha256, write_model, write_record
+from ssl3d.results.results import Evaluated, Failed, Results
+from ssl3d.results.scoring import score
+from ssl3d.task import Kind, Task
+
+LABELS = np.array([0, 1] * 60)
+N_TRAIN = 300
+FINISHED = "2026-01-01T00:00:00+00:00"
+VERSIONS = {"python": "3.11.0", "torch": "2.8.0", "scikit-learn": "1.7.0", "numpy": "2.3.0"}
+Fields = dict[str, Any]
+
+
+def task(name: str = "acl", K: int = 2, kind: Kind | None = None) -> Task:
+    """Return a task of K classes."""
+    return Task(name=name, kind=kind or ("binary" if K == 2 else "multiclass"), classes=tuple(map(str, range(K))))
+
+
+def encoder(
+    method: str = "byol",
+    seed: int = 0,
+    *,
+    plane: str | None = "sagittal",
+    recipe: Fields | None = None,
+    sources: Fields | None = None,
+    versions: Fields | None = None,
+    **fields: Any,
+) -> EncoderRecord:
+    """Return the record of an encoder that was pretrained on ``plane`` of the demonstration data.
+
+    Args:
+        method: its name.
+        seed: of the recipe.
+        plane: of its corpus.
+        recipe: further fields of the recipe; ``pretrain=None`` and ``corpus=()`` for one that was not trained.
+        sources: hashes of the plugins' sources by role, in place of the usual.
+        versions: of packages, in place of the usual.
+        fields: further ones of the record.
+    """
+    corpus = CorpusPart(data="demo", plane=plane)
+    planned: Fields = {"method": method, "seed": seed, "corpus": (corpus,), "augment": AugmentRecipe()}
+    made = EncoderRecipe(**{**planned, "pretrain": PretrainRecipe(), **(recipe or {})})
+    hashes = {"method": sha256(method.encode())[:8], "backbone": "1f", **(sources or {})}
+    trained = made.pretrain is not None
+    name = f"demo {plane}" if plane else "demo"
+    values = {
+        "recipe": made,
+        "made_by": _made_by(hashes, versions),
+        "corpus": CorpusRecord(name=name, synthetic=True, fingerprint="c0", volumes=N_TRAIN) if trained else None,
+        "exactness": "exact" if trained else "not trained",
+        "gradient_error": 1.5e-7 if trained else None,
+        "price": Price(pretrain_seconds=10.0 + seed, volumes_per_second=99.5, device="cpu"),
+        **fields,
+    }
+    corpus_hash = values["corpus"].fingerprint + str(plane).encode().hex() if values["corpus"] else None
+    key = encoder_key(made, corpus=corpus_hash, sources=hashes, weights=values.get("weights"))
+    return EncoderRecord(key=key, name=f"{_stem(made)}-{key[:SHORT]}", **values)
+
+
+def evaluated(
+    method: str = "byol",
+    seed: int = 0,
+    strength: float = 1.0,
+    *,
+    protocol: str = "linear",
+    labels: np.ndarray = LABELS,
+    K: int = 2,
+    noise: int = 0,
+    order: np.ndarray | None = None,
+    ids: list[str] | None = None,
+    patients: list[str] | None = None,
+    target: Task | str = "acl",
+    plane: str | None = "sagittal",
+    recipe: Fields | None = None,
+    data: Fields | None = None,
+    of: EncoderRecord | None = None,
+    training: bool = False,
+    encoder_recipe: Fields | None = None,
+    encoder_fields: Fields | None = None,
+    sources: Fields | None = None,
+    versions: Fields | None = None,
+    chosen: Fields | None = None,
+    **fields: Any,
+) -> Evaluated:
+    """Return a complete evaluation: the test cases' scores are ``strength`` times the label plus noise.
+
+    Args:
+        method: its name.
+        seed: of the encoder and of the evaluation.
+        strength: how far apart the classes are.
+        protocol: its name.
+        labels: (N,) of the test cases.
+        K: number of classes.
+        noise: seed of the noise; equal for methods whose predictions are correlated.
+        order: in which the predictions stand in the file.
+        ids: of the N cases.
+        patients: of the N cases; each case is one of its own if None.
+        target: task, or its name.
+        plane: of the evaluation, and of the encoder's corpus.
+        recipe: further fields of the evaluation's recipe.
+        data: further fields of the data record.
+        of: the encoder; made by :func:`encoder` if None.
+        training: whether there are out-of-fold predictions of the training cases, of the same strength.
+        encoder_recipe: further fields of the encoder's recipe.
+        encoder_fields: further arguments of :func:`encoder`.
+        sources: of the protocol, by role.
+        versions: of packages, in place of the usual, for this evaluation alone.
+        chosen: what the protocol chose.
+        fields: further ones of the record.
+    """
+    of = of or encoder(method, seed, plane=plane, recipe=encoder_recipe, **(encoder_fields or {}))
+    predicted = target if isinstance(target, Task) else task(target, K)
+    named = {"plane": plane, "task": predicted.name, "protocol": protocol, "seed": seed}
+    made = EvaluationRecipe(**named | (recipe or {}))
+    order = np.arange(len(labels)) if order is None else order
+    ids = ids or [f"{i:04d}" for i in range(len(labels))]
+    patients = patients or ids
+    p = simulated(labels, K, strength, noise, seed)
+    hashes = {"protocol": sha256(protocol.encode())[:8], **(sources or {})}
+    values = {
+        "recipe": made,
+        "encoder": of.key,
+        "encoder_sha256": "e0",
+        "data": _data(made, predicted, len(labels), len(set(patients)), data or {}),
+        "n_labels": round(N_TRAIN * made.labels),
+        "n_positive": round(N_TRAIN * made.labels * (made.positives or 0.5)) if predicted.kind == "binary" else None,
+        "score": score(Prediction(p, 0.5 if K == 2 else None, chosen or {"C": 1.0}), labels, predicted, seconds=1.5),
+        "made_by": _made_by(hashes, versions),
+        **fields,
+    }
+    key = evaluation_key(made, encoder=of.key, data=values["data"].fingerprint, sources=hashes)
+    record = EvaluationRecord(key=key, name=_evaluation_name(of.recipe, made, key), **values)
+    return Evaluated(
+        record,
+        of,
+        predictions_frame([ids[i] for i in order], [patients[i] for i in order], labels[order], p[order], predicted),
+        _training(predicted, K, strength, noise, seed) if training else None,
+    )
+
+
+def failed(
+    method: str = "moco",
+    seed: int = 0,
+    reason: str = "out of memory",
+    *,
+    protocol: str = "linear",
+    target: str = "acl",
+    plane: str | None = "sagittal",
+    recipe: Fields | None = None,
+    encoder_recipe: Fields | None = None,
+) -> Failed:
+    """Return an evaluation that was planned and could not be made."""
+    of = encoder(method, seed, plane=plane, recipe=encoder_recipe)
+    named = {"plane": plane, "task": target, "protocol": protocol, "seed": seed}
+    made = EvaluationRecipe(**named | (recipe or {}))
+    key = evaluation_key(made, encoder=of.key, data="f00d", sources={})
+    planned = PlannedEvaluation(key=key, name=_evaluation_name(of.recipe, made, key), recipe=made, encoder=of.key)
+    return Failed(planned, PlannedEncoder(key=of.key, name=of.name, recipe=of.recipe), reason)
+
+
+def results(*found: Evaluated | Failed, pending: Iterable[PlannedEvaluation] = ()) -> Results:
+    """Return evaluations as what a run has come to."""
+    whole = tuple(one for one in found if isinstance(one, Evaluated))
+    broken = tuple(one for one in found if isinstance(one, Failed))
+    return Results(whole, broken, tuple(pending), {one.encoder.key: one.encoder for one in whole})
+
+
+def write_run(folder: Path, of: Results, base: Fields | None = None) -> Path:
+    """Write results as the files of a run folder, and return it. Encoders get a weights file without weights."""
+    run = RunFolder(folder)
+    encoders = {}
+    for made in of.encoders.values():
+        write_record(run.folder_of(EncoderRecord, made.name), made, {WEIGHTS: b"no weights"})
+        encoders[made.key] = PlannedEncoder(key=made.key, name=made.name, recipe=made.recipe)
+    evaluations = {}
+    for one in of.evaluated:
+        record = one.record
+        files: dict[str, str | bytes] = {PREDICTIONS: to_csv(one.predictions)}
+        files |= {} if one.training is None else {TRAINING: to_csv(one.training)}
+        write_record(run.folder_of(EvaluationRecord, record.name), record, files)
+        evaluations[record.key] = PlannedEvaluation(
+            key=record.key, name=record.name, recipe=record.recipe, encoder=record.encoder
+        )
+    for broken in of.failed:
+        planned = broken.evaluation
+        failure = FailureRecord(
+            kind="evaluation", key=planned.key, name=planned.name, reason=broken.reason, finished_at=FINISHED
+        )
+        write_model(run.folder_of(EvaluationRecord, planned.name) / FAILURE, failure)
+        encoders.setdefault(broken.encoder.key, broken.encoder)
+        evaluations[planned.key] = planned
+    evaluations |= {planned.key: planned for planned in of.pending}
+    write_model(folder / PLAN, PlanRecord(base=base or {}, encoders=encoders, evaluations=evaluations))
+    return folder
+
+
+def simulated(labels: np.ndarray, K: int, strength: float, *key: int) -> np.ndarray:
+    """Return probabilities (N, K): the softmax of ``strength`` at the true class plus normal noise of a keyed seed."""
+    logits = np.random.default_rng(key).standard_normal((len(labels), K)) + strength * np.eye(K)[labels]
+    e = np.exp(logits)
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _training(predicted: Task, K: int, strength: float, *key: int) -> pd.DataFrame:
+    y = (np.arange(N_TRAIN) % 3 == 0).astype(int) if K == 2 else np.arange(N_TRAIN) % K
+    ids = [f"t{i:03d}" for i in range(N_TRAIN)]
+    return predictions_frame(ids, ids, y, simulated(y, K, strength, *key, 99), predicted)
+
+
+def _data(made: EvaluationRecipe, predicted: Task, n_test: int, n_patients: int, data: Fields) -> DataRecord:
+    name = f"{made.data} {made.plane}" if made.plane else made.data
+    values = {"name": name, "synthetic": True, "fingerprint": "f00d", "plane": made.plane or "", "n_train": N_TRAIN}
+    return DataRecord(**values | {"task": predicted, "n_test": n_test, "n_test_patients": n_patients} | data)
+
+
+def _made_by(sources: Fields, versions: Fields | None) -> Provenance:
+    return Provenance(
+        numerics=NUMERICS, sources=sources, versions={**VERSIONS, **(versions or {})}, finished_at=FINISHED
+    )
+
+
+def _stem(made: EncoderRecipe) -> str:
+    return f"{_plain(made.method)}-{_plain(made.backbone)}-s{made.seed}"
+
+
+def _evaluation_name(of: EncoderRecipe, made: EvaluationRecipe, key: str) -> str:
+    return f"{_plain(made.data)}-{_plain(made.task)}/{_stem(of)}-{_plain(made.protocol)}-{key[:SHORT]}"
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_." else "_" for letter in name)
