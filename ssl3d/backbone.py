@@ -1,28 +1,29 @@
-"""The backbone contract, whole: a network from a volume to one feature vector."""
+"""The backbone contract, whole: a network from a volume to feature maps, tokens, and one feature vector."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from ssl3d.card import Card
 from ssl3d.config import Config
+from ssl3d.errors import PluginError
 
 Norm = Literal["auto", "group", "batch", "frozen"]
 
 
 class BackboneConfig(Config):
-    """Settings that every backbone has; a backbone may add its own."""
+    """Settings of every backbone; a backbone may add its own."""
 
     norm: Norm = Field(
         "auto",
-        description="group (with weight standardisation) makes accumulation exact; batch sees micro-batches; frozen is "
-        "batch norm with the statistics of pretrained weights; auto is group from scratch, frozen with weights",
+        description="group: with weight standardisation, exact under accumulation; batch: statistics of micro-batches; "
+        "frozen: batch norm with the statistics of pretrained weights; auto: group from scratch, frozen with weights",
     )
 
 
@@ -46,7 +47,7 @@ class Weights:
 class Backbone(nn.Module, ABC):
     """A network from volumes (B, 1, D, H, W), standardised, to features (B, embed_dim).
 
-    Any D, H, W of at least ``min_size`` is accepted. Nothing here knows of methods, devices or processes.
+    Any D, H, W of at least ``min_size`` is accepted. A backbone does not depend on methods, devices or processes.
 
     Args:
         config: settings; the defaults if None.
@@ -58,6 +59,8 @@ class Backbone(nn.Module, ABC):
     min_size: ClassVar[tuple[int, int, int]] = (1, 1, 1)
     weights: ClassVar[Mapping[str, Weights]] = {}  # pretrained weights by name, "kinetics400"
     family: ClassVar[bool] = False  # True: takes a variant, as in timm/resnet18
+    tokens: ClassVar[bool] = False  # True: has ``forward_tokens``
+    patch_size: tuple[int, int, int] = (1, 1, 1)  # (D, H, W) of the patch behind one token
     embed_dim: int
     loaded: str | None = None  # what pretrained weights were loaded, and how many of their keys matched
 
@@ -66,6 +69,11 @@ class Backbone(nn.Module, ABC):
         self.config = config or self.Config()
         self.variant = variant
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor:
+            """Return features (B, embed_dim), as ``forward`` does."""
+
     @abstractmethod
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return feature maps (B, F_i, D_i, H_i, W_i), fine to coarse."""
@@ -73,6 +81,26 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, embed_dim): the mean over space of the coarsest map."""
         return self.forward_features(x)[-1].mean(dim=(2, 3, 4))  # (B, F)
+
+    def forward_tokens(
+        self,
+        x: Tensor,  # noqa: ARG002
+        keep: Tensor | None = None,  # noqa: ARG002
+        mask: Tensor | None = None,  # noqa: ARG002
+        mask_token: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return tokens (B, T, F) in the order of the patches (D, then H, then W), without a class token.
+
+        Args:
+            x: (B, 1, D, H, W).
+            keep: (B, K), indices of the patches that are encoded; the others are dropped, and T is K. None: all.
+            mask: (B, T), true where ``mask_token`` takes the place of a patch's embedding. None: nowhere.
+            mask_token: (F,).
+
+        Raises:
+            PluginError: this backbone has no tokens.
+        """
+        raise PluginError(f"{self.card.name} has no tokens; choose a vision transformer, such as vit3d_tiny")
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """Load a published state dict, its stem folded to one channel.

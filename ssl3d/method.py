@@ -25,6 +25,7 @@ from ssl3d.momentum import Momentum, cosine_momentum
 from ssl3d.task import Task
 
 __all__ = [
+    "AnyMethod",
     "Augment",
     "Backbone",
     "Batch",
@@ -248,6 +249,9 @@ class Method(nn.Module, ABC, Generic[C]):
     def encoder(self) -> Backbone:
         """Return the backbone that is evaluated."""
         return self.backbone
+
+
+AnyMethod = Method[Any]  # a method, whatever its settings
 
 
 def split_by_decay(

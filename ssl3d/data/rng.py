@@ -1,7 +1,7 @@
 """Random numbers as an argument: draws that depend on (seed, step, position in the effective batch) alone.
 
-A volume's views must not change with the micro-batch size, the number of processes, or a resume. So there is no
-generator whose state moves along: each number is a function of its key. Scalars come from a counter-based hash of the
+A volume's views must not change with the micro-batch size, the number of processes, or a resume. So no generator
+advances: each number is a function of its key. Scalars come from a counter-based hash of the
 key (SplitMix64, Steele et al. 2014), voxel noise from a generator seeded with it.
 """
 
@@ -9,11 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Stream(IntEnum):
+    """What numbers are drawn for: the first part of a key. All are above every seed, which begins the keys of views."""
+
+    ORDER = 2**32  # of the volumes in an epoch
+    BACKBONE = ORDER + 1  # initial weights
+    METHOD = ORDER + 2  # initial weights of heads
+    ONLINE = ORDER + 3  # dropout and the like in ``online``
+    TARGET = ORDER + 4  # in ``target``
+    LOSS = ORDER + 5  # in ``loss``
+
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -38,12 +51,12 @@ def _finalise(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass
 class Rng:
-    """Draws for the volumes of a micro-batch, one row a volume.
+    """Draws for the volumes of a micro-batch, one row per volume.
 
     The n-th draw has a key of its own, (seed, step, position, n), whatever kind of draw it is.
 
     Attributes:
-        seed: of the cell.
+        seed: of the recipe.
         step: the optimiser step.
         positions: (B,) places of these volumes in the effective batch.
         device: where the draws are returned.
@@ -71,7 +84,7 @@ class Rng:
         return unit * (high - low) + low
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Return (B,) float32 draws from [low, high), one a volume; rounding to float32 may return ``high``."""
+        """Return (B,) float32 draws from [low, high), one per volume; rounding to float32 may return ``high``."""
         return torch.from_numpy(self.numbers(low, high).astype(np.float32)).to(self.device)
 
     def bernoulli(self, p: float) -> Tensor:
@@ -79,7 +92,7 @@ class Rng:
         return torch.from_numpy(self.numbers() < p).to(self.device)
 
     def generators(self) -> list[torch.Generator]:
-        """Return B fresh generators on the device, one a volume, as one draw."""
+        """Return B fresh generators on the device, one per volume, as one draw."""
         return [torch.Generator(self.device).manual_seed(int(key >> np.uint64(1))) for key in self._keys()]
 
     def normal(self, shape: Sequence[int]) -> Tensor:

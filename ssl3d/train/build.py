@@ -1,4 +1,4 @@
-"""Recipes into networks, with every parameter's first value decided by the seed alone."""
+"""Recipes into networks; the seed alone decides the initial value of every parameter."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import torch
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.augment import Augment
-from ssl3d.data.rng import mix
+from ssl3d.data.rng import Stream, mix
 from ssl3d.errors import PluginError
-from ssl3d.method import Method
+from ssl3d.method import AnyMethod, Method
 from ssl3d.norm import resolve_norm
 from ssl3d.pretrained import load_weights
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import AugmentRecipe, EncoderRecipe
 from ssl3d.registry import load, split_variant
+from ssl3d.task import Task
 
 T = TypeVar("T")
 
 
-def method_class(reference: str) -> type[Method]:
+def method_class(reference: str) -> type[AnyMethod]:
     """Return the method behind a name, ``module:Class`` or ``file.py:Class``; raises PluginError."""
     kind = _subclass(load("methods", reference), Method, reference)  # type: ignore[type-abstract]
     missing = sorted(getattr(kind, "__abstractmethods__", ()))
@@ -37,52 +38,74 @@ def backbone_class(reference: str) -> type[Backbone]:
     """Return the backbone behind a name, ``family/variant``, ``module:Class`` or ``file.py:Class``.
 
     Raises:
-        PluginError: there is none, or the name has a variant where the backbone is no family, or has none where it is.
+        PluginError: there is none; or the name has a variant and the backbone is not a family, or the other way round.
     """
     kind = _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
     variant = split_variant("backbones", reference)[1]
     if variant and not kind.family:
         raise PluginError(f"backbone {reference!r}: {reference.partition('/')[0]!r} has no variants")
     if kind.family and not variant and ":" not in reference:
-        raise PluginError(f"backbone {reference!r} is a family; name one of it, as in {reference}/MODEL")
+        raise PluginError(f"backbone {reference!r} is a family; name one member, as in {reference}/MODEL")
     return kind
 
 
-def build_backbone(recipe: Recipe, weights_file: Path | None = None, initialise: bool = True) -> Backbone:
+def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, initialise: bool = True) -> Backbone:
     """Build the backbone of a recipe, with the pretrained weights that its method starts from.
 
     Args:
-        recipe: of the cell.
+        recipe: of the encoder.
         weights_file: local file of pretrained weights, in place of a download.
         initialise: False leaves pretrained weights out: the caller has others to load.
 
     Raises:
         WeightsError: they are absent, corrupt, or do not match.
-        RecipeError: the backbone's settings are wrong, or views are smaller than it takes.
+        RecipeError: the backbone's settings are wrong.
+        PluginError: the method needs tokens, and the backbone has none.
     """
-    kind = backbone_class(recipe.backbone)
-    weights = method_class(recipe.method).initial_weights
+    kind, method = backbone_class(recipe.backbone), method_class(recipe.method)
+    if method.needs_tokens and not kind.tokens:
+        raise PluginError(
+            f"method {recipe.method!r} needs a backbone with tokens, and {recipe.backbone!r} has none; choose a vision "
+            "transformer, such as vit3d_tiny"
+        )
+    weights = method.initial_weights
     config = kind.Config.checked(recipe.backbone_config, f"backbone.{recipe.backbone}")
     config = config.model_copy(update={"norm": resolve_norm(config.norm, pretrained=weights is not None)})
-    with _seeded(recipe.seed, 0):
+    with _seeded(Stream.BACKBONE, recipe.seed):
         backbone = kind(config, split_variant("backbones", recipe.backbone)[1])
     if weights is not None and initialise:
         backbone.loaded = load_weights(backbone, weights, weights_file)
     return backbone
 
 
-def build_method(recipe: Recipe, weights_file: Path | None = None, initialise: bool = True) -> Method:
-    """Build the method of a recipe around its backbone; arguments and errors are those of :func:`build_backbone`."""
+def build_method(
+    recipe: EncoderRecipe, weights_file: Path | None = None, initialise: bool = True, task: Task | None = None
+) -> AnyMethod:
+    """Build the method of a recipe around its backbone.
+
+    Args:
+        recipe: of the encoder.
+        weights_file: see :func:`build_backbone`.
+        initialise: likewise.
+        task: of the labels, for a method that needs them.
+
+    Raises:
+        RecipeError: the settings of the method or of the backbone are wrong.
+        PluginError: the method needs labels, and there is no task; or tokens, and the backbone has none.
+        WeightsError: pretrained weights are absent, corrupt, or do not match.
+    """
     kind = method_class(recipe.method)
+    if "labels" in kind.needs and task is None:
+        raise PluginError(f"method {recipe.method!r} needs labels; give it a corpus with a task")
     backbone = build_backbone(recipe, weights_file, initialise)
     config = kind.Config.checked(recipe.method_config, f"method.{recipe.method}")
-    with _seeded(recipe.seed, 1):
-        return kind(backbone, config, Augment(recipe.augment, recipe.view_size))
+    with _seeded(Stream.METHOD, recipe.seed):
+        return kind(backbone, config, Augment(recipe.augment or AugmentRecipe(), recipe.view_size), task)
 
 
 def _subclass(found: type, base: type[T], reference: str) -> type[T]:
     if not issubclass(found, base):
-        raise PluginError(f"{reference!r} is not a {base.__name__.lower()}: its class is no subclass of ssl3d's")
+        raise PluginError(f"{reference!r} is not a {base.__name__.lower()}: its class is not a subclass of ssl3d's")
     return found
 
 

@@ -1,8 +1,8 @@
-"""Micro-batches into features, the same features however often and in whatever portions they are asked for."""
+"""Micro-batches into views and features: the same ones however often and in whatever portions they are requested."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,10 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ssl3d.data.rng import Rng, mix
+from ssl3d.data.rng import Rng, Stream, mix
 from ssl3d.data.volumes import Volumes
-from ssl3d.method import Method
-from ssl3d.train.prefetch import Ahead
+from ssl3d.errors import PluginError
+from ssl3d.method import AnyMethod, Batch, Features, Views
+from ssl3d.train.join import map_features
+from ssl3d.train.prefetch import Prefetch
+from ssl3d.train.returned import checked_features, checked_views
 from ssl3d.train.tuning.layout import in_layout
 
 VIEW_BYTES = 16 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
@@ -21,120 +24,161 @@ VIEW_SHARE = 0.05  # of the most that a GPU has held so far, if that is more
 
 
 class Source(Protocol):
-    """Where volumes come from: the packed store."""
+    """Where volumes come from: a corpus."""
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
         """Return the volumes with these numbers, on the device."""
 
+    def rows(self, names: Iterable[str], indices: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        """Return what a method needs of these volumes beyond voxels ("labels", "patient", "case"): (B, ...) by name."""
+
 
 @dataclass(frozen=True)
-class Batch:
-    """One effective batch: the numbers of its volumes in the store, and the optimiser step they are for."""
+class EffectiveBatch:
+    """The volumes behind one optimiser step.
+
+    Attributes:
+        indices: their numbers in the source.
+        step: the optimiser step, from 0.
+        progress: share of the training done before it, in [0, 1).
+    """
 
     indices: Sequence[int]
     step: int
+    progress: float = 0.0
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
+Part = range  # positions in an effective batch that make a micro-batch
+
+
 @dataclass
 class Encoder:
-    """Views and features of parts of an effective batch.
+    """Views and features of the micro-batches of an effective batch.
 
-    Views depend on (seed, step, position) alone. Layers that draw at random (dropout, stochastic depth) are seeded for
-    each part, view and network, so that encoding a part again gives the same features; the global generators are left
-    as they were.
+    Views depend on (seed, step, position) alone. What draws at random while a method runs (dropout, stochastic depth,
+    noise) is seeded by step, part, view and network, so that encoding a part again gives the same features; the global
+    generators are left as they were.
 
     Attributes:
-        method: what makes the views and encodes them.
-        source: gives volumes by number.
-        seed: of the cell.
+        method: makes the views and encodes them.
+        source: gives volumes and their rows by number.
+        seed: of the recipe.
         autocast: precision of the backbone.
         channels_last: memory layout of the views.
+        keeps: whether views stay from the first pass to the second; known once a part's views were made.
+        drew: whether a global generator was drawn from; noticed only if it is False rather than None at first.
     """
 
-    method: Method
+    method: AnyMethod
     source: Source
     seed: int = 0
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     channels_last: bool = False
-    keeps: bool = False  # whether views stay from the first pass to the second; known once a part's were made
-    _views: dict[range, tuple[Tensor, ...]] = field(default_factory=dict)
+    keeps: bool = False
+    drew: bool | None = None
+    _views: dict[Part, Views] = field(default_factory=dict)
     _decided: bool = False
-    _ahead: Ahead[tuple[Batch, range]] | None = None
+    _prefetch: Prefetch[tuple[EffectiveBatch, Part]] | None = None
 
-    def views(self, batch: Batch, part: range, parts: int) -> tuple[Tensor, ...]:
-        """Return the V views (B, C, D, H, W) of a part, one of ``parts`` of about its size."""
+    def views(self, batch: EffectiveBatch, part: Part, parts: int = 1) -> Views:
+        """Return the views of a part, one of ``parts`` of about its size, with all rows that the method needs."""
         if part in self._views:
             return self._views[part]
-        views = self._make((batch, part)) if self._ahead is None else self._ahead.get((batch, part))
-        size = sum(view.numel() * view.element_size() for view in views)
-        if not self._decided:  # for the whole window: whoever makes views ahead relies on it
-            self.keeps, self._decided = parts * size <= view_bytes(views[0].device), True
+        views = self._make((batch, part)) if self._prefetch is None else self._prefetch.get((batch, part))
+        size = sum(view.numel() * view.element_size() for view in views.tensors)
+        if not self._decided:  # for the whole window: the prefetch relies on it
+            self.keeps, self._decided = parts * size <= view_bytes(views.tensors[0].device), True
         if self.keeps:
             self._views[part] = views
         return views
 
-    def foresee(self, requests: Iterator[tuple[Batch, range]]) -> None:
-        """Make views ahead from now on, in the order in which they will be asked for; :meth:`close` ends that."""
-        if self._ahead is None:
-            self._ahead = Ahead(self._make, next(self.method.parameters()).device)
-        self._ahead.follow(requests)
+    def prefetch(self, requests: Iterator[tuple[EffectiveBatch, Part]]) -> None:
+        """Make views ahead from now on, in the order in which they will be requested; :meth:`close` ends that."""
+        if self._prefetch is None:
+            self._prefetch = Prefetch(self._make, next(self.method.parameters()).device)
+        self._prefetch.follow(requests)
 
     def close(self) -> None:
-        """Make no views ahead any more."""
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
-
-    def _make(self, request: tuple[Batch, range]) -> tuple[Tensor, ...]:
-        batch, part = request
-        weight = next(self.method.parameters())
-        volumes = self.source.volumes([batch.indices[position] for position in part], weight.device)
-        views = self.method.views(volumes, self.rng(batch, part))
-        return tuple(in_layout(view.to(weight.dtype), self.channels_last) for view in views)
-
-    def rng(self, batch: Batch, part: range) -> Rng:
-        """Return the random numbers of a part's views."""
-        return Rng(self.seed, batch.step, part, next(self.method.parameters()).device)
+        """Stop making views ahead."""
+        if self._prefetch is not None:
+            self._prefetch.close()
+            self._prefetch = None
 
     def forget(self) -> None:
         """Drop the views that were kept: the next effective batch begins."""
         self._views.clear()
         self._decided = False
 
-    def online_views(self, count: int) -> Sequence[int]:
-        """Return which of ``count`` views the online network encodes."""
-        return range(count) if self.method.online_views is None else self.method.online_views
+    def features(self, batch: EffectiveBatch, part: Part, parts: int = 1) -> Batch:
+        """Return what the loss sees of a part; online features have gradients where those are enabled."""
+        views = self.views(batch, part, parts)
+        targets = (self._run("target", batch, part, views, index) for index in self._target_views(views))
+        return Batch(
+            online_features=tuple(self.online(batch, part, views, place) for place in range(self.online_count(views))),
+            target_features=tuple(features for features in targets if features is not None),
+            rows=views.rows,
+            view_rows=views.view_rows,
+            progress=batch.progress,
+        )
 
-    def online(self, view: Tensor, batch: Batch, part: range, index: int) -> Tensor:
-        """Return the features (B, F) of view ``index``, float32 at least, with gradients where they are enabled."""
-        with self._seeded(batch.step, part.start, index, 0), self.autocast():
-            return _at_least_float32(self.method.online(view))
-
-    @torch.no_grad()
-    def targets(self, views: Sequence[Tensor], batch: Batch, part: range) -> list[Tensor]:
-        """Return the momentum encoder's features (B, F), one tensor a view it encodes; empty if there is none."""
-        wanted = range(len(views)) if self.method.target_views is None else self.method.target_views
-        features = []
-        for index in wanted:
-            with self._seeded(batch.step, part.start, index, 1), self.autocast():
-                target = self.method.target(views[index])
-            if target is not None:
-                features.append(_at_least_float32(target.detach()))
+    def online(self, batch: EffectiveBatch, part: Part, views: Views, place: int) -> Features:
+        """Return the features (B, ...) of the view at a place among those that ``online`` encodes, float32 at least."""
+        chosen = self.method.online_views
+        features = self._run("online", batch, part, views, place if chosen is None else chosen[place])
+        assert features is not None
         return features
 
+    def online_count(self, views: Views) -> int:
+        """Return how many of the views ``online`` encodes."""
+        return len(views) if self.method.online_views is None else len(self.method.online_views)
+
+    def _target_views(self, views: Views) -> Sequence[int]:
+        return range(len(views)) if self.method.target_views is None else self.method.target_views
+
+    def _run(self, function: str, batch: EffectiveBatch, part: Part, views: Views, index: int) -> Features | None:
+        view, rows = views.tensors[index], views.view_rows[index]
+        if function == "target":
+            with torch.no_grad(), self.seeded(Stream.TARGET, batch.step, part.start, index), self.autocast():
+                features = self.method.target(view, rows)
+            if features is None:
+                return None
+        else:
+            with self.seeded(Stream.ONLINE, batch.step, part.start, index), self.autocast():
+                features = self.method.online(view, rows)
+        features = checked_features(self.method, function, features, len(part))
+        return map_features(_at_least_float32 if function == "online" else _without_gradient, features)
+
+    def _make(self, request: tuple[EffectiveBatch, Part]) -> Views:
+        """Return the views of a part in the type of the weights and the layout of the recipe."""
+        batch, part = request
+        indices = [batch.indices[position] for position in part]
+        weight = next(self.method.parameters())
+        rng = Rng(self.seed, batch.step, part, weight.device)
+        volumes = self.source.volumes(indices, weight.device)
+        views = checked_views(self.method, self.method.views(volumes, rng), len(part))
+        needed = self.source.rows(self.method.needs, indices, weight.device) if self.method.needs else {}
+        twice = sorted(set(needed) & {name for rows in views.view_rows for name in rows})
+        if twice:
+            raise PluginError(f"{type(self.method).__name__}.views: the data set gives rows {twice[0]!r}; rename yours")
+        return _prepared(views, needed, weight, self.channels_last)
+
     @contextmanager
-    def _seeded(self, *key: int) -> Iterator[None]:
+    def seeded(self, stream: Stream, *key: int) -> Iterator[None]:
+        """Seed the global generators from a key inside, and leave them as they were."""
         device = next(self.method.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed = int(mix(self.seed, *key) >> 1)
+            seed = int(mix(stream, self.seed, *key) >> 1)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed other GPUs, too
             if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
+            before = _generators(device) if self.drew is False else []
             yield
+            if self.drew is False:
+                self.drew = any(not torch.equal(*pair) for pair in zip(before, _generators(device), strict=True))
 
 
 def view_bytes(device: torch.device) -> int:
@@ -144,5 +188,29 @@ def view_bytes(device: torch.device) -> int:
     return max(VIEW_BYTES, int(VIEW_SHARE * torch.cuda.max_memory_allocated(device)))
 
 
+def _prepared(views: Views, needed: dict[str, Tensor], like: Tensor, channels_last: bool) -> Views:
+    """Return views and rows on the device and in the floating-point type of a tensor, with the rows of the source."""
+    moved = {
+        id(row): row.to(like) if row.is_floating_point() else row.to(like.device)
+        for rows in (needed, views.rows, *views.view_rows)
+        for row in rows.values()
+    }  # a row of the volumes stays one tensor in all views
+    made = Views(*(in_layout(view.to(like), channels_last) for view in views.tensors))
+    made.rows = {name: moved[id(row)] for name, row in {**views.rows, **needed}.items()}
+    made.view_rows = tuple(
+        {**made.rows, **{name: moved[id(row)] for name, row in rows.items()}} for rows in views.view_rows
+    )
+    return made
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
 def _at_least_float32(features: Tensor) -> Tensor:
     return features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
+
+
+def _without_gradient(features: Tensor) -> Tensor:
+    return _at_least_float32(features.detach())

@@ -11,15 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
-Views = tuple[Tensor, ...]
+from ssl3d.method import Views
+
 _Made = tuple[Views, torch.cuda.Event | None]  # the event: when a GPU has made them
 K = TypeVar("K")
 
 
-class Ahead(Generic[K]):
-    """Makes what will be asked for next.
+class Prefetch(Generic[K]):
+    """Makes the views that will be requested next.
 
     Args:
         make: returns the views for a key; called in one other thread only.
@@ -38,13 +38,13 @@ class Ahead(Generic[K]):
         self._next: tuple[K, Future[_Made]] | None = None
 
     def follow(self, keys: Iterator[K]) -> None:
-        """Take the order in which views will be asked for; what was made for another order is dropped."""
+        """Take the order in which views will be requested; views made for another order are dropped."""
         self._drop()
         self._keys = keys
         self._begin()
 
     def get(self, key: K) -> Views:
-        """Return the views for a key: at once if they were foreseen, else when they are made."""
+        """Return the views for a key: at once if they were made ahead, else when they are made."""
         if self._next is not None and self._next[0] == key:
             future = self._next[1]
             self._begin()
@@ -55,14 +55,14 @@ class Ahead(Generic[K]):
         finally:
             del future  # it holds an error that it raises, and so this frame, and with it the memory of all callers
         if ready is not None:
-            here = torch.cuda.current_stream(views[0].device)
+            here = torch.cuda.current_stream(views.tensors[0].device)
             here.wait_event(ready)
-            for view in views:
-                view.record_stream(here)  # its memory is not given away before this stream has done with it
+            for tensor in (*views.tensors, *(row for rows in views.view_rows for row in rows.values())):
+                tensor.record_stream(here)  # its memory is not reused before this stream is done with it
         return views
 
     def close(self) -> None:
-        """End the thread, when what it is at is done."""
+        """End the thread after the current item."""
         self._drop()
         self._pool.shutdown()
 

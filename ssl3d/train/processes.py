@@ -56,10 +56,12 @@ class Group:
         if self.size == 1:
             return local
         shares = [len(share) for share in self.shares(count)]
-        padded = local.new_zeros((max(shares), *local.shape[1:]))
-        padded[: len(local)] = local
-        rows = [torch.empty_like(padded) for _ in shares]
-        dist.all_gather(rows, padded)
+        padded = local.new_zeros((max(shares), *local.shape[1:], 1))
+        padded[: len(local)] = local.unsqueeze(-1)
+        raw = padded.view(torch.uint8)  # bytes: every type can be exchanged, booleans and halves too
+        received = [torch.empty_like(raw) for _ in shares]
+        dist.all_gather(received, raw)
+        rows = [row.view(local.dtype).squeeze(-1) for row in received]
         return torch.cat([row[:length] for row, length in zip(rows, shares, strict=True)])  # (count, ...)
 
     def sum(self, value: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 A loss that couples its volumes (negatives, batch statistics in heads, a cross-correlation) is not a mean over
 micro-batches, so adding up micro-batch gradients gives the gradient of another loss. Here, instead:
 
-1. every micro-batch is encoded without gradients, and only its features are kept, N x F numbers a view;
+1. every micro-batch is encoded without gradients, and only its features and rows are kept;
 2. the method's loss is computed once, on all N volumes of all processes, and differentiated down to the features;
 3. every micro-batch is encoded again, with gradients, and its slice of the features' gradient goes on through the
    backbone.
 
-This is gradient caching (Gao et al. 2021, arXiv 2101.06983) with the cut at the backbone's features, so that heads see
-the whole effective batch too. One extra forward pass, less the last micro-batches, whose activations are still there.
+This is gradient caching (Gao et al. 2021, arXiv 2101.06983) with the cut at the features that ``online`` returns, so
+that heads see the whole effective batch too. It costs one extra forward pass, except of the last micro-batches, whose
+activations are still there. A loss that does not couple its volumes is computed for each micro-batch, and weighted.
 """
 
 from __future__ import annotations
@@ -20,41 +21,34 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.data.rng import Stream
+from ssl3d.errors import PluginError
+from ssl3d.method import Batch, Features, Kept, Loss
+from ssl3d.train.encode import EffectiveBatch, Encoder, Part
+from ssl3d.train.join import join_batches, map_batch
+from ssl3d.train.losses import Losses
 from ssl3d.train.processes import Group
+from ssl3d.train.returned import checked_loss
 from ssl3d.train.running_statistics import RunningStatistics
+
+MEASURED_VIEWS = 2  # whose features collapse is measured on
 
 
 @dataclass
 class Outcome:
-    """What a window left, gradients aside.
+    """What a window results in, beside gradients.
 
     Attributes:
-        scalars: what the loss returned as scalars, over the whole effective batch.
-        kept: what it returned with one row a volume, (N, ...).
-        features: N rows a view the online network encodes, (N, F), detached.
+        scalars: those of the loss, and "loss", over the whole effective batch.
+        kept: rows and sums of the loss, over the whole effective batch.
+        features: the method's ``embedding`` of the first one or two views that ``online`` encodes, (N, F), detached.
         statistics: running statistics that wait for the optimiser step.
     """
 
     scalars: dict[str, float]
-    kept: dict[str, Tensor]
+    kept: Kept
     features: list[Tensor]
     statistics: RunningStatistics
-
-
-@dataclass
-class _Loss:
-    """Outputs of the method's loss, added up over micro-batches."""
-
-    scalars: dict[str, Tensor] = field(default_factory=dict)
-    rows: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def add(self, outputs: dict[str, Tensor], weight: float, rows: int) -> None:
-        for name, value in outputs.items():
-            if value.dim() == 0:
-                self.scalars[name] = self.scalars.get(name, torch.zeros_like(value)) + weight * value.detach()
-            else:
-                self.rows.setdefault(name, []).append(value.detach()[:rows])
 
 
 @dataclass
@@ -63,7 +57,7 @@ class Window:
 
     Attributes:
         encoder: makes views and features; its method is in training mode.
-        micro_batch: volumes on the device with activations at one time.
+        micro_batch: volumes on the device with activations at once.
         exact: the gradient of the effective batch's loss; False sums the gradients of the micro-batches' losses.
         group: processes that share each effective batch.
         scale: applied to the loss before it is differentiated (a gradient scaler's).
@@ -77,146 +71,163 @@ class Window:
     scale: Callable[[Tensor], Tensor] = lambda loss: loss
     keep: int = 1
 
-    def backward(self, batch: Batch) -> Outcome:
-        """Add this effective batch's gradients to those of the method's parameters (None before the first)."""
+    def backward(self, batch: EffectiveBatch) -> Outcome:
+        """Compute the gradients of the method's parameters for an effective batch; those from before are cleared.
+
+        Raises:
+            PluginError: the method returned what it must not, or its loss depends on nothing that is trained.
+        """
         parts, method = self._parts(batch), self.encoder.method
+        method.zero_grad(set_to_none=True)
         run = self._two_passes if self._passes(parts) == 2 else self._one_pass
         statistics = RunningStatistics(method, self.group)
         try:
             with statistics.watch():
-                scalars, kept, features = run(batch, parts, statistics)
+                losses, features = run(batch, parts, statistics)
         finally:
             self.encoder.forget()
-        return Outcome({name: float(value) for name, value in scalars.items()}, kept, features, statistics)
+        return Outcome(losses.means(), losses.kept(), features, statistics)
 
-    def requests(self, batch: Batch) -> Iterator[tuple[Batch, range]]:
-        """Yield the parts whose views :meth:`backward` will ask for, in its order."""
+    def requests(self, batch: EffectiveBatch) -> Iterator[tuple[EffectiveBatch, Part]]:
+        """Yield the parts whose views :meth:`backward` will request, in its order."""
         parts = self._parts(batch)
         yield from ((batch, part) for part in parts)
         if self._passes(parts) == 2:
-            for part in parts[: -self.keep]:
+            for part in parts[: len(parts) - self.keep]:
                 if not self.encoder.keeps:
                     yield batch, part
 
-    def _parts(self, batch: Batch) -> list[range]:
+    def _parts(self, batch: EffectiveBatch) -> list[Part]:
         share = self.group.shares(len(batch))[self.group.rank]
         return [share[start : start + self.micro_batch] for start in range(0, len(share), self.micro_batch)]
 
-    def _passes(self, parts: Sequence[range]) -> int:
+    def _passes(self, parts: Sequence[Part]) -> int:
         whole = self.group.size == 1 and len(parts) == 1
         return 1 if whole or not (self.exact and self.encoder.method.coupled) else 2
 
     def _one_pass(
-        self, batch: Batch, parts: Sequence[range], statistics: RunningStatistics
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
-        """A loss for each micro-batch, weighted by its true share of the volumes."""
-        losses, columns = _Loss(), _Columns()
+        self, batch: EffectiveBatch, parts: Sequence[Part], statistics: RunningStatistics
+    ) -> tuple[Losses, list[Tensor]]:
+        """Compute a loss for each micro-batch, weighted by its share of the effective batch."""
+        losses, embedded = Losses(len(batch), len(parts)), []
         with self.group.together():
             for part in parts:
-                online, target = self._encode(batch, part, parts, keep=True)
-                outputs = self.encoder.method.loss(online, target)
-                weight = len(part) / len(batch)
-                self.scale(outputs["loss"] * weight).backward()  # type: ignore[no-untyped-call]
-                losses.add(outputs, weight, len(part))
-                columns.add(online, len(part))
-            if not parts:  # fewer volumes than processes: this one computes the shape of the answer, and adds nothing
+                seen = self.encoder.features(batch, part, len(parts))
+                loss = self._loss(seen, batch.step, part)
+                factor = losses.add(loss, len(part))
+                if factor:
+                    self._differentiate(loss.value * factor)
+                with statistics.paused():
+                    embedded.append(self._embed(seen, len(part)))
+            if not parts:  # fewer volumes than processes: this one computes the shapes of the answer, and adds nothing
                 with torch.no_grad(), statistics.paused():
-                    online, target = self._encode(batch, range(1), parts, keep=False)
-                    losses.add(self.encoder.method.loss(online, target), 0.0, 0)
-                columns.add(online, 0)
+                    seen = self.encoder.features(batch, Part(1))
+                    losses.add(self._loss(seen, batch.step, Part(1)), 0)
+                    embedded.append(self._embed(seen, 0))
+        correction = losses.gather(self.group)
+        if correction != 1.0:
+            for parameter in self.encoder.method.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(correction)
         self.group.sum_gradients(self.encoder.method.parameters())
-        scalars = {name: self.group.sum(value) for name, value in losses.scalars.items()}
-        kept = {name: self.group.gather(torch.cat(rows), len(batch)) for name, rows in losses.rows.items()}
-        return scalars, kept, columns.gathered(self.group, len(batch))
+        return losses, [self._gather(len(batch))(*views) for views in zip(*embedded, strict=True)]
 
     def _two_passes(
-        self, batch: Batch, parts: Sequence[range], statistics: RunningStatistics
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
-        """Features first, then one loss on all of them, then their gradient through the backbone."""
+        self, batch: EffectiveBatch, parts: Sequence[Part], statistics: RunningStatistics
+    ) -> tuple[Losses, list[Tensor]]:
+        """Compute features first, then one loss on all of them, then push their gradient through the backbone."""
         with self.group.together():
-            online, target, graphs = self._features(batch, parts, statistics)
-        leaves = [column.requires_grad_() for column in online.gathered(self.group, len(batch))]  # V of (N, F)
-        targets = target.gathered(self.group, len(batch))
+            local, graphs = self._features(batch, parts, statistics)
+        whole = join_batches(local, self._gather(len(batch)))
+        leaves = [tensor for features in whole.online_features for tensor in _tensors(features)]
+        for leaf in leaves:
+            leaf.requires_grad_(leaf.is_floating_point())
+        losses = Losses(len(batch))
         with self.group.together():
             with statistics.whole():
-                outputs = self.encoder.method.loss(leaves, targets)
-            self.scale(outputs["loss"]).backward()  # type: ignore[no-untyped-call]
+                loss = self._loss(whole, batch.step, Part(len(batch)))
+            losses.add(loss, len(batch))
+            self._differentiate(loss.value)
             heads = _take_gradients(self.encoder.method)  # whole, and the same on every process: not to be summed
             with statistics.paused():
-                self._push(batch, parts, graphs, leaves)
+                embedded = self._embed(whole, len(batch))
+                self._push(batch, parts, graphs, whole)
         self.group.sum_gradients(self.encoder.method.parameters())
-        _give_gradients(heads)
-        losses = _Loss()
-        losses.add(outputs, 1.0, len(batch))
-        return losses.scalars, {k: v[0] for k, v in losses.rows.items()}, [leaf.detach() for leaf in leaves]
+        _add_gradients(heads)
+        return losses, embedded
 
     def _features(
-        self, batch: Batch, parts: Sequence[range], statistics: RunningStatistics
-    ) -> tuple[_Columns, _Columns, dict[range, list[Tensor]]]:
-        """Encode this process's share; the last ``keep`` micro-batches with gradients, and their graphs returned."""
-        online, target, graphs = _Columns(), _Columns(), {}
+        self, batch: EffectiveBatch, parts: Sequence[Part], statistics: RunningStatistics
+    ) -> tuple[list[Batch], dict[Part, Batch]]:
+        """Encode this process's share: without gradients, and the last ``keep`` micro-batches with their graphs."""
+        local, graphs = [], {}
         for number, part in enumerate(parts):
             keep = number >= len(parts) - self.keep
-            features, targets = self._encode(batch, part, parts, keep)
-            online.add(features, len(part))
-            target.add(targets, len(part))
+            with torch.set_grad_enabled(keep):
+                seen = self.encoder.features(batch, part, len(parts))
+            local.append(map_batch(torch.Tensor.detach, seen))
             if keep:
-                graphs[part] = features
-        if not parts:  # fewer volumes than processes: this one learns the shape of the features, and adds no row
-            with statistics.paused():
-                features, targets = self._encode(batch, range(1), parts, keep=False)
-            online.add(features, 0)
-            target.add(targets, 0)
-        return online, target, graphs
+                graphs[part] = seen
+        if not parts:  # fewer volumes than processes: this one computes the shapes of the features, and adds no row
+            with torch.no_grad(), statistics.paused():
+                local.append(map_batch(lambda tensor: tensor[:0], self.encoder.features(batch, Part(1))))
+        return local, graphs
 
-    def _encode(
-        self, batch: Batch, part: range, parts: Sequence[range], keep: bool
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return a part's features, one tensor a view, of the online network and of the momentum encoder."""
-        views = self.encoder.views(batch, part, len(parts))
-        with torch.set_grad_enabled(keep):
-            wanted = self.encoder.online_views(len(views))
-            online = [self.encoder.online(views[index], batch, part, index) for index in wanted]
-        return online, self.encoder.targets(views, batch, part)
-
-    def _push(
-        self,
-        batch: Batch,
-        parts: Sequence[range],
-        graphs: dict[range, list[Tensor]],
-        leaves: Sequence[Tensor],
-    ) -> None:
+    def _push(self, batch: EffectiveBatch, parts: Sequence[Part], graphs: dict[Part, Batch], whole: Batch) -> None:
         """Send the features' gradients through the backbone, kept graphs first: that frees their activations."""
         for part in sorted(parts, key=lambda part: part not in graphs):
-            views = self.encoder.views(batch, part, len(parts)) if part not in graphs else ()
-            for place, leaf in enumerate(leaves):
-                gradient = leaf.grad
-                if gradient is None:
-                    continue
-                if part in graphs:
-                    features = graphs[part][place]
-                else:
-                    index = self.encoder.online_views(len(views))[place]
-                    features = self.encoder.online(views[index], batch, part, index)
-                features.backward(gradient[part.start : part.stop])  # type: ignore[no-untyped-call]
-            graphs.pop(part, None)
+            if part in graphs:
+                _send_kept(graphs.pop(part), whole, part)
+                continue
+            views = self.encoder.views(batch, part, len(parts))
+            for place, leaves in enumerate(whole.online_features):
+                if any(leaf.grad is not None for leaf in _tensors(leaves)):
+                    _send(self.encoder.online(batch, part, views, place), leaves, part)
+
+    def _loss(self, seen: Batch, step: int, part: Part) -> Loss:
+        """Compute the method's loss; what it draws depends on (seed, step, part), on every process alike."""
+        with self.encoder.seeded(Stream.LOSS, step, part.start):
+            return checked_loss(self.encoder.method, self.encoder.method.loss(seen), len(part))
+
+    def _differentiate(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            raise PluginError(
+                f"the loss of {type(self.encoder.method).__name__} depends on nothing that is trained; return one "
+                "that carries gradients from the features of ``online`` or from a head that is not frozen"
+            )
+        self.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def _embed(self, seen: Batch, rows: int) -> list[Tensor]:
+        """Return what collapse is measured on, of the first ``rows`` volumes."""
+        return [
+            self.encoder.method.embedding(features).detach()[:rows]
+            for features in seen.online_features[:MEASURED_VIEWS]
+        ]
+
+    def _gather(self, count: int) -> Callable[..., Tensor]:
+        """Return what joins the tensors of this process's micro-batches to those of all processes."""
+        return lambda *parts: self.group.gather(torch.cat(parts), count)
 
 
-@dataclass
-class _Columns:
-    """Features of this process's share, view by view, as its micro-batches come."""
+def _tensors(features: Features) -> list[Tensor]:
+    return [features] if isinstance(features, Tensor) else list(features.values())
 
-    views: list[list[Tensor]] = field(default_factory=list)
 
-    def add(self, features: Sequence[Tensor], rows: int) -> None:
-        if not self.views:
-            self.views = [[] for _ in features]
-        for column, feature in zip(self.views, features, strict=True):
-            column.append(feature.detach()[:rows])
+def _send_kept(seen: Batch, whole: Batch, part: Part) -> None:
+    for features, leaves in zip(seen.online_features, whole.online_features, strict=True):
+        _send(features, leaves, part)
 
-    def gathered(self, group: Group, count: int) -> list[Tensor]:
-        """Return V tensors (N, F) over all processes."""
-        return [group.gather(torch.cat(column), count) for column in self.views]
+
+def _send(features: Features, leaves: Features, part: Part) -> None:
+    """Differentiate features by their slice of the gradient that the loss left; those without a graph stay."""
+    roots, gradients = [], []
+    for feature, leaf in zip(_tensors(features), _tensors(leaves), strict=True):
+        if leaf.grad is not None and feature.requires_grad:
+            roots.append(feature)
+            gradients.append(leaf.grad[part.start : part.stop])
+    if roots:
+        torch.autograd.backward(roots, gradients)
 
 
 def _take_gradients(module: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
@@ -226,6 +237,6 @@ def _take_gradients(module: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
     return taken
 
 
-def _give_gradients(taken: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+def _add_gradients(taken: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
     for parameter, gradient in taken:
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

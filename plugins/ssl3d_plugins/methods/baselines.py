@@ -1,25 +1,21 @@
-"""The baselines that stand in every table: encoders that no method has trained."""
+"""Baselines, one row each in every table: encoders that no method has trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
-from ssl3d.card import Card
-from ssl3d.method import Method
+from ssl3d.method import Batch, Card, Config, Loss, Method
 
 
-class _Untrained(Method):
-    """An encoder judged as it is built."""
+class _Untrained(Method[Config]):
+    """An encoder evaluated as it is built."""
 
     trains = False
     baseline = True
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Loss:
         """Raise: there is nothing to train."""
-        raise NotImplementedError(f"{self.card.name} is judged as it is built; it has no loss")
+        raise NotImplementedError(f"{self.card.name} is evaluated as it is built; it has no loss")
 
 
 class Random(_Untrained):

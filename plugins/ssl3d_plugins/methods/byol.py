@@ -1,25 +1,19 @@
 """BYOL: Bootstrap Your Own Latent (Grill et al. 2020), https://arxiv.org/abs/2006.07733.
 
-An online network predicts what a momentum encoder says of the other view. No negatives; the momentum encoder, moved
-once an optimiser step, keeps the prediction from collapsing.
+An online network predicts a momentum encoder's projection of the other view. There are no negatives; the momentum
+encoder, moved once per optimiser step, keeps the prediction from collapsing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-from pydantic import Field
 from torch import Tensor
 
-from ssl3d.backbone import Backbone
-from ssl3d.card import Card
-from ssl3d.config import Config
-from ssl3d.data.augment import Augment
-from ssl3d.method import Method
-from ssl3d.momentum import MomentumEncoder, cosine_momentum
+from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows, cosine_momentum
 
 
 class BYOLConfig(Config):
@@ -30,7 +24,7 @@ class BYOLConfig(Config):
     momentum: float = Field(0.996, ge=0, le=1, description="weight of the old momentum encoder; rises to 1 (cosine)")
 
 
-class BYOL(Method):
+class BYOL(Method[BYOLConfig]):
     """BYOL on volumes: both views go through both networks, and the two losses are added."""
 
     card: ClassVar[Card] = Card(
@@ -44,32 +38,32 @@ class BYOL(Method):
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
         ),
     )
-    Config = BYOLConfig
-    config: BYOLConfig
 
-    def __init__(self, backbone: Backbone, config: BYOLConfig | None = None, augment: Augment | None = None) -> None:
-        super().__init__(backbone, config, augment)
+    def build(self) -> None:
+        """Make projector, predictor, and the momentum copies of backbone and projector."""
         hidden, out = self.config.hidden_dim, self.config.projection_dim
-        self.projector = BYOLProjectionHead(backbone.embed_dim, hidden, out)
+        self.projector = BYOLProjectionHead(self.backbone.embed_dim, hidden, out)
         self.predictor = BYOLPredictionHead(out, hidden, out)
-        self.momentum = MomentumEncoder(backbone=backbone, projector=self.projector)
+        self.momentum_backbone = Momentum(self.backbone)
+        self.momentum_projector = Momentum(self.projector)
         self.similarity = NegativeCosineSimilarity()
 
-    def target(self, view: Tensor) -> Tensor:
+    def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
         """Return the momentum encoder's features (B, F)."""
-        return self.momentum.backbone(view)  # type: ignore[operator,no-any-return]
+        return self.momentum_backbone(view)
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Loss:
         """Return 2 - 2 cos of prediction and target, both directions (equations 2 and 3 of the paper)."""
-        first, second = (self.predictor(self.projector(features)) for features in online)  # (N, P)
-        first_target, second_target = (self.momentum.projector(features).detach() for features in target)  # type: ignore[operator]
+        first, second = (self.predictor(self.projector(features)) for features in batch.online)  # (N, P)
+        first_target, second_target = (self.momentum_projector(features).detach() for features in batch.target)
         similarity = self.similarity(first, second_target) + self.similarity(second, first_target)
-        return {"loss": 4 + 2 * similarity}
+        return Loss(4 + 2 * similarity)
 
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+    def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Move the momentum encoder."""
         momentum = cosine_momentum(self.config.momentum, progress)
-        self.momentum.update(momentum, backbone=self.backbone, projector=self.projector)
+        self.momentum_backbone.update(momentum)
+        self.momentum_projector.update(momentum)
 
 
 class BYOLMed3D(BYOL):
@@ -82,7 +76,7 @@ class BYOLMed3D(BYOL):
         year=2022,
         link="https://arxiv.org/abs/2208.00444",
         departures=(
-            "The momentum encoder moves once an optimiser step and never in evaluation; in the public code it moves "
+            "The momentum encoder moves once per optimiser step and never in evaluation; in the public code it moves "
             "with every micro-batch and with validation batches, and its schedule counts micro-batches.",
             "Views are two crops of the whole volume; in the public code some pairs come from two clips, and clips "
             "never reach the last slices.",

@@ -8,21 +8,14 @@ effective batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from lightly.models.modules.heads import MoCoProjectionHead
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl3d.backbone import Backbone
-from ssl3d.card import Card
-from ssl3d.config import Config
-from ssl3d.data.augment import Augment
-from ssl3d.method import Method
-from ssl3d.momentum import MomentumEncoder
+from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows
 
 
 class MoCoConfig(Config):
@@ -35,7 +28,7 @@ class MoCoConfig(Config):
     momentum: float = Field(0.999, ge=0, le=1, description="weight of the old momentum encoder")
 
 
-class MoCo(Method):
+class MoCo(Method[MoCoConfig]):
     """MoCo v2 on volumes."""
 
     card: ClassVar[Card] = Card(
@@ -50,41 +43,42 @@ class MoCo(Method):
             "Before the queue is full, only the keys it holds are negatives; the paper starts from random ones.",
         ),
     )
-    Config = MoCoConfig
-    config: MoCoConfig
     online_views = (0,)
     target_views = (1,)
     queue: Tensor
     filled: Tensor
     cursor: Tensor
 
-    def __init__(self, backbone: Backbone, config: MoCoConfig | None = None, augment: Augment | None = None) -> None:
-        super().__init__(backbone, config, augment)
-        self.projector = MoCoProjectionHead(backbone.embed_dim, self.config.hidden_dim, self.config.projection_dim)
-        self.momentum = MomentumEncoder(backbone=backbone, projector=self.projector)
-        self.register_buffer("queue", torch.zeros(self.config.queue_size, self.config.projection_dim))
+    def build(self) -> None:
+        """Make the projector, the momentum copies of backbone and projector, and an empty queue."""
+        width = self.config.projection_dim
+        self.projector = MoCoProjectionHead(self.backbone.embed_dim, self.config.hidden_dim, width)
+        self.momentum_backbone = Momentum(self.backbone)
+        self.momentum_projector = Momentum(self.projector)
+        self.register_buffer("queue", torch.zeros(self.config.queue_size, width))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
 
-    def target(self, view: Tensor) -> Tensor:
+    def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
         """Return the momentum encoder's features (B, F)."""
-        return self.momentum.backbone(view)  # type: ignore[operator,no-any-return]
+        return self.momentum_backbone(view)
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Loss:
         """Return InfoNCE of each query with its key against the queue (equation 1 of the paper)."""
-        query = F.normalize(self.projector(online[0]))  # (N, P)
-        key = F.normalize(self.momentum.projector(target[0])).detach()  # type: ignore[operator]  # (N, P)
+        query = F.normalize(self.projector(batch.online[0]))  # (N, P)
+        key = F.normalize(self.momentum_projector(batch.target[0])).detach()  # (N, P)
         positive = (query * key).sum(1, keepdim=True)  # (N, 1)
         negative = query @ self.queue[: int(self.filled)].to(query).T  # (N, K)
         logits = torch.cat([positive, negative], 1) / self.config.temperature  # (N, 1 + K)
         labels = torch.zeros(len(query), dtype=torch.long, device=query.device)
-        return {"loss": F.cross_entropy(logits, labels), "keys": key}
+        return Loss(F.cross_entropy(logits, labels), rows={"keys": key})
 
     @torch.no_grad()
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+    def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Move the momentum encoder and push the keys of the whole effective batch, wrapping round the queue's end."""
-        self.momentum.update(self.config.momentum, backbone=self.backbone, projector=self.projector)
-        keys = kept["keys"][-len(self.queue) :]
+        self.momentum_backbone.update(self.config.momentum)
+        self.momentum_projector.update(self.config.momentum)
+        keys = kept.rows["keys"][-len(self.queue) :]
         places = (self.cursor + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[places] = keys.to(self.queue)
         self.cursor.copy_((self.cursor + len(keys)) % len(self.queue))

@@ -5,19 +5,12 @@ Two views of a volume attract each other; all other views in the effective batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
-from pydantic import Field
-from torch import Tensor
 
-from ssl3d.backbone import Backbone
-from ssl3d.card import Card
-from ssl3d.config import Config
-from ssl3d.data.augment import Augment
-from ssl3d.method import Method
+from ssl3d.method import Batch, Card, Config, Field, Loss, Method
 
 
 class SimCLRConfig(Config):
@@ -28,7 +21,7 @@ class SimCLRConfig(Config):
     temperature: float = Field(0.1, gt=1e-6, description="divides the similarities; small: hard negatives count more")
 
 
-class SimCLR(Method):
+class SimCLR(Method[SimCLRConfig]):
     """SimCLR on volumes: NT-Xent over the whole effective batch."""
 
     card: ClassVar[Card] = Card(
@@ -42,15 +35,15 @@ class SimCLR(Method):
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
         ),
     )
-    Config = SimCLRConfig
-    config: SimCLRConfig
 
-    def __init__(self, backbone: Backbone, config: SimCLRConfig | None = None, augment: Augment | None = None) -> None:
-        super().__init__(backbone, config, augment)
-        self.projector = SimCLRProjectionHead(backbone.embed_dim, self.config.hidden_dim, self.config.projection_dim)
+    def build(self) -> None:
+        """Make the projector."""
+        self.projector = SimCLRProjectionHead(
+            self.backbone.embed_dim, self.config.hidden_dim, self.config.projection_dim
+        )
         self.criterion = NTXentLoss(self.config.temperature)
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def loss(self, batch: Batch) -> Loss:
         """Return NT-Xent of the projections (equation 1 of the paper)."""
-        first, second = (self.projector(features) for features in online)  # (N, P)
-        return {"loss": self.criterion(first, second)}
+        first, second = (self.projector(features) for features in batch.online)  # (N, P)
+        return Loss(self.criterion(first, second))
