@@ -92,8 +92,10 @@ def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: in
     rows = np.zeros(len(y))
     if not task.categorical:
         most = min(folds, int(units.max()) + 1)
+        if most < 2:
+            return []
         kind = KFold if single else GroupKFold
-        return [] if most < 2 else list(kind(most, shuffle=True, random_state=seed).split(rows, y, units))
+        return list(kind(most, shuffle=True, random_state=seed).split(rows, groups=None if single else units))
     most = min(folds, *(len(np.unique(units[y == label])) for label in np.unique(y)))
     if single:
         return [] if most < 2 else list(StratifiedKFold(most, shuffle=True, random_state=seed).split(rows, y))
