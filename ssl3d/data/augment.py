@@ -6,6 +6,7 @@ no padding, and on a CPU a view stays in the cache from its first operation to i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,21 @@ class Augment:
     def __init__(self, recipe: AugmentRecipe | None = None, size: Size = (16, 112, 112)) -> None:
         self.recipe = recipe or AugmentRecipe()
         self.size = size
+
+    def replace(self, size: Size | None = None, **changes: object) -> Augment:
+        """Return another augmentation, as for the small crops of a method with crops of several sizes.
+
+        Args:
+            size: (D, H, W) of its views; the same if None.
+            changes: fields of the recipe, ``crop=(0.05, 0.4)``.
+
+        Raises:
+            RecipeError: a field is unknown or out of bounds.
+        """
+        other = copy.copy(self)
+        other.recipe = AugmentRecipe.checked({**self.recipe.model_dump(), **changes}, "augment")
+        other.size = size or self.size
+        return other
 
     def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
         """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.

@@ -1,0 +1,136 @@
+"""ViT3D: a vision transformer on 3D patches.
+
+Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, https://arxiv.org/abs/2010.11929; the widths of Tiny and Small
+are DeiT's (Touvron et al. 2020, arXiv 2012.12877). A volume is cut into patches, each patch becomes a token, and
+twelve blocks of attention over all tokens follow. Patches are flat (4 x 8 x 8), because slices are few and thick.
+Positions are fixed sine-cosine embeddings, computed for whatever grid there is; a side that is no multiple of the patch
+is padded with zeros. It normalises by layer: ``norm`` has no effect, and accumulation is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from ssl3d.backbone import Backbone, BackboneConfig
+from ssl3d.card import Card
+from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid
+
+DEPTH = 12
+Side = Annotated[int, Field(ge=1)]
+
+
+class ViT3DConfig(BackboneConfig):
+    """Settings of ViT3D."""
+
+    patch: tuple[Side, Side, Side] = Field((4, 8, 8), description="(D, H, W) of the patch behind a token, in voxels")
+    class_token: bool = Field(
+        False, description="add a class token, which the features are read from; otherwise they are the tokens' mean"
+    )
+
+
+class _ViT3D(Backbone):
+    """Patch embedding, twelve blocks, a norm."""
+
+    Config = ViT3DConfig
+    config: ViT3DConfig
+    tokens = True
+    min_size = (4, 8, 8)
+    width: ClassVar[int]
+    heads: ClassVar[int]
+
+    def __init__(self, config: ViT3DConfig | None = None, variant: str | None = None) -> None:
+        super().__init__(config, variant)
+        self.patch_size = self.config.patch
+        self.embed_dim = self.width
+        self.patch_embed = nn.Linear(math.prod(self.patch_size), self.width)
+        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, self.width)) if self.config.class_token else None
+        self.blocks = nn.ModuleList(Block(self.width, self.heads, qkv_bias=True) for _ in range(DEPTH))
+        self.norm = nn.LayerNorm(self.width)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, F): the class token, or the mean of the tokens."""
+        tokens = self._encode(x)[-1]  # (B, P + T, F)
+        return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Return the maps (B, F, d, h, w) after the third, sixth, ninth and last block, one voxel per patch."""
+        grid = token_grid(x.shape[2:], self.patch_size)
+        maps = [self._patches(tokens).transpose(1, 2) for tokens in self._encode(x)[2::3]]  # (B, F, T)
+        return [one.reshape(*one.shape[:2], *grid) for one in maps]
+
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        """Return tokens (B, T, F); see :meth:`ssl3d.backbone.Backbone.forward_tokens`."""
+        return self._patches(self._encode(x, keep, mask, mask_token)[-1])
+
+    def _encode(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return the tokens (B, P + T, F) after each block, P = 1 with a class token; those of the last normalised."""
+        tokens = self.patch_embed(to_patches(x, self.patch_size))  # (B, T, F)
+        if mask is not None and mask_token is not None:
+            tokens = torch.where(mask[..., None], mask_token.to(tokens.dtype), tokens)
+        tokens = tokens + sincos_positions(token_grid(x.shape[2:], self.patch_size), self.width, x)
+        if keep is not None:
+            tokens = pick(tokens, keep)  # (B, K, F)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
+        found = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            found.append(tokens)
+        return [*found[:-1], self.norm(tokens)]
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        """Return the tokens of patches, without the class token."""
+        return tokens if self.cls_token is None else tokens[:, 1:]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _card(size: str, parameters: str) -> Card:
+    return Card(
+        name=f"ViT3D-{size}",
+        summary=f"vision transformer on 3D patches, {size.lower()} ({parameters} parameters)",
+        paper="Dosovitskiy et al., An Image is Worth 16x16 Words",
+        year=2020,
+        link="https://arxiv.org/abs/2010.11929",
+        departures=(
+            "Patches are 4 x 8 x 8 voxels of a volume, 16 x 16 pixels of an image in the paper.",
+            "Positions are fixed sine-cosine embeddings of three axes; the paper learns them.",
+            "Features are the mean of the tokens unless a class token is asked for.",
+        ),
+    )
+
+
+class ViT3DTiny(_ViT3D):
+    """192 wide, 3 heads."""
+
+    card: ClassVar[Card] = _card("Tiny", "5.4 million")
+    width, heads = 192, 3
+
+
+class ViT3DSmall(_ViT3D):
+    """384 wide, 6 heads."""
+
+    card: ClassVar[Card] = _card("Small", "21.4 million")
+    width, heads = 384, 6
+
+
+class ViT3DBase(_ViT3D):
+    """768 wide, 12 heads."""
+
+    card: ClassVar[Card] = _card("Base", "85.3 million")
+    width, heads = 768, 12

@@ -1,0 +1,95 @@
+"""DenseCL: dense contrastive learning (Wang et al. 2021), https://arxiv.org/abs/2011.09157.
+
+MoCo v2, and the same once more at every place of the last feature map: a place of one view must find the place of the
+other view that the backbone's features match best, among pooled dense keys of earlier effective batches.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from lightly.models.modules.heads import DenseCLProjectionHead
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows
+from ssl3d.queue import Queue
+
+
+class DenseCLConfig(Config):
+    """Settings of DenseCL."""
+
+    hidden_dim: int = Field(2048, ge=1, description="width of the hidden layer of both projectors")
+    projection_dim: int = Field(128, ge=1, description="width of their output")
+    queue_size: int = Field(65536, ge=1, description="keys of earlier effective batches that serve as negatives")
+    temperature: float = Field(0.2, gt=1e-6, description="divides the similarities")
+    momentum: float = Field(0.999, ge=0, le=1, description="weight of the old momentum encoder")
+    dense_weight: float = Field(0.5, ge=0, le=1, description="weight of the dense loss; the global one has the rest")
+
+
+class DenseCL(Method[DenseCLConfig]):
+    """DenseCL on volumes."""
+
+    card: ClassVar[Card] = Card(
+        name="DenseCL",
+        summary="contrasts volumes, and the places of their feature maps, with queues of earlier keys",
+        paper="Wang et al., Dense Contrastive Learning for Self-Supervised Visual Pre-Training",
+        year=2021,
+        link="https://arxiv.org/abs/2011.09157",
+        departures=(
+            "Keys are not shuffled between devices: with group norm nothing leaks between the volumes of a batch.",
+            "Optimiser, learning rate and batch are the recipe's, not the paper's (SGD, batches of 256).",
+            "Before the queues are full, only the keys they hold are negatives; the paper starts from random ones.",
+        ),
+    )
+    coupled = False  # given the queues, which earlier steps fill, volumes do not touch each other
+    online_views = (0,)
+    target_views = (1,)
+
+    def build(self) -> None:
+        """Make both projectors, the momentum encoder and the queues."""
+        config = self.config
+        self.projector = DenseCLProjectionHead(self.backbone.embed_dim, config.hidden_dim, config.projection_dim)
+        self.dense_projector = DenseCLProjectionHead(self.backbone.embed_dim, config.hidden_dim, config.projection_dim)
+        self.key_backbone = Momentum(self.backbone)
+        self.key_projector, self.key_dense_projector = Momentum(self.projector), Momentum(self.dense_projector)
+        self.queue = Queue(config.queue_size, config.projection_dim)
+        self.dense_queue = Queue(config.queue_size, config.projection_dim)
+
+    def online(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
+        """Return the last feature map (B, F, D, H, W)."""
+        return self.backbone.forward_features(view)[-1]
+
+    def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
+        """Return the momentum encoder's last feature map (B, F, D, H, W)."""
+        return self.key_backbone.module.forward_features(view)[-1]
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the weighted sum of the global and the dense InfoNCE (equations 1 to 4)."""
+        features, others = (one.flatten(2).transpose(1, 2) for one in (batch.online[0], batch.target[0]))  # (N, S, F)
+        query = F.normalize(self.projector(features.mean(dim=1)), dim=-1)  # (N, P)
+        dense_query = F.normalize(self.dense_projector(features), dim=-1)  # (N, S, P)
+        with torch.no_grad():
+            key = F.normalize(self.key_projector(others.mean(dim=1)), dim=-1)  # (N, P)
+            dense_key = self.key_dense_projector(others)  # (N, S, P)
+            cosines = F.normalize(features, dim=-1) @ F.normalize(others, dim=-1).transpose(1, 2)  # (N, S, S)
+            match = cosines.argmax(dim=2)[..., None].expand_as(dense_key)
+            positive = F.normalize(dense_key.gather(1, match), dim=-1)  # (N, S, P)
+            pooled = F.normalize(dense_key.mean(dim=1), dim=-1)  # (N, P)
+        whole = self.contrast(query, key, self.queue.held)
+        dense = self.contrast(dense_query.flatten(0, 1), positive.flatten(0, 1), self.dense_queue.held)
+        value = (1 - self.config.dense_weight) * whole + self.config.dense_weight * dense
+        return Loss(value, scalars={"global": whole, "dense": dense}, rows={"keys": key, "dense_keys": pooled})
+
+    def contrast(self, query: Tensor, key: Tensor, negatives: Tensor) -> Tensor:
+        """Return InfoNCE of queries (n, P), each with its key (n, P), against negatives (K, P)."""
+        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.to(query).T], dim=1)  # (n, 1 + K)
+        return F.cross_entropy(logits / self.config.temperature, logits.new_zeros(len(logits), dtype=torch.long))
+
+    def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
+        """Move the momentum encoder, and push the keys of the effective batch: both after the loss has used them."""
+        for follower in (self.key_backbone, self.key_projector, self.key_dense_projector):
+            follower.update(self.config.momentum)
+        self.queue.push(kept.rows["keys"])
+        self.dense_queue.push(kept.rows["dense_keys"])

@@ -1,0 +1,154 @@
+"""DINO: self-distillation with no labels (Caron et al. 2021), https://arxiv.org/abs/2104.14294.
+
+A student assigns each crop of a volume to prototypes and must agree with its momentum teacher, which sees the two large
+crops only. The teacher's assignments are centred, so that no prototype wins everywhere, and sharpened by a low
+temperature, so that they do not become uniform: the two keep each other from collapse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl3d.method import (
+    Batch,
+    Card,
+    Config,
+    Field,
+    Kept,
+    Loss,
+    Method,
+    Momentum,
+    ParameterGroup,
+    Rng,
+    Views,
+    Volumes,
+    cosine_momentum,
+    split_by_decay,
+)
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class DINOConfig(Config):
+    """Settings of DINO."""
+
+    local_crops: int = Field(8, ge=0, description="small crops, which only the student sees")
+    local_size: float = Field(0.43, gt=0, le=1, description="their size along each axis, as a share of a large crop's")
+    local_crop: tuple[Share, Share] = Field(
+        (0.05, 0.4), description="range of the share of the in-plane area they keep"
+    )
+    local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
+    hidden_dim: int = Field(2048, ge=1, description="width of the head's two hidden layers")
+    bottleneck_dim: int = Field(256, ge=1, description="width of the layer before the prototypes")
+    prototypes: int = Field(65536, ge=2, description="width of the head's output")
+    student_temperature: float = Field(0.1, gt=1e-6, description="divides the student's outputs")
+    teacher_temperature: float = Field(0.07, gt=1e-6, description="divides the teacher's outputs after the warm-up")
+    teacher_temperature_start: float = Field(0.04, gt=1e-6, description="divides them at the start of the training")
+    temperature_warmup: float = Field(0.1, ge=0, le=1, description="share of the training over which it rises")
+    center_momentum: float = Field(0.9, ge=0, le=1, description="weight of the old centre")
+    momentum: float = Field(0.996, ge=0, le=1, description="weight of the old teacher; rises to 1 (cosine)")
+    freeze_prototypes: float = Field(0.01, ge=0, le=1, description="share of the training before the prototypes move")
+
+
+class DINO(Method[DINOConfig]):
+    """DINO on volumes: two large crops and several small ones."""
+
+    card: ClassVar[Card] = Card(
+        name="DINO",
+        summary="matches a momentum teacher's prototype assignments across large and small crops",
+        paper="Caron et al., Emerging Properties in Self-Supervised Vision Transformers",
+        year=2021,
+        link="https://arxiv.org/abs/2104.14294",
+        departures=(
+            "Crops are 3D and have intensity changes; there is no colour to jitter and no solarisation.",
+            "Warm-up and freezing are shares of the training: a tenth (30 epochs in the paper) and a hundredth (one).",
+            "Learning rate and batch are the recipe's, not the paper's.",
+            "The student drops no paths of the network.",
+        ),
+    )
+    preset: ClassVar[Mapping[str, Any]] = {
+        "pretrain": {"weight_decay": 0.04, "weight_decay_end": 0.4, "clip_gradient": 3.0}
+    }
+    coupled = False  # given the centre, which earlier steps decide, volumes do not touch each other
+    target_views = (0, 1)
+    center: Tensor
+
+    def build(self) -> None:
+        """Make the head, the teacher, the centre, and the augmentation of small crops."""
+        config = self.config
+        least = self.backbone.min_size
+        D, H, W = (max(low, round(config.local_size * n)) for low, n in zip(least, self.augment.size, strict=True))
+        self.local = self.augment.replace((D, H, W), crop=config.local_crop, depth=config.local_depth)
+        self.head = Head(self.backbone.embed_dim, config.hidden_dim, config.bottleneck_dim, config.prototypes)
+        self.teacher, self.teacher_head = Momentum(self.backbone), Momentum(self.head)
+        self.register_buffer("center", torch.zeros(config.prototypes))
+
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        """Return two large crops and the small ones."""
+        large = [self.augment(volumes, rng) for _ in range(2)]
+        return Views(*large, *(self.local(volumes, rng) for _ in range(self.config.local_crops)))
+
+    def target(self, view: Tensor, rows: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        """Return the teacher's features (B, F)."""
+        return self.teacher(view)
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the mean cross-entropy over pairs of a teacher's and another student's crop (equation 3)."""
+        student = torch.stack([self.head(features) for features in batch.online])  # (V, N, K)
+        with torch.no_grad():
+            teacher = torch.stack([self.teacher_head(features) for features in batch.target])  # (2, N, K)
+        assigned = F.softmax((teacher - self.center) / self.temperature(batch.progress), dim=-1)
+        predicted = F.log_softmax(student / self.config.student_temperature, dim=-1)
+        pairs = -torch.einsum("tnk,snk->ts", assigned, predicted) / student.shape[1]  # (2, V)
+        others = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)  # not the same crop
+        value = (pairs * others).sum() / others.sum()
+        count = teacher.new_tensor(teacher.shape[0] * teacher.shape[1])
+        return Loss(value, sums={"teacher": teacher.sum((0, 1)), "count": count})
+
+    def after_step(self, progress: float, kept: Kept) -> None:
+        """Move the teacher, and the centre by the mean of its outputs over the effective batch (equation 4)."""
+        momentum = cosine_momentum(self.config.momentum, progress)
+        self.teacher.update(momentum)
+        self.teacher_head.update(momentum)
+        self.center.lerp_(kept.sums["teacher"] / kept.sums["count"], 1 - self.config.center_momentum)
+
+    def temperature(self, progress: float) -> float:
+        """Return the teacher's temperature, which rises linearly during the warm-up."""
+        start, end, warmup = (
+            self.config.teacher_temperature_start,
+            self.config.teacher_temperature,
+            self.config.temperature_warmup,
+        )
+        return end if progress >= warmup else start + (end - start) * progress / warmup
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the default groups, and the prototypes, which are frozen at first."""
+        decay, exempt = split_by_decay(self, lambda name: not name.startswith("head.prototypes"))
+        frozen = list(self.head.prototypes.parameters())
+        return [
+            ParameterGroup(decay),
+            ParameterGroup(exempt, weight_decay=0.0),
+            ParameterGroup(frozen, frozen_until=self.config.freeze_prototypes),
+        ]
+
+
+class Head(nn.Module):
+    """Three layers, then the cosine with each prototype: a weight-normalised layer whose magnitude stays 1."""
+
+    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        linear = [nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, bottleneck)]
+        for layer in linear:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(linear[0], nn.GELU(), linear[1], nn.GELU(), linear[2])
+        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return one output per prototype, (N, K)."""
+        return F.linear(F.normalize(self.layers(features), dim=-1), F.normalize(self.prototypes.weight, dim=-1))

@@ -1,0 +1,44 @@
+"""A queue of rows that earlier effective batches left (MoCo, He et al. 2020, arXiv 1911.05722, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Queue(nn.Module):
+    """The newest ``size`` rows that were pushed, none at first; part of the method's state.
+
+    >>> self.queue = Queue(65536, 128)
+    >>> negatives = self.queue.held                # in ``loss``: keys of earlier effective batches
+    >>> self.queue.push(kept.rows["keys"])         # in ``after_step``: once per optimiser step
+
+    Args:
+        size: most rows that it holds.
+        width: of a row.
+    """
+
+    rows: Tensor
+    filled: Tensor
+    cursor: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(size, width))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+
+    @property
+    def held(self) -> Tensor:
+        """The rows (K, width) that were pushed and not yet overwritten, in no particular order."""
+        return self.rows[: int(self.filled)]
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Add rows (N, width) in their order, wrapping round the end; the oldest are overwritten."""
+        size = len(self.rows)
+        rows = rows[-size:]
+        places = (self.cursor + torch.arange(len(rows), device=rows.device)) % size
+        self.rows[places] = rows.to(self.rows)
+        self.cursor.copy_((self.cursor + len(rows)) % size)
+        self.filled.copy_(torch.clamp(self.filled + len(rows), max=size))

@@ -1,0 +1,59 @@
+"""Patches of volumes and their positions: what vision transformers and methods that mask patches share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Size = tuple[int, int, int]
+
+
+def token_grid(size: Sequence[int], patch: Size) -> Size:
+    """Return how many patches cover a volume along D, H, W; the last ones may reach beyond it."""
+    d, h, w = (-(-n // p) for n, p in zip(size, patch, strict=True))
+    return d, h, w
+
+
+def whole_patches(size: Sequence[int], patch: Size) -> Size:
+    """Return the largest size of whole patches within a size; one patch at least."""
+    d, h, w = (max(n // p, 1) * p for n, p in zip(size, patch, strict=True))
+    return d, h, w
+
+
+def to_patches(volume: Tensor, patch: Size) -> Tensor:
+    """Cut volumes (B, C, D, H, W) into patches (B, T, C * voxels), in the order of D, then H, then W.
+
+    A side that is no multiple of the patch is padded at its end with zeros, the mean of a standardised volume.
+    """
+    (d, h, w), (p, q, r) = token_grid(volume.shape[2:], patch), patch
+    B, C, D, H, W = volume.shape
+    padded = F.pad(volume, (0, w * r - W, 0, h * q - H, 0, d * p - D))
+    split = padded.reshape(B, C, d, p, h, q, w, r).permute(0, 2, 4, 6, 1, 3, 5, 7)  # (B, d, h, w, C, p, q, r)
+    return split.reshape(B, d * h * w, C * p * q * r)
+
+
+def sincos_positions(grid: Size, width: int, like: Tensor) -> Tensor:
+    """Return fixed sine-cosine embeddings of the places on a grid, (T, width).
+
+    A third of the width encodes each axis, as in a transformer's one-dimensional embedding (Vaswani et al. 2017,
+    section 3.5); what a third leaves over is zero.
+
+    Args:
+        grid: patches along D, H, W.
+        width: of the embedding, 6 or more.
+        like: a tensor of the wanted type and device.
+    """
+    count = width // 6
+    frequencies = 10000.0 ** -(torch.arange(count, device=like.device) / count)  # (width / 6,)
+    places = torch.cartesian_prod(*(torch.arange(n, device=like.device) for n in grid))  # (T, 3)
+    angles = places[:, :, None] * frequencies  # (T, 3, width / 6)
+    waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)  # (T, 6 * (width // 6))
+    return F.pad(waves, (0, width - waves.shape[1])).to(like.dtype)
+
+
+def pick(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Return the tokens (B, K, F) that have these indices (B, K) among (B, T, F)."""
+    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))
