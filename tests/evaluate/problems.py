@@ -23,7 +23,7 @@ def singles(N: int) -> np.ndarray:
 
 def clouds(rng: np.random.Generator, labels: np.ndarray, F: int = 6, distance: float = 2.0) -> np.ndarray:
     """Features (N, F): a Gaussian cloud around a direction of its own for each class."""
-    return rng.standard_normal((len(labels), F)) + distance * np.eye(F)[labels]
+    return np.asarray(rng.standard_normal((len(labels), F)) + distance * np.eye(F)[labels])
 
 
 def problem(
