@@ -1,4 +1,4 @@
-"""Is the representation collapsing? Measures on the features of one effective batch, cheap enough for every epoch."""
+"""Measures of collapse on the features of one effective batch, cheap enough for every epoch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 COLLAPSED_STD = 0.01  # of unit vectors, relative to an isotropic cloud: a mean cosine of 0.9999
 COLLAPSED_RANK = 1.5  # a single direction has effective rank 1
-FEWEST = 8  # volumes below which these measures say nothing: two of them always lie on a line
+FEWEST = 8  # volumes below which these measures mean nothing: two points always lie on a line
 
 
 @torch.no_grad()
 def measure(features: Sequence[Tensor]) -> dict[str, float]:
-    """Return collapse measures of online features, one tensor (N, F) a view.
+    """Return collapse measures of online features, one tensor (N, F) per view.
 
     - ``feature_std``: mean standard deviation of unit-length features, times sqrt(F): 1 for an isotropic cloud, 0 for a
       point (Chen & He 2021, arXiv 2011.10566, section 4.1).
@@ -38,7 +38,7 @@ def measure(features: Sequence[Tensor]) -> dict[str, float]:
 
 
 def collapsed(measures: dict[str, float], volumes: int) -> bool | None:
-    """Say whether measures of :func:`measure` on so many volumes are those of a point or a line; None: too few."""
+    """Return whether measures on so many volumes are those of a point or a line; None if there are too few."""
     if volumes < FEWEST:
         return None
     return measures["feature_std"] < COLLAPSED_STD or measures["effective_rank"] < COLLAPSED_RANK

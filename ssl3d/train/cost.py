@@ -1,4 +1,4 @@
-"""What a pretraining costs, in floating-point operations, known before it runs."""
+"""The cost of a pretraining in floating-point operations, known before it runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl3d.backbone import Backbone
-from ssl3d.data.rng import Rng
-from ssl3d.data.volumes import Volumes
 from ssl3d.engine import Engine
-from ssl3d.method import Method
-from ssl3d.recipe import Recipe
+from ssl3d.method import AnyMethod, Views
+from ssl3d.recipe import EncoderRecipe
+from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.schedule import Schedule
+from ssl3d.train.toy import RandomSource
+
+ONE, BATCH = range(1), EffectiveBatch(range(1), 0)
 
 
 def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
@@ -24,33 +26,59 @@ def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops())
 
 
-def pretrain_flops(method: Method, recipe: Recipe, volumes: int, engine: Engine | None = None) -> float:
-    """Return the operations of the backbone in a whole pretraining: a backward pass counts as two forward passes.
+def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the operations for one volume of ``online`` on its views, and of ``target``, each a forward pass.
+
+    All modules that the two run are counted, on the views that the method makes: without numbers where that is
+    possible, else computed.
 
     Args:
-        method: whose views are encoded by the online network, the momentum encoder, or both.
-        recipe: of the cell.
-        volumes: in the training split.
+        method: is left as it is.
+        size: (D, H, W) of a volume.
+    """
+    twin = copy.deepcopy(method).eval()
+    encoder = Encoder(twin, RandomSource(size, method.task))
+    with torch.no_grad():
+        views = encoder.views(BATCH, ONE)
+        try:
+            twin.to("meta")
+            return _counted(encoder, _on_meta(views))
+        except (NotImplementedError, RuntimeError):  # it reads a number, which meta tensors do not have
+            return _counted(Encoder(copy.deepcopy(method).eval(), encoder.source), views)
+
+
+def pretrain_flops(method: AnyMethod, recipe: EncoderRecipe, volumes: int, engine: Engine | None = None) -> float:
+    """Return the operations of ``online`` and ``target`` in a whole pretraining; a backward pass is two forward ones.
+
+    Args:
+        method: that is trained.
+        recipe: of the encoder.
+        volumes: in the corpus.
         engine: how an effective batch is split; the recipe's if None.
     """
-    if not method.trains:
+    if not method.trains or recipe.pretrain is None:
         return 0.0
-    views = count_views(method, recipe.view_size)
     schedule = Schedule.of(recipe.pretrain, volumes)
     engine = engine or Engine.of(recipe.pretrain, schedule.batch_size)
     share = -(-schedule.batch_size // engine.processes)
     parts = -(-share // engine.micro_batch)
     again = max(0, parts - engine.keep) / parts if recipe.pretrain.accumulation == "exact" and method.coupled else 0.0
-    online = views if method.online_views is None else len(method.online_views)
-    has_target = type(method).target is not Method.target
-    target = 0 if not has_target else views if method.target_views is None else len(method.target_views)
-    volumes_seen = sum(len(schedule.window(step)) for step in range(schedule.steps_per_epoch)) * schedule.epochs
-    return forward_flops(method.backbone, recipe.view_size) * volumes_seen * (online * (3 + again) + target)
+    online, target = method_flops(method, recipe.view_size)
+    volumes_seen = sum(len(schedule.batch(step)) for step in range(schedule.steps_per_epoch)) * schedule.epochs
+    return volumes_seen * (online * (3 + again) + target)
 
 
-def count_views(method: Method, size: tuple[int, int, int]) -> int:
-    """Return V, by making the views of one empty volume."""
-    device = next(method.parameters()).device
-    one = torch.ones(1, device=device)
-    empty = Volumes((torch.zeros((1, *size), dtype=torch.uint8, device=device),), 0 * one, one)
-    return len(method.views(empty, Rng(0, 0, range(1), device)))
+def _counted(encoder: Encoder, views: Views) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as online:
+        for place in range(encoder.online_count(views)):
+            encoder.online(BATCH, ONE, views, place)
+    with FlopCounterMode(display=False) as target:
+        encoder.targets(BATCH, ONE, views)
+    return int(online.get_total_flops()), int(target.get_total_flops())
+
+
+def _on_meta(views: Views) -> Views:
+    made = Views(*(view.to("meta") for view in views.tensors))
+    made.rows = {name: row.to("meta") for name, row in views.rows.items()}
+    made.view_rows = tuple({name: row.to("meta") for name, row in rows.items()} for rows in views.view_rows)
+    return made

@@ -114,11 +114,13 @@ class Encoder:
 
     def features(self, batch: EffectiveBatch, part: Part, parts: int = 1) -> Batch:
         """Return what the loss sees of a part; online features have gradients where those are enabled."""
-        views = self.views(batch, part, parts)
-        targets = (self._run("target", batch, part, views, index) for index in self._target_views(views))
+        return self.features_of(batch, part, self.views(batch, part, parts))
+
+    def features_of(self, batch: EffectiveBatch, part: Part, views: Views) -> Batch:
+        """Return what the loss sees of a part whose views are there."""
         return Batch(
             online_features=tuple(self.online(batch, part, views, place) for place in range(self.online_count(views))),
-            target_features=tuple(features for features in targets if features is not None),
+            target_features=self.targets(batch, part, views),
             rows=views.rows,
             view_rows=views.view_rows,
             progress=batch.progress,
@@ -135,8 +137,11 @@ class Encoder:
         """Return how many of the views ``online`` encodes."""
         return len(views) if self.method.online_views is None else len(self.method.online_views)
 
-    def _target_views(self, views: Views) -> Sequence[int]:
-        return range(len(views)) if self.method.target_views is None else self.method.target_views
+    def targets(self, batch: EffectiveBatch, part: Part, views: Views) -> tuple[Features, ...]:
+        """Return the features (B, ...) of each view that ``target`` encodes; empty if it returns None."""
+        wanted = range(len(views)) if self.method.target_views is None else self.method.target_views
+        features = (self._run("target", batch, part, views, index) for index in wanted)
+        return tuple(one for one in features if one is not None)
 
     def _run(self, function: str, batch: EffectiveBatch, part: Part, views: Views, index: int) -> Features | None:
         view, rows = views.tensors[index], views.view_rows[index]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (as Slurm sends before the limit) wait for the end of the step in hand."""
+"""Ctrl-C and SIGTERM (as Slurm sends before the limit) wait for the end of the current step."""
 
 from __future__ import annotations
 

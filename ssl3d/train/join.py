@@ -16,6 +16,11 @@ def map_features(function: Callable[..., Tensor], *features: Features) -> Featur
     return map_rows(function, *[one for one in features if not isinstance(one, Tensor)])
 
 
+def tensors(features: Features) -> list[Tensor]:
+    """Return the tensor, or the tensors by name, as a list."""
+    return [features] if isinstance(features, Tensor) else list(features.values())
+
+
 def map_rows(function: Callable[..., Tensor], *rows: Rows) -> dict[str, Tensor]:
     """Apply a function to what each of the rows has under a name."""
     return {name: function(*(one[name] for one in rows)) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""What is said of a training as it goes on, and what is left of it: figures of a step, a row an epoch, ``log.csv``."""
+"""What a training reports: figures per step, one row per epoch in ``log.csv``, and a loss that is lost."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ssl3d.files import LOG, write_atomic
 from ssl3d.train.schedule import Schedule
+
+COLUMNS = ("epoch", "step", "loss", "lr", "volumes_per_second")  # of a log without a row
 
 
 def step_figures(schedule: Schedule, step: int, rate: float) -> dict[str, float]:
-    """Return how far a step is, and how fast: in volumes a second."""
+    """Return the figures of a step: its place in the training, and volumes per second."""
     return {
         "volumes/s": rate,
         "epoch": step // schedule.steps_per_epoch + 1,
@@ -23,7 +26,7 @@ def step_figures(schedule: Schedule, step: int, rate: float) -> dict[str, float]
 
 
 def epoch_means(steps: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], float]:
-    """Return the means of the steps' scalars, weighted by their volumes, and the volumes a second.
+    """Return the means of the steps' scalars, weighted by their volumes, and the volumes per second.
 
     Args:
         steps: scalars of each, with its ``volumes`` and ``seconds``.
@@ -37,16 +40,15 @@ def epoch_means(steps: Sequence[Mapping[str, float]]) -> tuple[dict[str, float],
 def epoch_row(
     epoch: int, step: int, steps: Sequence[Mapping[str, float]], lr: float, measures: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return the row of an epoch that is complete: means over its steps, the last learning rate, measures of collapse."""
+    """Return the row of a complete epoch: means over its steps, the last learning rate, measures of collapse."""
     means, rate = epoch_means(steps)
     return {"epoch": float(epoch), "step": float(step), **means, "lr": lr, **measures, "volumes_per_second": rate}
 
 
 def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write ``log.csv``: one row an epoch."""
-    temporary = folder / ".log.csv"
-    pd.DataFrame(rows).to_csv(temporary, index=False)
-    temporary.replace(folder / "log.csv")
+    """Write ``log.csv``: one row per epoch."""
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+    write_atomic(folder / LOG, table.to_csv(index=False))
 
 
 def lost(what: str, step: int, schedule: Schedule, kept: Path, precise: bool) -> str:
@@ -54,14 +56,14 @@ def lost(what: str, step: int, schedule: Schedule, kept: Path, precise: bool) ->
 
     Args:
         what: happened.
-        step: before which the weights are sound.
-        schedule: of the run.
+        step: at which it happened; the weights are those from before it.
+        schedule: of the pretraining.
         kept: file of the last checkpoint, if there is one.
-        precise: whether arithmetic is float32 already; some kernels give NaN in bf16, thin convolutions on CPUs do.
+        precise: whether arithmetic is float32 already; some kernels (thin convolutions on CPUs) give NaN in bf16.
     """
     or_precision = "" if precise else " or --precision 32-true"
     if step == 0:
-        return f"{what} at the first step, before any update: look at the method with `ssl3d check`{or_precision}"
+        return f"{what} at the first step, before any update; examine the method with `ssl3d check`{or_precision}"
     return (
         f"{what} at step {step + 1} of {schedule.steps} (learning rate {schedule.lr(step):.3g}); try a smaller "
         f"--set pretrain.lr{or_precision}. Last good checkpoint: {kept if kept.exists() else 'none yet'}"

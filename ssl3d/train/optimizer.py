@@ -1,4 +1,4 @@
-"""Optimisers with the usual exemption: no weight decay, and under LARS no adaptation, for norms and biases."""
+"""Optimisers over the parameter groups of a method; everything that changes with the step is a function of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import torch
 from lightly.utils.lars import LARS
 from torch import Tensor, nn
 
+from ssl3d.errors import PluginError
+from ssl3d.method import AnyMethod
 from ssl3d.recipe import PretrainRecipe
+from ssl3d.train.schedule import Schedule
+
+LEAST_DECAY = 1e-12  # lightly's LARS takes a weight decay of 0 as "do not adapt"; only a group says that, not a recipe
 
 
-def build_optimizer(module: nn.Module, recipe: PretrainRecipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser over the module's trainable parameters, in a fixed order."""
-    # lightly's LARS takes a weight decay of zero as "do not adapt": a negligible one keeps the adaptation on.
-    weight_decay = max(recipe.weight_decay, 1e-12) if recipe.optimizer == "lars" else recipe.weight_decay
-    groups = parameter_groups(module, weight_decay)
+def build_optimizer(method: AnyMethod, recipe: PretrainRecipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser over the method's parameter groups.
+
+    Raises:
+        PluginError: nothing is trainable, or the groups do not hold every trainable parameter once.
+    """
+    groups = parameter_groups(method)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
     if recipe.optimizer == "sgd":
@@ -25,23 +32,61 @@ def build_optimizer(module: nn.Module, recipe: PretrainRecipe) -> torch.optim.Op
     return lars
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trainable parameters into those that decay and those that do not.
+def parameter_groups(method: AnyMethod) -> list[dict[str, Any]]:
+    """Return the method's groups as an optimiser takes them, empty ones left out.
 
-    Biases, and the weights of norms, have one dimension; class tokens and position embeddings are named as such.
+    Each has, beside its parameters, the multipliers ``lr_factor`` and ``weight_decay_factor``, and ``frozen_until``.
+
+    Raises:
+        PluginError: see :func:`build_optimizer`.
     """
-    decay: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            small = parameter.ndim <= 1 or any(word in name for word in ("pos_embed", "cls_token"))
-            (exempt if small else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups = method.parameter_groups()
+    grouped = [parameter for group in groups for parameter in group.parameters]
+    trainable = {id(parameter): name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    kind = type(method).__name__
+    if not trainable:
+        raise PluginError(f"{kind} has no trainable parameter; leave some of the backbone or of a head unfrozen")
+    if len({id(parameter) for parameter in grouped}) < len(grouped):
+        raise PluginError(f"{kind}.parameter_groups holds a parameter twice; put each into one group")
+    strange = [parameter for parameter in grouped if id(parameter) not in trainable]
+    if strange:
+        shape = tuple(strange[0].shape)
+        raise PluginError(f"{kind}.parameter_groups holds a parameter {shape} that is not trainable; leave it out")
+    missing = trainable.keys() - {id(parameter) for parameter in grouped}
+    if missing:
+        name = min(trainable[one] for one in missing)
+        raise PluginError(f"{kind}.parameter_groups leaves out {name!r}; put every trainable parameter into a group")
+    return [
+        {
+            "params": list(group.parameters),
+            "lr_factor": group.lr,
+            "weight_decay_factor": group.weight_decay,
+            "frozen_until": group.frozen_until,
+        }
+        for group in groups
+        if group.parameters
+    ]
+
+
+def prepare_step(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+    """Set learning rates and weight decays for a step, and drop the gradients of groups that are still frozen."""
+    adapts = isinstance(optimizer, LARS)
+    for group in optimizer.param_groups:
+        decay = max(schedule.weight_decay(step), LEAST_DECAY) if adapts else schedule.weight_decay(step)
+        group["lr"] = schedule.lr(step) * group["lr_factor"]
+        group["weight_decay"] = decay * group["weight_decay_factor"]
+        if schedule.progress(step) < group["frozen_until"]:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def clip_gradient(module: nn.Module, longest: float) -> None:
+    """Scale the whole gradient down to a norm of ``longest`` where it is longer."""
+    nn.utils.clip_grad_norm_(module.parameters(), longest)
 
 
 def finite_gradients(module: nn.Module) -> bool:
-    """Whether every number of every gradient is finite; asks the device once."""
+    """Return whether every number of every gradient is finite; waits for the device once."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     # The 2-norm is many times quicker on a CPU, but overflows where finite numbers are huge.
     return _finite_norms(gradients, 2.0) or _finite_norms(gradients, math.inf)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
-from ssl3d.data.rng import mix
+from ssl3d.data.rng import Stream, mix
 from ssl3d.engine import Engine
 from ssl3d.errors import RunError
-from ssl3d.method import Method
-from ssl3d.progress import Progress
-from ssl3d.recipe import Recipe
+from ssl3d.files import CHECKPOINT, remove_partial
 from ssl3d.train import checkpoint
 from ssl3d.train.collapse import measure
-from ssl3d.train.encode import Batch, Encoder, Source
+from ssl3d.train.encode import EffectiveBatch, Encoder, Part
 from ssl3d.train.interrupt import Interrupted, deferred
+from ssl3d.train.job import Job, State, TrainingError
 from ssl3d.train.log import epoch_row, lost, step_figures, write_log
-from ssl3d.train.optimizer import build_optimizer, finite_gradients
+from ssl3d.train.optimizer import build_optimizer, clip_gradient, finite_gradients, prepare_step
 from ssl3d.train.processes import Group
 from ssl3d.train.schedule import Schedule
 from ssl3d.train.tuning.fallback import fallback
@@ -33,61 +29,7 @@ from ssl3d.train.tuning.layout import arrange
 from ssl3d.train.tuning.memory import release_memory
 from ssl3d.train.window import Outcome, Window
 
-
-class TrainingError(Exception):
-    """The loss or a gradient is not finite. Names the step, the learning rate and the last good checkpoint."""
-
-
-@dataclass
-class Job:
-    """One pretraining, as it goes on.
-
-    Attributes:
-        method: on its device.
-        source: the packed store.
-        indices: numbers of the training volumes in it.
-        recipe: of the cell.
-        fabric: device, precision, processes.
-        folder: of the cell; checkpoint and log are written here.
-        name: of the cell, for progress.
-        progress: what is told.
-        checkpoint_seconds: least time between two checkpoints.
-        engine: how the recipe is carried out; as the recipe says if None.
-    """
-
-    method: Method
-    source: Source
-    indices: Sequence[int]
-    recipe: Recipe
-    fabric: Fabric
-    folder: Path
-    name: str
-    progress: Progress = field(default_factory=Progress)
-    checkpoint_seconds: float = 60.0
-    engine: Engine | None = None
-
-
-@dataclass
-class State:
-    """What a checkpoint holds beside weights and optimiser.
-
-    Attributes:
-        step: optimiser steps done.
-        seconds: time spent so far, over all resumes.
-        rows: one row of figures an epoch that is complete.
-        epoch: scalars of the steps of the epoch in hand.
-        measures: of collapse, on the last whole window of the epoch.
-        engine: how it is carried out, in plain values: a resumed run goes on in the same way.
-        notes: what happened otherwise than planned.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    epoch: list[dict[str, float]] = field(default_factory=list)
-    measures: dict[str, float] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+__all__ = ["Job", "State", "TrainingError", "pretrain"]
 
 
 def pretrain(job: Job) -> State:
@@ -96,11 +38,12 @@ def pretrain(job: Job) -> State:
     Raises:
         Interrupted: a signal asked to stop; the checkpoint holds the last complete step.
         TrainingError: the loss or a gradient is not finite; the weights are those of the step before.
-        RunError: the checkpoint cannot be read, or is another recipe's.
+        RunError: the checkpoint cannot be read, or is another encoder's.
+        PluginError: the method does not keep to its contract, or nothing in it is trainable.
     """
     loop = _Loop(job)
     try:
-        with deferred() as stop, loop.foreseen():
+        with deferred() as stop, loop.prefetching():
             while loop.state.step < loop.schedule.steps:
                 loop.step()
                 stopped = loop.group.any(stop.requested)
@@ -126,7 +69,7 @@ class _Loop:
         job.progress.phase(job.name, "pretraining", self.schedule.steps, "steps", self.state.step)
 
     def _build(self) -> None:
-        job, recipe = self.job, self.job.recipe.pretrain
+        job, recipe = self.job, self.job.pretraining
         self.schedule = Schedule.of(recipe, len(job.indices))
         if recipe.precision == "64-true":
             job.method.double()
@@ -155,26 +98,23 @@ class _Loop:
         return Engine.model_validate(self.state.engine)
 
     @contextmanager
-    def foreseen(self) -> Iterator[None]:
-        """Make the views of the steps to come ahead of them, inside."""
+    def prefetching(self) -> Iterator[None]:
+        """Make views ahead of the steps that need them, inside."""
         encoder = self.window.encoder
         try:
-            encoder.foresee(self._requests())
+            encoder.prefetch(self._requests())
             yield
         finally:
             encoder.close()
 
-    def _requests(self) -> Iterator[tuple[Batch, range]]:
+    def _requests(self) -> Iterator[tuple[EffectiveBatch, Part]]:
         for step in range(self.state.step, self.schedule.steps):
-            yield from self.window.requests(Batch(self._indices(step), step))
+            yield from self.window.requests(self._batch(step))
 
     def step(self) -> None:
         """Take one optimiser step."""
         started, step = time.monotonic(), self.state.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        batch = Batch(self._indices(step), step)
+        batch = self._batch(step)
         outcome = self._backward(batch)
         self._check(outcome, step)
         with self.group.together():
@@ -183,11 +123,11 @@ class _Loop:
             outcome.statistics.commit()
         with self.group.together():
             if stepped:
-                self.job.method.after_step(self.schedule.progress(step), outcome.kept)
+                self.job.method.after_step(batch.progress, outcome.kept)
             self._record(batch, outcome, time.monotonic() - started)
 
-    def _record(self, batch: Batch, outcome: Outcome, seconds: float) -> None:
-        """Count a step that is done, log it, and close the epoch if it was its last."""
+    def _record(self, batch: EffectiveBatch, outcome: Outcome, seconds: float) -> None:
+        """Count and log a step that is done, and close the epoch if it was its last."""
         step = batch.step
         self.state.step += 1
         self.state.seconds += seconds
@@ -200,14 +140,14 @@ class _Loop:
             self._close_epoch()
 
     def _carry_out(self, engine: Engine) -> None:
-        """Do the steps to come as an engine says."""
+        """Carry out the following steps as an engine says."""
         self.state.engine = engine.model_dump(mode="json")
         self.window.micro_batch, self.window.keep = engine.micro_batch, engine.keep
         self.window.encoder.channels_last = engine.channels_last
         arrange(self.job.method, engine.channels_last, engine.compile)
 
-    def _backward(self, batch: Batch) -> Outcome:
-        """Return the gradient of a batch; where memory or the compiler gives out, in a way that asks for less.
+    def _backward(self, batch: EffectiveBatch) -> Outcome:
+        """Compute the gradient of a batch; where memory or the compiler fails, in a way that asks for less.
 
         Nothing has moved by then: views depend on the step alone, and the window restores running statistics.
         """
@@ -215,10 +155,10 @@ class _Loop:
             try:
                 return self.window.backward(batch)
             except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError and torch.compile's are the former
-                other = fallback(self.engine, self.job.recipe.pretrain, error)
+                other = fallback(self.engine, self.job.pretraining, error)
                 if other is None:
                     raise
-            # Out of the handler, which holds the frames, and with them the memory, of what failed.
+            # Outside the handler, which holds the frames, and with them the memory, of what failed.
             with self.group.together():
                 self._go_on_with(other[0], f"step {batch.step + 1}: {other[1]}")
 
@@ -226,25 +166,32 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         release_memory(self.job.fabric.device)
         self._carry_out(engine)
-        self.window.encoder.foresee(self._requests())
+        self.window.encoder.prefetch(self._requests())
         self.state.notes.append(note)
         self.job.progress.note(f"{self.job.name}: {note}")
 
     def _optimise(self, step: int) -> bool:
-        """Step the optimiser; under fp16, say whether the scaler let it: elsewhere gradients must be finite."""
+        """Step the optimiser; return whether it moved. Under fp16 the scaler skips a step that overflowed."""
+        prepare_step(self.optimizer, self.schedule, step)
         if not self.scaler.is_enabled() and not finite_gradients(self.job.method):
             raise self._lost("a gradient is not finite", step)
+        if self.job.pretraining.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip_gradient(self.job.method, self.job.pretraining.clip_gradient)
+        if all(parameter.grad is None for parameter in self.job.method.parameters()):
+            return True  # nothing weighed in this batch (no labelled volume, say), or all of it is frozen
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return not self.scaler.is_enabled() or self.scaler.get_scale() >= before
 
-    def _indices(self, step: int) -> list[int]:
-        """Numbers of the volumes of a step: a slice of the epoch's order, which only seed and epoch decide."""
-        key = int(mix(self.job.recipe.seed, step // self.schedule.steps_per_epoch, 2))
+    def _batch(self, step: int) -> EffectiveBatch:
+        """Return the volumes of a step: a slice of the epoch's order, which seed and epoch alone decide."""
+        key = int(mix(Stream.ORDER, self.job.recipe.seed, step // self.schedule.steps_per_epoch))
         order = np.random.Generator(np.random.Philox(key)).permutation(len(self.job.indices))
-        window = self.schedule.window(step)
-        return [self.job.indices[place] for place in order[window.start : window.stop]]
+        taken = self.schedule.batch(step)
+        indices = [self.job.indices[position] for position in order[taken.start : taken.stop]]
+        return EffectiveBatch(indices, step, self.schedule.progress(step))
 
     def _check(self, outcome: Outcome, step: int) -> None:
         if not math.isfinite(outcome.scalars["loss"]):
@@ -252,7 +199,7 @@ class _Loop:
 
     def _lost(self, what: str, step: int) -> TrainingError:
         precise = self.engine.precision == "32-true"
-        return TrainingError(lost(what, step, self.schedule, self.job.folder / checkpoint.NAME, precise))
+        return TrainingError(lost(what, step, self.schedule, self.job.folder / CHECKPOINT, precise))
 
     def _close_epoch(self) -> None:
         state = self.state
@@ -267,10 +214,11 @@ class _Loop:
                 self._write()
 
     def _write(self) -> None:
+        remove_partial(self.job.folder, CHECKPOINT)  # of a process that was killed while it wrote
         checkpoint.save(
             self.job.folder,
             {
-                "recipe": self.job.recipe.hash(),
+                "key": self.job.key,
                 "method": self.job.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -281,16 +229,17 @@ class _Loop:
         self.saved_at = time.monotonic()
 
     def _resume(self) -> State:
+        """Load the last checkpoint, if there is one."""
         saved = checkpoint.load(self.job.folder, self.job.fabric.device)
         if saved is None:
             return State()
-        if saved["recipe"] != self.job.recipe.hash():
+        if saved["key"] != self.job.key:
             raise RunError(
-                f"{self.job.folder / checkpoint.NAME} belongs to another recipe; use another --out or --fresh"
+                f"{self.job.folder / CHECKPOINT} belongs to another encoder; delete it, or use another --out"
             )
         self.job.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         kept: dict[str, Any] = {name: saved[name] for name in vars(State())}
-        self.job.progress.note(f"{self.job.name}: going on after step {kept['step']}")
+        self.job.progress.note(f"{self.job.name}: continues after step {kept['step']}")
         return State(**kept)

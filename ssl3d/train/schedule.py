@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lightly.utils.scheduler import cosine_schedule
@@ -13,14 +14,15 @@ REFERENCE_BATCH = 256  # the effective batch for which papers state learning rat
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and learning rates of one pretraining.
+    """Steps, learning rates and weight decays of one pretraining.
 
     Attributes:
-        volumes: volumes an epoch.
+        volumes: volumes per epoch.
         batch_size: effective batch; the last one of an epoch may be shorter.
         epochs: passes over the volumes.
         warmup_steps: steps of linear warm-up, at most all.
         peak: learning rate after the warm-up.
+        decay: weight decay at the start and at the end.
     """
 
     volumes: int
@@ -28,6 +30,7 @@ class Schedule:
     epochs: int
     warmup_steps: int
     peak: float
+    decay: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, recipe: PretrainRecipe, volumes: int) -> Schedule:
@@ -38,11 +41,12 @@ class Schedule:
         ratio = batch / REFERENCE_BATCH
         factor = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[recipe.lr_scaling]
         steps = min(round(warmup * epoch), recipe.epochs * epoch)
-        return cls(volumes, batch, recipe.epochs, steps, recipe.lr * factor)
+        end = recipe.weight_decay if recipe.weight_decay_end is None else recipe.weight_decay_end
+        return cls(volumes, batch, recipe.epochs, steps, recipe.lr * factor, (recipe.weight_decay, end))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch; a last window of a single volume is left out: it has nothing to be told from."""
+        """Optimiser steps per epoch; a last batch of a single volume, with nothing to contrast it with, is left out."""
         return _steps(self.volumes, self.batch_size)
 
     @property
@@ -50,13 +54,13 @@ class Schedule:
         """Optimiser steps of the whole pretraining."""
         return self.epochs * self.steps_per_epoch
 
-    def window(self, step: int) -> range:
-        """Return the places in the epoch's order that step ``step`` takes."""
+    def batch(self, step: int) -> range:
+        """Return the positions in the epoch's order of the effective batch of a step."""
         start = step % self.steps_per_epoch * self.batch_size
         return range(start, min(start + self.batch_size, self.volumes))
 
     def is_last_whole(self, step: int) -> bool:
-        """Whether a step is its epoch's last with a whole effective batch: what is measured there is comparable."""
+        """Return whether a step is its epoch's last with a whole effective batch, whose measures are comparable."""
         whole = max(1, self.volumes // self.batch_size)
         return step % self.steps_per_epoch == whole - 1
 
@@ -66,6 +70,11 @@ class Schedule:
             return self.peak * (step + 1) / self.warmup_steps
         decay = self.steps - self.warmup_steps + 1
         return float(cosine_schedule(step - self.warmup_steps, decay, self.peak, 0.0))
+
+    def weight_decay(self, step: int) -> float:
+        """Return the weight decay of a step: half a cosine from the first value to the last."""
+        start, end = self.decay
+        return end + (start - end) * (1.0 + math.cos(math.pi * self.progress(step))) / 2.0
 
     def progress(self, step: int) -> float:
         """Return the share of the training done before a step, in [0, 1)."""

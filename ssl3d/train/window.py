@@ -25,7 +25,7 @@ from ssl3d.data.rng import Stream
 from ssl3d.errors import PluginError
 from ssl3d.method import Batch, Features, Kept, Loss
 from ssl3d.train.encode import EffectiveBatch, Encoder, Part
-from ssl3d.train.join import join_batches, map_batch
+from ssl3d.train.join import join_batches, map_batch, tensors
 from ssl3d.train.losses import Losses
 from ssl3d.train.processes import Group
 from ssl3d.train.returned import checked_loss
@@ -139,7 +139,7 @@ class Window:
         with self.group.together():
             local, graphs = self._features(batch, parts, statistics)
         whole = join_batches(local, self._gather(len(batch)))
-        leaves = [tensor for features in whole.online_features for tensor in _tensors(features)]
+        leaves = [tensor for features in whole.online_features for tensor in tensors(features)]
         for leaf in leaves:
             leaf.requires_grad_(leaf.is_floating_point())
         losses = Losses(len(batch))
@@ -181,7 +181,7 @@ class Window:
                 continue
             views = self.encoder.views(batch, part, len(parts))
             for place, leaves in enumerate(whole.online_features):
-                if any(leaf.grad is not None for leaf in _tensors(leaves)):
+                if any(leaf.grad is not None for leaf in tensors(leaves)):
                     _send(self.encoder.online(batch, part, views, place), leaves, part)
 
     def _loss(self, seen: Batch, step: int, part: Part) -> Loss:
@@ -210,10 +210,6 @@ class Window:
         return lambda *parts: self.group.gather(torch.cat(parts), count)
 
 
-def _tensors(features: Features) -> list[Tensor]:
-    return [features] if isinstance(features, Tensor) else list(features.values())
-
-
 def _send_kept(seen: Batch, whole: Batch, part: Part) -> None:
     for features, leaves in zip(seen.online_features, whole.online_features, strict=True):
         _send(features, leaves, part)
@@ -222,7 +218,7 @@ def _send_kept(seen: Batch, whole: Batch, part: Part) -> None:
 def _send(features: Features, leaves: Features, part: Part) -> None:
     """Differentiate features by their slice of the gradient that the loss left; those without a graph stay."""
     roots, gradients = [], []
-    for feature, leaf in zip(_tensors(features), _tensors(leaves), strict=True):
+    for feature, leaf in zip(tensors(features), tensors(leaves), strict=True):
         if leaf.grad is not None and feature.requires_grad:
             roots.append(feature)
             gradients.append(leaf.grad[part.start : part.stop])

@@ -1,1 +1,1 @@
-"""What a recipe leaves to the hardware, chosen by short trials."""
+"""Settings that a recipe leaves to the hardware, chosen by short trials."""

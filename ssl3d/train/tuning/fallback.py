@@ -1,4 +1,4 @@
-"""What to do where a step cannot be done as planned: do it again, in a way that asks less of the machine."""
+"""The answer to a step that cannot be carried out as planned: repeat it in a way that asks less of the machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ssl3d.recipe import PretrainRecipe
 from ssl3d.train.tuning.layout import compiler_failed, first_line
 from ssl3d.train.tuning.memory import out_of_memory
 
-NOT_COMPILED = "torch.compile was left out, it failed"
+NOT_COMPILED = "torch.compile failed and was left out"
 
 
 def fallback(engine: Engine, recipe: PretrainRecipe, error: Exception) -> tuple[Engine, str] | None:
     """Return another engine for a step that failed, and a sentence for it; None if the error is not about that.
 
-    A step that runs out of memory is split further where the recipe leaves that to us and the split changes no
-    gradient. A backbone that cannot be compiled is not.
+    A step that runs out of memory is split further, where the recipe leaves the split open and it changes no gradient.
+    A backbone that cannot be compiled is run without.
 
     Args:
         engine: that the step was tried with.
@@ -29,14 +29,14 @@ def fallback(engine: Engine, recipe: PretrainRecipe, error: Exception) -> tuple[
 
 
 def _smaller(engine: Engine) -> tuple[Engine, str] | None:
-    """Halve what is on the device at one time: the micro-batch, and then how many of them stay."""
+    """Halve what is on the device at once: the micro-batch, and then how many of them stay."""
     micro_batch, keep = engine.micro_batch // 2, engine.keep
     if micro_batch == 0:
         micro_batch, keep = 1, engine.keep // 2
     if keep == 0:
         return None
     smaller = engine.model_copy(update={"micro_batch": micro_batch, "keep": keep})
-    return smaller, f"out of memory with micro-batches of {_text(engine)}: done again with {_text(smaller)}"
+    return smaller, f"out of memory with micro-batches of {_text(engine)}: repeated with {_text(smaller)}"
 
 
 def _text(engine: Engine) -> str:

@@ -1,4 +1,4 @@
-"""How a method's weights lie in memory, and whether its backbones are compiled: changed in place, and back."""
+"""Memory layout of a method's weights and compilation of its backbones: changed in place, and restored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl3d.backbone import Backbone
-from ssl3d.method import Method
+from ssl3d.method import AnyMethod
 
 BACKEND: str | Callable[..., Any] = "inductor"
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -23,11 +23,11 @@ def in_layout(tensor: Tensor, channels_last: bool) -> Tensor:
     return tensor.contiguous(memory_format=FORMATS[tensor.ndim])
 
 
-def arrange(method: Method, channels_last: bool = False, compiled: bool = False) -> None:
-    """Lay out and compile a method as asked, in place; by default, put it back to how it was built.
+def arrange(method: AnyMethod, channels_last: bool = False, compiled: bool = False) -> None:
+    """Lay out and compile a method in place; by default, restore how it was built.
 
-    Names and values of parameters stay. Every backbone inside is compiled, the momentum encoder's too; one with batch
-    norm that moves is not: the hooks that gather its statistics would be compiled away.
+    Names and values of parameters stay. Every backbone inside is compiled, a momentum encoder's too, except one with
+    batch norm whose statistics move: the hooks that gather them would be compiled away.
 
     Args:
         method: on its device.
@@ -39,23 +39,23 @@ def arrange(method: Method, channels_last: bool = False, compiled: bool = False)
         parameter.data = in_layout(plain, channels_last)
     backbones = [part for part in method.modules() if isinstance(part, Backbone)]
     if any(part._compiled_call_impl is not None for part in backbones):
-        torch.compiler.reset()  # compiled code is kept by function, and shared by all modules: only so much is
+        torch.compiler.reset()  # compiled code is kept per function, shared by all modules, and limited in number
     for part in backbones:
         part._compiled_call_impl = None
         if compiled and compilable(part):
-            # The same random numbers as without; and no shape changes the code of another, so that a resumed run,
-            # which meets them in another order, has the same.
+            # The same random numbers as without; and code for each shape, so that a resumed run, which meets the shapes
+            # in another order, computes the same.
             options: dict[str, Any] | None = {"fallback_random": True} if BACKEND == "inductor" else None
             part.compile(backend=BACKEND, dynamic=False, options=options)
 
 
 def compilable(module: nn.Module) -> bool:
-    """Whether a network may be compiled: it has no batch norm whose statistics move."""
+    """Return whether a network may be compiled: it has no batch norm whose statistics move."""
     return not any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in module.modules())
 
 
 def compiler_failed(error: BaseException) -> bool:
-    """Whether an error is torch.compile's."""
+    """Return whether an error is torch.compile's."""
     from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  # slow to import, and needed only here
 
     return isinstance(error, TorchDynamoException)

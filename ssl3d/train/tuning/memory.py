@@ -1,4 +1,4 @@
-"""How much memory there is for a pretraining, and how to tell that it ran out."""
+"""The memory that a pretraining may take, and whether an error says that it ran out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 CUDA_SHARE = 0.9  # of a GPU's free memory: the rest is for fragments, and for what libraries take for themselves
-CPU_SHARE = 0.5  # of a machine's free memory: others live there, too, and it kills where a GPU only refuses
+CPU_SHARE = 0.5  # of a machine's free memory: it is shared, and a process that takes too much is killed
 
 
 def budget(device: torch.device) -> int:
-    """Return the bytes that a pretraining may take on a device, beside what it holds already."""
+    """Return the bytes that a pretraining may take on a device, beside what it already holds."""
     if device.type != "cuda":
         return int(CPU_SHARE * available())
     torch.cuda.empty_cache()
@@ -29,12 +29,12 @@ def available(root: Path = Path("/")) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch raises a plain RuntimeError for that of the host."""
+    """Return whether an error says that memory ran out; for the host's, torch raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what torch has cached of a GPU."""
+    """Free the GPU memory that torch has cached."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -73,6 +73,6 @@ def _number(file: Path) -> int | None:
 
 
 def _numbers(file: Path, unit: int = 1) -> dict[str, int]:
-    """Numbers by the word in front of them, a line each."""
+    """Numbers by the word in front of them, one per line."""
     lines = [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
     return {words[0]: int(words[1]) * unit for words in lines if len(words) > 1 and words[1].isdecimal()}

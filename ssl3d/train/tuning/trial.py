@@ -1,13 +1,13 @@
-"""One trial: a method's forward and backward pass over so many volumes, arranged in one way, timed and measured.
+"""One trial: forward and backward pass of a method over some volumes under one engine, timed and measured.
 
-A trial is made with a copy of the method, so it leaves the method itself as it was. Its volumes are random.
+A trial runs on a copy of the method, which it leaves as it was, and on random volumes.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssl3d.data.volumes import Volumes
 from ssl3d.engine import Engine
-from ssl3d.method import Method
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.method import AnyMethod, Batch
+from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.join import map_batch, tensors
+from ssl3d.train.toy import RandomSource
 from ssl3d.train.tuning.layout import arrange
 from ssl3d.train.tuning.memory import release_memory
 
@@ -28,11 +29,11 @@ BACKWARD_FACTOR = 2  # peak memory of a pass on a CPU, where it cannot be measur
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial came to.
+    """What a trial measured.
 
     Attributes:
-        seconds: a volume, of the fastest pass.
-        peak: most bytes at one time, beside weights: activations, gradients, work space.
+        seconds: per volume, of the fastest pass.
+        peak: most bytes at once, beside weights: activations, gradients, work space.
         held: bytes of activations that wait for the backward pass.
         gradient: of the backbone's parameters, flat, float32.
     """
@@ -41,24 +42,6 @@ class Measured:
     peak: int
     held: int
     gradient: Tensor
-
-
-@dataclass(frozen=True)
-class RandomSource:
-    """Volumes of random voxels, all of one size."""
-
-    size: tuple[int, int, int]
-
-    def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
-        """Return as many as there are numbers, the same for the same numbers."""
-        voxels = [
-            torch.randint(256, (1, *self.size), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
-            for index in indices
-        ]
-        numbers = [voxel.float() for voxel in voxels]
-        mean = torch.stack([voxel.mean() for voxel in numbers]).to(device)
-        std = torch.stack([voxel.std(correction=0).clamp_min(1.0) for voxel in numbers]).to(device)
-        return Volumes(tuple(voxel.to(device) for voxel in voxels), mean, std)
 
 
 @dataclass
@@ -70,7 +53,7 @@ class Trial:
         size: of a view, (D, H, W).
     """
 
-    method: Method
+    method: AnyMethod
     size: tuple[int, int, int]
     device: torch.device = field(init=False)
 
@@ -85,9 +68,7 @@ class Trial:
             RuntimeError: memory ran out (torch.OutOfMemoryError), or torch.compile failed.
         """
         with self._twin(engine) as twin:
-            encoder = Encoder(twin, RandomSource(self.size), 0, autocast(self.device, engine.precision))
-            encoder.channels_last = engine.channels_last
-            run = _Pass(encoder, engine.micro_batch)
+            run = _Pass(self._encoder(twin, engine), engine.micro_batch)
             # Hooks that measure would be compiled, too; the split is chosen without.
             held, peak = (0, 0) if engine.compile else self._memory(run)
             if engine.compile:
@@ -97,23 +78,27 @@ class Trial:
             return Measured(seconds, peak, held, _gradient(twin.backbone))
 
     def heads(self, engine: Engine, count: int) -> int:
-        """Return the bytes that the loss on ``count`` volumes takes, forward and backward."""
+        """Return the bytes that a coupled loss on ``count`` volumes takes, forward and backward."""
         with self._twin(engine) as twin:
-            encoder = Encoder(twin, RandomSource(self.size), 0, autocast(self.device, engine.precision))
             with torch.no_grad():
-                online, target = _Pass(encoder, 1).features()
+                one = _Pass(self._encoder(twin, engine), 1).features()
             drawn = torch.Generator().manual_seed(0)
-            rows = [[_noise((count, *one.shape[1:]), one, drawn) for one in side] for side in (online, target)]
-            leaves = [row.requires_grad_() for row in rows[0]]
+            many = map_batch(lambda row: _repeated(row, count, drawn), one)
+            for leaf in _online(many):
+                leaf.requires_grad_(leaf.is_floating_point())
             before = self._allocated()
             with (saved := _Saved(twin)):
-                loss = twin.loss(leaves, rows[1])["loss"]
+                loss = twin.loss(many).value
             loss.backward()  # type: ignore[no-untyped-call]
             return self._peak(before, saved.bytes)
 
+    def _encoder(self, twin: AnyMethod, engine: Engine) -> Encoder:
+        source = RandomSource(self.size, twin.task)
+        return Encoder(twin, source, 0, autocast(self.device, engine.precision), engine.channels_last)
+
     @contextmanager
-    def _twin(self, engine: Engine) -> Iterator[Method]:
-        """A copy of the method, arranged as the engine says, whose traces are removed at the end."""
+    def _twin(self, engine: Engine) -> Iterator[AnyMethod]:
+        """Provide a copy of the method, arranged as the engine says; free its memory at the end."""
         twin = copy.deepcopy(self.method).train()
         try:
             twin.zero_grad(set_to_none=True)
@@ -126,11 +111,11 @@ class Trial:
             release_memory(self.device)
 
     def _memory(self, run: _Pass) -> tuple[int, int]:
-        """Make a first pass, and return the bytes it holds for its backward pass, and those at its peak."""
+        """Make a first pass; return the bytes that it holds for its backward pass, and those at its peak."""
         before = self._allocated()
         with (saved := _Saved(run.encoder.method)):
-            features = run.forward()
-        run.backward(features)
+            seen = run.features()
+        run.backward(seen)
         gradients = sum(p.numel() * p.element_size() for p in run.encoder.method.parameters() if p.grad is not None)
         return saved.bytes, self._peak(before, saved.bytes) + (0 if self.device.type == "cuda" else gradients)
 
@@ -162,9 +147,9 @@ class Trial:
 
 
 class _Saved(torch.autograd.graph.saved_tensors_hooks):
-    """Adds up the bytes that forward passes inside save for their backward passes; weights do not count."""
+    """Adds up the bytes that forward passes inside save for their backward passes, weights excepted."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: AnyMethod) -> None:
         super().__init__(self._pack, lambda tensor: tensor)
         self._weights = {parameter.untyped_storage().data_ptr() for parameter in method.parameters()}
         self._sizes: dict[int, int] = {}
@@ -182,29 +167,30 @@ class _Saved(torch.autograd.graph.saved_tensors_hooks):
 
 
 class _Pass:
-    """A forward and backward pass of both networks over the same views again and again."""
+    """A forward and backward pass of a method over the same volumes, as often as it is called."""
 
     def __init__(self, encoder: Encoder, count: int) -> None:
         self.encoder = encoder
         self.part = range(count)
-        self.batch = Batch(self.part, 0)
-        self.views = encoder.views(self.batch, self.part, 1)
+        self.batch = EffectiveBatch(self.part, 0)
+        self.views = encoder.views(self.batch, self.part)
 
     def __call__(self) -> None:
         self.encoder.method.zero_grad(set_to_none=True)
-        self.backward(self.forward())
+        self.backward(self.features())
 
-    def forward(self) -> list[Tensor]:
-        return self.features()[0]
+    def features(self) -> Batch:
+        return self.encoder.features_of(self.batch, self.part, self.views)
 
-    def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        wanted = self.encoder.online_views(len(self.views))
-        online = [self.encoder.online(self.views[index], self.batch, self.part, index) for index in wanted]
-        return online, self.encoder.targets(self.views, self.batch, self.part)
-
-    def backward(self, features: Sequence[Tensor]) -> None:
+    def backward(self, seen: Batch) -> None:
+        """Differentiate the loss, or features of a coupled one, whose loss is computed elsewhere, by random numbers."""
+        if not self.encoder.method.coupled:
+            self.encoder.method.loss(seen).value.backward()  # type: ignore[no-untyped-call]
+            return
         drawn = torch.Generator().manual_seed(0)
-        torch.autograd.backward(features, [_noise(tuple(one.shape), one, drawn) for one in features])
+        features = [one for one in _online(seen) if one.requires_grad]
+        if features:  # none of a frozen backbone
+            torch.autograd.backward(features, [_noise(tuple(one.shape), one, drawn) for one in features])
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
@@ -213,6 +199,16 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     if precision not in kinds:
         return nullcontext
     return partial(torch.autocast, device.type, kinds[precision])
+
+
+def _online(seen: Batch) -> list[Tensor]:
+    return [tensor for features in seen.online_features for tensor in tensors(features)]
+
+
+def _repeated(row: Tensor, count: int, drawn: torch.Generator) -> Tensor:
+    """Return ``count`` rows like the first: noise in place of numbers, the same indices, labels and masks."""
+    shape = (count, *row.shape[1:])
+    return _noise(shape, row, drawn) if row.is_floating_point() else row[:1].expand(shape).clone()
 
 
 def _noise(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:

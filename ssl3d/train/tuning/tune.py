@@ -1,4 +1,4 @@
-"""What a recipe leaves to the hardware ("auto"), chosen by short trials on the device at hand.
+"""Settings that a recipe leaves to the hardware ("auto"), chosen by short trials on the current device.
 
 In this order: how an effective batch is split, and how many micro-batches keep their activations; bf16 against float32,
 and the memory layout; torch.compile. Where precision or layout changed, the split is chosen again. Each trial is a row
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ssl3d.engine import Engine
-from ssl3d.method import Method
-from ssl3d.recipe import Recipe
+from ssl3d.method import AnyMethod
+from ssl3d.recipe import EncoderRecipe, PretrainRecipe
 from ssl3d.train.encode import VIEW_BYTES, VIEW_SHARE
 from ssl3d.train.tuning.fallback import NOT_COMPILED
 from ssl3d.train.tuning.layout import compilable, compiler_failed, first_line
@@ -30,43 +30,44 @@ LEAST_COSINE = 0.9
 OPTIMIZER_STATES = 2  # of AdamW, copies of the weights
 
 
-def tune(method: Method, recipe: Recipe, batch_size: int, processes: int = 1) -> Engine:
+def tune(method: AnyMethod, recipe: EncoderRecipe, batch_size: int, processes: int = 1) -> Engine:
     """Return the engine for a method on its device, with a trial for each setting that the recipe leaves open.
 
     Args:
         method: on the device where it will train; it is left as it is.
-        recipe: of the cell.
+        recipe: of the encoder.
         batch_size: volumes of an effective batch.
         processes: that share it.
     """
-    engine, asked = Engine.of(recipe.pretrain, batch_size, processes), recipe.pretrain
+    asked = recipe.pretrain or PretrainRecipe()
+    engine = Engine.of(asked, batch_size, processes)
     if "auto" not in (asked.micro_batch, asked.precision, asked.channels_last, asked.compile):
         return engine
     device = next(method.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return _Tuner(Trial(method, recipe.view_size), recipe, -(-batch_size // processes), batch_size).choose(engine)
+        return _Tuner(Trial(method, recipe.view_size), asked, -(-batch_size // processes), batch_size).choose(engine)
 
 
 def notes(engine: Engine) -> list[str]:
-    """Return what of an engine's trials a reader of the result should know."""
+    """Return what a reader of the result should know of an engine's trials."""
     return list(dict.fromkeys(row["outcome"] for row in engine.trials if row["outcome"].startswith(NOT_COMPILED)))
 
 
 @dataclass
 class _Tuner:
-    """Trials of one method, and what follows from them.
+    """Trials of one method, and the choices that follow from them.
 
     Attributes:
         trial: makes them.
-        recipe: what is left open is "auto".
+        recipe: settings that are left open are "auto".
         share: volumes of an effective batch on this process.
         batch_size: volumes of an effective batch.
-        rows: one a trial.
+        rows: one per trial.
         reference: gradient that others are compared with, of the first trial of precision, layout and compiler.
     """
 
     trial: Trial
-    recipe: Recipe
+    recipe: PretrainRecipe
     share: int
     batch_size: int
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -87,7 +88,7 @@ class _Tuner:
 
         On a GPU that is the largest micro-batch; on a CPU it may be a small one, which stays in the caches.
         """
-        if self.recipe.pretrain.micro_batch != "auto":
+        if self.recipe.micro_batch != "auto":
             return engine
         left = self._memory(engine)
         fits = self._fitting(engine, left)
@@ -98,7 +99,7 @@ class _Tuner:
         return min(fits, key=lambda fit: fit[1] * self._passes(fit[0]))[0]
 
     def _fitting(self, engine: Engine, left: int) -> list[tuple[Engine, float]]:
-        """Return the splits that fit into so many bytes, and their seconds a volume without a second pass."""
+        """Return the splits that fit into ``left`` bytes, and their seconds per volume without a second pass."""
         fits: list[tuple[Engine, float]] = []
         for size in self._sizes():
             tried = engine.model_copy(update={"micro_batch": size, "keep": 1})
@@ -118,25 +119,27 @@ class _Tuner:
         return fits
 
     def _memory(self, engine: Engine) -> int:
-        """Bytes left for activations, beside what the loss, the optimiser and the views of an effective batch take."""
+        """Return the bytes left for activations, beside those of loss, optimiser and views of an effective batch."""
         trainable = sum(p.numel() * p.element_size() for p in self.trial.method.parameters() if p.requires_grad)
         left = budget(self.trial.device) // (engine.processes if self.trial.device.type == "cpu" else 1)
         views = max(VIEW_BYTES, int(VIEW_SHARE * left))
-        return left - OPTIMIZER_STATES * trainable - views - self.trial.heads(engine, self.batch_size)
+        heads = self.trial.heads(engine, self.batch_size) if self.trial.method.coupled else 0  # else in each trial
+        return left - OPTIMIZER_STATES * trainable - views - heads
 
     def _sizes(self) -> list[int]:
         return [*(2**power for power in range(self.share.bit_length()) if 2**power < self.share), self.share]
 
     def _passes(self, engine: Engine) -> float:
-        """The work of a step as a multiple of that without a second pass; a forward pass is a third of that."""
+        """Return the work of a step as a multiple of that without a second pass, of which a forward pass is a third."""
         parts = -(-self.share // engine.micro_batch)
-        return 1 + max(0, parts - engine.keep) / parts / 3
+        again = max(0, parts - engine.keep) if self.trial.method.coupled else 0
+        return 1 + again / parts / 3
 
     # Precision, memory layout, compiler
 
     def _arranged(self, engine: Engine) -> Engine:
         """Return the engine with the fastest arithmetic that gives float32's gradient."""
-        asked, plain = self.recipe.pretrain, engine.model_copy(update={"compile": False})
+        asked, plain = self.recipe, engine.model_copy(update={"compile": False})
         if "auto" not in (asked.precision, asked.channels_last, asked.compile):
             return engine
         best = self._faster_layout(plain)
@@ -150,9 +153,9 @@ class _Tuner:
         return best[0].model_copy(update={"compile": best[0].compile or asked.compile is True})
 
     def _faster_layout(self, engine: Engine) -> tuple[Engine, float] | None:
-        """Return the engine with the faster layout and its seconds a volume; None if it gives no sound gradient."""
+        """Return the engine with the faster layout, and its seconds per volume; None without a sound gradient."""
         best: tuple[Engine, float] | None = None
-        for layout in [engine.channels_last, *([True] if self.recipe.pretrain.channels_last == "auto" else [])]:
+        for layout in [engine.channels_last, *([True] if self.recipe.channels_last == "auto" else [])]:
             tried = engine.model_copy(update={"channels_last": layout})
             measured = self._try(tried)
             if measured is None:
@@ -162,7 +165,7 @@ class _Tuner:
         return best
 
     def _sound(self, gradient: Tensor) -> bool:
-        """Whether a gradient agrees with that of the first trial; the last row says how well."""
+        """Return whether a gradient agrees with that of the first trial; note in the last row how well."""
         if self.reference is None:
             self.reference = gradient
         if not bool(gradient.isfinite().all()):
@@ -170,7 +173,7 @@ class _Tuner:
             return False
         cosine = float(torch.nn.functional.cosine_similarity(gradient.double(), self.reference.double(), dim=0))
         if cosine < LEAST_COSINE:
-            self.rows[-1]["outcome"] = f"refused: its gradient is another (cosine {cosine:.4f})"
+            self.rows[-1]["outcome"] = f"refused: its gradient differs (cosine {cosine:.4f})"
             return False
         if gradient is not self.reference:
             self.rows[-1]["outcome"] = f"cosine {cosine:.6f} with the gradient of the first"
@@ -179,11 +182,11 @@ class _Tuner:
     # A trial
 
     def _try(self, engine: Engine) -> Measured | None:
-        """Make a trial and record it; None if it cannot be done."""
+        """Make and record a trial; return None if it fails."""
         row: dict[str, Any] = {"what": _text(engine), "seconds_per_volume": None, "peak_bytes": None, "outcome": ""}
         self.rows.append(row)
         if engine.compile and not compilable(self.trial.method.backbone):
-            row["outcome"] = "left out: backbone batch norm is not compiled"
+            row["outcome"] = "left out: a backbone with batch norm is not compiled"
             return None
         try:
             measured = self.trial.of(engine)
