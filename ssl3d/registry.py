@@ -1,7 +1,7 @@
 """Names to classes: the only place that knows of plugins.
 
-A plugin is an entry point in one of the groups ``ssl3d.methods``, ``ssl3d.backbones``, ``ssl3d.datasets``. Listing
-imports nothing. Wherever a name is accepted, these are too:
+A plugin is an entry point in one of the groups ``ssl3d.methods``, ``ssl3d.backbones``, ``ssl3d.datasets``,
+``ssl3d.protocols``. Listing imports nothing. Wherever a name is accepted, these are too:
 
 - ``family/variant`` or ``family:variant`` (``timm/resnet18``, ``medmnist3d:adrenalmnist3d``): the entry point
   ``family``, whose class takes the variant;
@@ -16,18 +16,32 @@ import importlib
 import importlib.util
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Literal
 
 from ssl3d.errors import PluginError, nearest
+from ssl3d.outline import parse, subclasses
 
-Kind = Literal["methods", "backbones", "datasets"]
-KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets")
+Kind = Literal["methods", "backbones", "datasets", "protocols"]
+KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets", "protocols")
+WORDS: dict[Kind, str] = {  # of one plugin
+    "methods": "method",
+    "backbones": "backbone",
+    "datasets": "data set",
+    "protocols": "protocol",
+}
+BASES: dict[Kind, tuple[str, ...]] = {  # the first is the one that all are derived from; imported nowhere here
+    "methods": ("ssl3d.method.Method",),
+    "backbones": ("ssl3d.backbone.Backbone",),
+    "datasets": ("ssl3d.dataset.Dataset",),
+    "protocols": ("ssl3d.protocol.Protocol", "ssl3d.protocol.FeatureProtocol", "ssl3d.protocol.EncoderProtocol"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,8 @@ def split_variant(kind: Kind, reference: str) -> tuple[str, str | None]:
     Returns:
         (name, variant); a reference of any other form comes back whole, with None.
     """
-    known = {} if ".py:" in reference else plugins(kind)  # a folder may be called like a family
+    file = reference.endswith(".py") or ".py:" in reference
+    known = {} if file else plugins(kind)  # a folder may be called like a family
     for mark in "/:":
         family, found, variant = reference.partition(mark)
         if found and variant and family in known:
@@ -76,39 +91,80 @@ def split_variant(kind: Kind, reference: str) -> tuple[str, str | None]:
     return reference, None
 
 
+def find_kind(reference: str) -> Kind:
+    """Return the kind of the plugin that a reference stands for, with methods first where several have the name.
+
+    Raises:
+        PluginError: there is no such plugin, or it has none of the kinds.
+    """
+    for kind in KINDS:
+        if split_variant(kind, reference)[0] in plugins(kind):
+            return kind
+    if ":" not in reference and not reference.endswith(".py"):
+        raise PluginError(f"unknown plugin {reference!r}{nearest(reference, [n for k in KINDS for n in plugins(k)])}")
+    loaded = _load_class(reference, reference, "plugin", KINDS)
+    for kind in KINDS:
+        if _is_a(loaded, kind):
+            return kind
+    raise PluginError(
+        f"{reference!r} is not a plugin: {_derived(loaded)}, not from {_either(BASES[k][0] for k in KINDS)}"
+    )
+
+
 def load(kind: Kind, reference: str) -> type:
     """Import the class behind a registered name, ``module:Class`` or ``path/to/file.py:Class``.
 
     Raises:
-        PluginError: the name is unknown (the nearest one is suggested), claimed twice, or its import fails.
+        PluginError: the name is unknown (the nearest one is suggested) or claimed twice, its import fails, what it
+            names is no class of this kind, or it has a variant where the plugin takes none.
     """
-    name, _ = split_variant(kind, reference)
+    word = WORDS[kind]
+    name, variant = split_variant(kind, reference)
     plugin = plugins(kind).get(name)
     if plugin is not None and plugin.problem:
-        raise PluginError(f"{kind[:-1]} {name!r} is {plugin.problem}")
-    if plugin is None and name.endswith(".py"):
-        raise PluginError(f"{name!r} is a file; name a class in it, as in {name}:MyClass")
-    if plugin is None and ":" not in name:
-        raise PluginError(f"unknown {kind[:-1]} {name!r}{nearest(name, plugins(kind))}")
-    target = plugin.target if plugin else name
-    try:
-        loaded = _from_file(target) if ".py:" in target else EntryPoint(name, target, kind).load()
-    except PluginError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a plugin's import raises is that plugin's fault, and told so
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise PluginError(f"{kind[:-1]} {reference!r} cannot be imported from {target!r} ({reason})") from error
-    if not isinstance(loaded, type):
-        raise PluginError(f"{kind[:-1]} {reference!r} is not a class: {target!r} names {loaded!r}")
+        raise PluginError(f"{word} {name!r} is {plugin.problem}")
+    if plugin is None and ":" not in name and not name.endswith(".py"):
+        raise PluginError(f"unknown {word} {name!r}{nearest(name, plugins(kind))}")
+    loaded = _load_class(plugin.target if plugin else name, reference, word, (kind,))
+    if not _is_a(loaded, kind):
+        raise PluginError(f"{reference!r} is not a {word}: {_derived(loaded)}, not from {BASES[kind][0]}")
+    if variant is not None and kind != "datasets" and not getattr(loaded, "family", False):
+        raise PluginError(f"{word} {reference!r}: {name!r} has no variants; write {name!r}")
     return loaded
 
 
-def _from_file(target: str) -> object:
+def _load_class(target: str, reference: str, word: str, kinds: Iterable[Kind]) -> type:
+    try:
+        loaded = _from_file(target, kinds) if ".py:" in f"{target}:" else EntryPoint(word, target, word).load()
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a plugin's import raises is the plugin's fault
+        reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+        raise PluginError(f"{word} {reference!r} cannot be imported from {target!r} ({reason})") from error
+    if isinstance(loaded, ModuleType):
+        raise PluginError(f"{word} {reference!r} is not a class: {target!r} is a module; name a class in it")
+    if not isinstance(loaded, type):
+        raise PluginError(f"{word} {reference!r} is not a class: {target!r} is a {type(loaded).__name__}")
+    return loaded
+
+
+def _is_a(loaded: type, kind: Kind) -> bool:
+    return any(f"{base.__module__}.{base.__qualname__}" == BASES[kind][0] for base in loaded.__mro__)
+
+
+def _derived(loaded: type) -> str:
+    bases = " and ".join(f"{base.__module__}.{base.__qualname__}" for base in loaded.__bases__ if base is not object)
+    return f"the class {loaded.__name__} is derived from {bases or 'no other class'}"
+
+
+def _from_file(target: str, kinds: Iterable[Kind]) -> object:
     """Import ``path/to/file.py:Class`` under a module name made from its path and content: edited, it is another."""
-    file, _, attribute = target.rpartition(":")
+    file, _, attribute = target.rpartition(":") if ".py:" in target else (target, "", "")
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no such file: {path} (from {target!r})")
+    if not attribute:
+        raise PluginError(f"{file} names no class{_suggest(file, path, kinds)}")
     name = f"ssl3d_file_{path.stem}_{hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
@@ -122,8 +178,24 @@ def _from_file(target: str) -> object:
             raise
     module = sys.modules[name]
     if not hasattr(module, attribute):
-        raise PluginError(f"{path} has no class {attribute!r}{nearest(attribute, _classes(module))}")
+        raise PluginError(f"{file} has no class {attribute!r}{_suggest(file, path, kinds)}")
     return getattr(module, attribute)
+
+
+def _suggest(file: str, path: Path, kinds: Iterable[Kind]) -> str:
+    """Name the classes of some kinds in a file, without running it."""
+    kinds = tuple(kinds)
+    bases = [base.rpartition(".")[2] for kind in kinds for base in BASES[kind]]
+    names = subclasses(parse(path), bases)
+    word = WORDS[kinds[0]] if len(kinds) == 1 else "plugin"
+    if not names:
+        return f", and no {word} was found in it: derive a class from {_either(BASES[kind][0] for kind in kinds)}"
+    return f"; did you mean {_either(f'{file}:{name}' for name in names)}?"
+
+
+def _either(texts: Iterable[str]) -> str:
+    *texts, last = texts
+    return f"{', '.join(texts)} or {last}" if texts else last
 
 
 class _SourceOnly(SourceFileLoader):
@@ -131,7 +203,3 @@ class _SourceOnly(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
         return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _classes(module: object) -> list[str]:
-    return [name for name, value in vars(module).items() if isinstance(value, type)]

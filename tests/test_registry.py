@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +13,12 @@ import pytest
 
 from ssl3d.errors import PluginError
 from ssl3d.listing import listed
-from ssl3d.registry import KINDS, load, plugins, split_variant
+from ssl3d.registry import KINDS, WORDS, Kind, find_kind, load, plugins, split_variant
 from ssl3d.train.build import backbone_class, method_class
 
 METHOD = dedent(
     '''
-    from ssl3d.card import Card
-    from ssl3d.method import Method
+    from ssl3d.method import Batch, Card, Loss, Method
 
 
     class Mine(Method):
@@ -26,8 +26,9 @@ METHOD = dedent(
 
         card = Card("Mine", "a method of a third party")
 
-        def loss(self, online, target):
-            return {"loss": (online[0] - online[1]).square().mean()}
+        def loss(self, batch: Batch) -> Loss:
+            first, second = batch.online
+            return Loss((first - second).square().mean())
     '''
 )
 PACKAGES = ("ssl3d_plugins.methods", "ssl3d_plugins.backbones")  # a package is imported to find a module in it
@@ -69,6 +70,12 @@ def test_a_third_party_method_is_found_by_its_entry_point(site: Site) -> None:
     assert method_class("theirs").card.name == "Mine"
     (entry,) = [entry for entry in listed() if entry.name == "theirs"]
     assert (entry.distribution, entry.summary, entry.problem) == ("their-package", "a method of a third party", None)
+
+
+def test_every_kind_is_listed() -> None:
+    assert {entry.kind for entry in listed()} == set(KINDS)
+    assert {entry.kind for entry in listed(["protocols"])} == {"protocols"}
+    assert all(entry.summary for entry in listed())
 
 
 def test_listing_imports_no_plugin_and_no_torch() -> None:
@@ -133,25 +140,79 @@ def test_a_plugin_that_fails_to_import_is_reported_beside_the_others(site: Site,
     assert {"byol", "simclr", "moco"} <= problems.keys()
 
 
-def test_an_entry_point_that_is_no_class_of_ours_is_refused(site: Site) -> None:
-    points = "[ssl3d.methods]\nfunction = odd:function\nother = odd:Other\n"
-    site.install("odd", points, odd="class Other: ...\ndef function(): ...\n")
-    with pytest.raises(PluginError, match="not a class"):
-        load("methods", "function")
-    with pytest.raises(PluginError, match="not a method"):
-        method_class("other")
-    with pytest.raises(PluginError, match="not a backbone"):
-        backbone_class("ssl3d_plugins.methods.byol:BYOL")
+NO_PLUGIN = {
+    "function": ("odd:function", r"not a class: 'odd:function' is a function"),
+    "module": ("odd", r"not a class: 'odd' is a module; name a class in it"),
+    "alone": (
+        "odd:Alone",
+        r"not a method: the class Alone is derived from no other class, not from ssl3d.method.Method",
+    ),
+    "network": ("odd:Network", r"not a method: the class Network is derived from torch.*Module, not from"),
+    "backbone": ("ssl3d_plugins.backbones.tiny:Tiny", r"Tiny is derived from ssl3d.backbone.Backbone, not from"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PLUGIN)
+def test_an_entry_point_that_is_no_plugin_is_refused_and_listed_as_broken_with_why(site: Site, name: str) -> None:
+    target, reason = NO_PLUGIN[name]
+    source = "from torch import nn\nclass Alone: ...\nclass Network(nn.Module): ...\ndef function(): ...\n"
+    site.install("odd", f"[ssl3d.methods]\n{name} = {target}\n", odd=source)
+    with pytest.raises(PluginError, match=reason):
+        load("methods", name)
+    (entry,) = [entry for entry in listed() if entry.distribution == "odd"]
+    assert re.search(reason, str(entry.problem))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference"),
+    [
+        ("backbones", "ssl3d_plugins.methods.byol:BYOL"),
+        ("methods", "ssl3d.data.sets.demo:Demo"),
+        ("datasets", "ssl3d.evaluate.protocols.knn:KNN"),
+        ("protocols", "ssl3d.recipe:EncoderRecipe"),
+    ],
+)
+def test_a_class_of_another_kind_is_refused(kind: Kind, reference: str) -> None:
+    with pytest.raises(PluginError, match=f"is not a {WORDS[kind]}: the class .* is derived from ssl3d"):
+        load(kind, reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "kind"),
+    [
+        ("byol", "methods"),
+        ("timm/resnet18", "backbones"),
+        ("demo", "datasets"),
+        ("knn", "protocols"),
+        ("ssl3d_plugins.backbones.tiny:Tiny", "backbones"),
+        ("ssl3d.evaluate.protocols.knn:KNN", "protocols"),
+    ],
+)
+def test_the_kind_of_a_reference_is_found(reference: str, kind: Kind) -> None:
+    assert find_kind(reference) == kind
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [("knnn", "unknown plugin 'knnn'; did you mean 'knn'"), ("ssl3d.recipe:EncoderRecipe", "not a plugin: the class")],
+)
+def test_a_reference_of_no_kind_is_refused(reference: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        find_kind(reference)
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "near"),
-    [("methods", "boyl", "byol"), ("backbones", "r3d18", "r3d_18"), ("datasets", "mrnt", "mrnet")],
+    [
+        ("methods", "boyl", "byol"),
+        ("backbones", "r3d18", "r3d_18"),
+        ("datasets", "mrnt", "mrnet"),
+        ("protocols", "liner", "linear"),
+    ],
 )
-def test_an_unknown_name_suggests_the_nearest(kind: str, name: str, near: str) -> None:
-    assert kind in KINDS
-    with pytest.raises(PluginError, match=f"unknown {kind[:-1]} {name!r}; did you mean {near!r}"):
-        load(kind, name)  # type: ignore[arg-type]
+def test_an_unknown_name_suggests_the_nearest(kind: Kind, name: str, near: str) -> None:
+    with pytest.raises(PluginError, match=f"unknown {WORDS[kind]} {name!r}; did you mean {near!r}"):
+        load(kind, name)
 
 
 def test_a_name_like_no_other_lists_what_there_is() -> None:
@@ -202,12 +263,42 @@ def test_a_file_named_wrongly_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="no such file"):
         load("methods", f"{file}:Mine")
     file.write_text(METHOD)
-    with pytest.raises(PluginError, match="no class 'Mien'; did you mean 'Mine'"):
+    with pytest.raises(PluginError, match=r"no class 'Mien'; did you mean .*mine.py:Mine"):
         load("methods", f"{file}:Mien")
     file.write_text("raise ValueError('half-written')")
     for _ in range(2):  # the second time, too: nothing half-imported is kept
         with pytest.raises(PluginError, match="ValueError: half-written"):
             load("methods", f"{file}:Mine")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (METHOD, r"mine.py names no class; did you mean mine.py:Mine\?$"),
+        (
+            "from ssl3d_plugins.methods.byol import BYOL, BYOLConfig\n"
+            "class MineConfig(BYOLConfig): ...\nclass One(BYOL): ...\nclass Two(One): ...\nclass _Hidden(One): ...\n",
+            r"did you mean mine.py:One or mine.py:Two\?$",
+        ),
+        ("import ssl3d\nx = 1\n", "no method was found in it: derive a class from ssl3d.method.Method"),
+        ("raise OSError('run')\nfrom ssl3d import method\nclass One(method.Method[int]): ...\n", "mine.py:One"),
+        ("def (:", "cannot be read as Python"),
+    ],
+)
+def test_a_file_without_a_class_suggests_those_in_it_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(PluginError, match=message):
+        load("methods", "mine.py")
+
+
+@pytest.mark.parametrize("reference", ["byol/anything", "simclr:x", "knn/5"])
+def test_a_plugin_that_is_no_family_takes_no_variant(reference: str) -> None:
+    kind: Kind = "protocols" if reference.startswith("knn") else "methods"
+    with pytest.raises(PluginError, match=f"{reference!r}: '.*' has no variants; write"):
+        load(kind, reference)
 
 
 @pytest.mark.parametrize(("name", "message"), [("timm", "family"), ("tiny/x", "no variants")])
