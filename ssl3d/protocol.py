@@ -1,7 +1,8 @@
 """The protocol contract, whole: how an encoder is evaluated on one task. Loads neither torch nor scikit-learn.
 
 What a protocol chooses (strength, neighbours, epochs, threshold), it chooses inside the training cases, with the
-patients kept together; the test cases are predicted once, and scored elsewhere.
+patients kept together; the test cases are predicted once, and scored elsewhere. All that a plain protocol needs is
+imported from here; :mod:`ssl3d.evaluate.protocols.inner` has the inner splits, and a choice among settings by them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 import numpy as np
+from pydantic import Field
 
 from ssl3d.card import Card
+from ssl3d.config import Config
 from ssl3d.config import Config as BaseConfig
-from ssl3d.recipe import AugmentRecipe, Size
+from ssl3d.recipe import AugmentRecipe, OneOrMore, Size
 from ssl3d.task import Kind, Task
 
 if TYPE_CHECKING:
@@ -23,6 +26,21 @@ if TYPE_CHECKING:
 
     from ssl3d.backbone import Backbone
     from ssl3d.evaluate.features import Source
+
+__all__ = [
+    "Card",
+    "Config",
+    "EncoderProblem",
+    "EncoderProtocol",
+    "FeatureProblem",
+    "FeatureProtocol",
+    "Field",
+    "Kind",
+    "OneOrMore",
+    "Prediction",
+    "Protocol",
+    "Task",
+]
 
 C = TypeVar("C", bound=BaseConfig)
 
@@ -32,8 +50,8 @@ class Prediction:
     """What a protocol says of the test cases.
 
     Attributes:
-        probabilities: (N_test, K), rows sum to 1; (N_test, L) independent ones of a multi-label task; (N_test, 1) values
-            of a regression.
+        probabilities: (N_test, K), rows sum to 1; (N_test, L) independent ones of a multi-label task;
+            (N_test, 1) values of a regression.
         threshold: of the probability of class 1, from training data: positive at or above it; None if not binary.
         chosen: what was chosen inside the training data, and what had to give way ("folds": 3). Plain JSON values.
         out_of_fold: (N, K) of the training cases, each predicted by a fit that had not seen its patient; None where the
@@ -77,7 +95,7 @@ class EncoderProblem:
         encoder: on ``device``; a protocol leaves it as it was.
         source: of the volumes.
         train: numbers of the N training volumes in the source.
-        test: numbers of the test volumes.
+        test: numbers of the N_test test volumes.
         train_y, task, patients, folds, seed: as in :class:`FeatureProblem`.
         augment: what pretraining did to a view.
         view_size: (D, H, W).

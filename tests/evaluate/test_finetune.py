@@ -17,9 +17,10 @@ from ssl3d.data.augment import Augment, whole
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError, RecipeError
 from ssl3d.evaluate.protocols import finetune
-from ssl3d.evaluate.protocols.classifier import Classifier, Setup, epoch_order, predict
 from ssl3d.evaluate.protocols.crops import evaluation_views, fixed_crops
 from ssl3d.evaluate.protocols.finetune import Finetune, FinetuneConfig, light
+from ssl3d.evaluate.protocols.objective import Objective
+from ssl3d.evaluate.protocols.training import Model, Setup, epoch_order, predict
 from ssl3d.protocol import EncoderProblem, Prediction
 from ssl3d.recipe import AugmentRecipe
 from tests.evaluate.problems import singles, task_of
@@ -102,11 +103,11 @@ def test_held_out_volumes_are_of_patients_that_the_trial_never_saw(monkeypatch: 
     predicted: list[set[int]] = []
     real_fit, real_predict = finetune.train_epochs, finetune.predict
 
-    def watched_fit(setup: Setup, model: Classifier, cases: np.ndarray, lr: float, count: int) -> Iterator[int]:
+    def watched_fit(setup: Setup, model: Model, cases: np.ndarray, lr: float, count: int) -> Iterator[int]:
         fitted.append(set(cases.tolist()))
         return real_fit(setup, model, cases, lr, count)
 
-    def watched_predict(setup: Setup, model: Classifier, volumes: Sequence[int]) -> np.ndarray:
+    def watched_predict(setup: Setup, model: Model, volumes: Sequence[int]) -> np.ndarray:
         predicted.append(set(volumes))
         return real_predict(setup, model, volumes)
 
@@ -225,7 +226,7 @@ def test_crops_keep_the_same_share_and_leave_out_either_end_of_the_depth(count: 
 def test_probabilities_are_the_mean_over_the_views_for_test_and_held_out_volumes_alike() -> None:
     source = Stripes()
     setup = Setup(problem_of(source), but(crops=3), Augment(light(AugmentRecipe()), SIZE))
-    model = Classifier(setup.problem.encoder, 2)
+    model = Model(setup.problem.encoder, Objective(task_of(2)))
     torch.nn.init.normal_(model.weight, generator=torch.Generator().manual_seed(0))
     views = list(evaluation_views(source.volumes(TEST, CPU), SIZE, 3))
     model.eval()
@@ -268,3 +269,51 @@ def test_every_way_of_balancing_learns_rare_cases_and_they_differ() -> None:
     assert not np.array_equal(found[0], found[1])
     # Unbalanced, the rare class is predicted to be less likely.
     assert found[2].mean() < min(found[0].mean(), found[1].mean())
+
+
+# Labels and values
+
+
+def test_labels_are_fine_tuned_together_and_their_weights_even_out_rare_ones() -> None:
+    source = Stripes()
+    y = np.stack([source.labels[TRAIN], np.arange(24) % 8 == 1, np.ones(24)], axis=1).astype(int)
+    problem = replace(problem_of(source), train_y=y, task=task_of(3, "multilabel"))
+    found = {balance: Finetune(but(balance=balance)).predict(problem) for balance in ("weights", "none")}
+    p = found["weights"].probabilities
+    assert p.shape == (12, 3)
+    assert found["weights"].threshold is None
+    assert found["weights"].chosen["criterion"] == "mean auc"
+    assert roc_auc_score(source.labels[TEST], p[:, 0]) == 1
+    assert (p[:, 2] > 0.5).all()
+    assert found["none"].probabilities[:, 1].mean() < p[:, 1].mean()  # unbalanced, the rare label is less likely
+
+
+def test_values_are_fine_tuned_on_their_own_scale() -> None:
+    source = Stripes()
+    truth = 1000.0 + 50 * source.labels
+    problem = replace(problem_of(source), train_y=truth[TRAIN], task=task_of(0, "regression"))
+    found = Finetune(but(epochs=12)).predict(problem)
+    assert found.probabilities.shape == (12, 1)
+    assert found.chosen["criterion"] == "negative squared error"
+    assert np.abs(found.probabilities[:, 0] - truth[TEST]).mean() < 15  # 25 without learning anything
+
+
+def test_objectives_are_the_textbook_losses() -> None:
+    y, outputs = torch.tensor([0, 1, 1, 1]), torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    weighted = Objective.of(task_of(2), y.numpy(), balanced=True, device=CPU)
+    log_p = outputs.log_softmax(dim=1)
+    by_hand = -(2.0 * log_p[0, 0] + 2 / 3 * log_p[1:, 1].sum()) / 4  # N / (2 n_k) of each class
+    torch.testing.assert_close(weighted.loss(outputs, y), by_hand)
+    torch.testing.assert_close(weighted.predict(outputs), outputs.double().softmax(dim=1))
+
+    labels = torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])
+    several = Objective.of(task_of(2, "multilabel"), labels.numpy(), balanced=True, device=CPU)
+    q = outputs.sigmoid()
+    weights = torch.where(labels == 1, torch.tensor([2.0, 1.0]), torch.tensor([2 / 3, 1.0]))
+    by_hand = -(weights * torch.where(labels == 1, q, 1 - q).log()).mean()
+    torch.testing.assert_close(several.loss(outputs, labels), by_hand)
+
+    values = np.array([1.0, 3.0, 5.0, 7.0])
+    scaled = Objective.of(task_of(0, "regression"), values, balanced=True, device=CPU)
+    assert scaled.predict(torch.zeros(4, 1)).flatten().tolist() == [4.0] * 4  # a head of zeros predicts the mean
+    assert float(scaled.loss(torch.zeros(4, 1), torch.from_numpy(values))) == pytest.approx(1.0)

@@ -14,18 +14,25 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from ssl3d.card import Card
-from ssl3d.config import Config
 from ssl3d.data.augment import Augment
 from ssl3d.evaluate.checks import check_targets
-from ssl3d.evaluate.protocols.classifier import Classifier, DivergedError, Setup, predict, train_epochs
 from ssl3d.evaluate.protocols.inner import NOTHING_HELD_OUT, criterion, criterion_score, minus_loss, splits
+from ssl3d.evaluate.protocols.training import DivergedError, Setup, new_model, predict, train_epochs
 from ssl3d.evaluate.threshold import best_threshold
-from ssl3d.protocol import EncoderProblem, EncoderProtocol, Prediction
-from ssl3d.recipe import AugmentRecipe, OneOrMore
-from ssl3d.task import Task
+from ssl3d.protocol import (
+    Card,
+    Config,
+    EncoderProblem,
+    EncoderProtocol,
+    Field,
+    Kind,
+    OneOrMore,
+    Prediction,
+    Task,
+)
+from ssl3d.recipe import AugmentRecipe
 
 
 class FinetuneConfig(Config):
@@ -37,7 +44,8 @@ class FinetuneConfig(Config):
     )
     batch_size: int = Field(16, ge=2, description="volumes behind one optimiser step")
     balance: Literal["weights", "sampling", "none"] = Field(
-        "weights", description="rare classes weigh more in the loss, or are drawn more often, or neither"
+        "weights",
+        description="rare classes (or labels) weigh more in the loss, or rare classes are drawn more often, or neither",
     )
     crops: int = Field(4, ge=1, description="views of a test volume whose predictions are averaged")
 
@@ -50,9 +58,9 @@ class FinetuneConfig(Config):
 
 
 class Finetune(EncoderProtocol[FinetuneConfig]):
-    """AdamW, a cosine learning rate, cross entropy.
+    """AdamW, a cosine learning rate, cross entropy (for values the squared error, on standardised values).
 
-    Of test and held-out volumes alike, the probabilities are the mean over ``crops`` views (see
+    Of test and held-out volumes alike, predictions are the mean over ``crops`` views (see
     :mod:`ssl3d.evaluate.protocols.crops`). The given encoder, and the global random state, stay as they were.
     """
 
@@ -60,6 +68,7 @@ class Finetune(EncoderProtocol[FinetuneConfig]):
         "Fine-tuning",
         "the encoder with a linear head, trained end to end; learning rate and epochs chosen on held-out cases",
     )
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "multiclass", "multilabel", "ordinal", "regression"})
 
     def predict(self, problem: EncoderProblem) -> Prediction:
         """Train on the training volumes, predict the test volumes; see :meth:`EncoderProtocol.predict`."""
@@ -68,8 +77,9 @@ class Finetune(EncoderProtocol[FinetuneConfig]):
         trials = _trials(setup)
         best, chosen = _choose(trials, self.config, problem.task)
         with _seeded(problem.seed, problem.device):  # again: what the trials drew leaves no trace
-            model, done = Classifier(problem.encoder, problem.task.outputs), len(trials) * self.config.epochs
-            for epoch in train_epochs(setup, model, np.arange(len(problem.train)), best.lr, best.epochs):
+            everything, done = np.arange(len(problem.train)), len(trials) * self.config.epochs
+            model = new_model(setup, everything)
+            for epoch in train_epochs(setup, model, everything, best.lr, best.epochs):
                 _report(problem, done + epoch, done + best.epochs)
             return Prediction(predict(setup, model, problem.test), best.threshold, chosen)
 
@@ -137,7 +147,7 @@ def _trial(setup: Setup, fit: np.ndarray, held: np.ndarray, lr: float) -> Iterat
     """Train on some cases, and yield how well others are predicted after every epoch."""
     problem, task = setup.problem, setup.problem.task
     y, volumes = problem.train_y[held], [problem.train[i] for i in held]
-    model = Classifier(problem.encoder, task.outputs)
+    model = new_model(setup, fit)
     for epoch in train_epochs(setup, model, fit, lr, setup.config.epochs):
         p = predict(setup, model, volumes)  # (n, K)
         threshold = best_threshold(y, p[:, 1]) if task.kind == "binary" else None

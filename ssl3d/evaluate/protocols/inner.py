@@ -78,9 +78,9 @@ def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: in
     where the cases do not allow as many.
 
     Args:
-        y: (N,) class indices or values.
+        y: (N,) class indices or values; (N, L) of 0 and 1. The labels of a multi-label task are not stratified.
         patients: (N,) patient of each case.
-        task: categorical, or a regression.
+        task: of the targets.
         folds: as many as there should be.
         seed: of the split.
 
@@ -109,19 +109,25 @@ def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: in
 
 def criterion(task: Task) -> str:
     """Return the name of what settings are chosen by."""
-    return {"binary": "auc", "regression": "negative squared error"}.get(task.kind, "negative log loss")
+    names = {"binary": "auc", "multilabel": "mean auc", "regression": "negative squared error"}
+    return names.get(task.kind, "negative log loss")
 
 
 def criterion_score(y: np.ndarray, prediction: np.ndarray, task: Task) -> float:
     """Return what settings are chosen by, larger is better: AUC, or minus the log loss or mean squared error.
 
     Args:
-        y: (n,) class indices, every class of a binary task present; or values.
+        y: (n,) class indices, every class of a binary task present, or values; (n, L) of 0 and 1.
         prediction: (n, K) probabilities, or (n, 1) values.
-        task: binary, with more classes, or a regression.
+        task: of the targets. The AUC of a multi-label task is the mean over the labels that some of the cases have and
+            others have not; 0.5 if there is none.
     """
     if task.kind == "binary":
         return float(roc_auc_score(y, prediction[:, 1]))
+    if task.kind == "multilabel":
+        columns = zip(y.T, prediction.T, strict=True)
+        aucs = [roc_auc_score(one, p) for one, p in columns if one.min() < one.max()]
+        return float(np.mean(aucs)) if aucs else 0.5
     return minus_loss(y, prediction, task)
 
 
@@ -129,4 +135,7 @@ def minus_loss(y: np.ndarray, prediction: np.ndarray, task: Task) -> float:
     """Return minus the log loss of probabilities (n, K), or minus the mean squared error of values (n, 1)."""
     if task.kind == "regression":
         return -float(np.mean((prediction[:, 0] - y) ** 2))
+    if task.kind == "multilabel":
+        p = np.clip(prediction, 1e-12, 1 - 1e-12)
+        return float(np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
     return -float(log_loss(y, prediction, labels=np.arange(prediction.shape[1])))

@@ -10,15 +10,11 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
-from ssl3d.card import Card
-from ssl3d.config import Config
 from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose, splits
 from ssl3d.evaluate.protocols.labels import predict_each
-from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
-from ssl3d.task import Kind
+from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, Prediction
 
 QUERIES = 1024  # rows of the similarity matrix that are in memory at once
 

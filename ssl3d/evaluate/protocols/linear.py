@@ -11,19 +11,14 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from ssl3d.card import Card
-from ssl3d.config import Config
 from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose
 from ssl3d.evaluate.protocols.labels import predict_each
-from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
-from ssl3d.recipe import OneOrMore
-from ssl3d.task import Kind
+from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, OneOrMore, Prediction
 
 TOLERANCE = 1e-4  # of the gradient, where logistic regression stops
 
