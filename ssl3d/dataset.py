@@ -26,7 +26,8 @@ class Case:
         source: where the volume is, for messages ("train/sagittal/0000.npy").
         patient: the statistical unit; cases of one patient are never separated. The case itself if empty.
         exam: the examination that the volume belongs to; the case itself if empty.
-        targets: by task; a task may be missing from a case.
+        targets: by task, a class index, a float of a regression, or 0 or 1 for each label of a multi-label task; a
+            task may be missing from a case.
     """
 
     id: str
@@ -85,9 +86,14 @@ class Dataset(ABC):
         """Name with variant and plane, for tables ("mrnet sagittal")."""
 
     @property
+    def family(self) -> str:
+        """Name without the plane ("mrnet"): equal patients of data sets of one family are the same people."""
+        return self.name.removesuffix(self.plane).rstrip() if self.plane else self.name
+
+    @property
     @abstractmethod
     def tasks(self) -> tuple[Task, ...]:
-        """Tasks that cases have targets for; the first is the default."""
+        """Tasks that cases have targets for; the first is the default. Empty where nothing is labelled."""
 
     @property
     @abstractmethod

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ssl3d.dataset import Dataset
 
 FOLDER = click.Path(path_type=Path)
+NAME = click.option("--data", "name", required=True, help="Data set: mrnet, medmnist3d:adrenalmnist3d, folder.")
+ROOT = click.option("--root", type=FOLDER, help="Folder of its files.")
 
 
 @click.group()
@@ -19,40 +21,52 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--data", "name", required=True, help="Data set: mrnet, medmnist3d:adrenalmnist3d, folder.")
-@click.option("--root", type=FOLDER, help="Folder of its files.")
-@click.option("--plane", help="Plane of the exam.")
-def check(name: str, root: Path | None, plane: str | None) -> int:
-    """Read every volume and table of a data set, and list all faults, each with its file and row."""
-    from ssl3d.data.check import check as faults_of  # noqa: PLC0415  # help must not wait for numpy
+@NAME
+@ROOT
+@click.option("--plane", help="Plane of the exam, or all.")
+@click.option("--folds", type=click.IntRange(min=2), help="Outer folds, in place of the data set's own split.")
+def check(name: str, root: Path | None, plane: str | None, folds: int | None) -> int:
+    """Read every volume and table of a data set, list all faults with file and row, and say what it holds."""
+    from ssl3d.data.check import check as check_dataset  # noqa: PLC0415  # help must not wait for numpy
 
-    dataset = _dataset(name, root, plane)
-    faults = faults_of(dataset)
-    for fault in faults:
-        click.echo(fault)
-    if faults:
-        click.echo(f"{len(faults)} faults in {dataset.name}.", err=True)
-        return 1
-    cases = dataset.cases()
-    splits = ", ".join(f"{split} {sum(c.split == split for c in cases)}" for split in sorted({c.split for c in cases}))
-    click.echo(f"{dataset.name}: {len(cases)} volumes ({splits}), no faults.")
-    return 0
+    number = 0
+    for dataset in _planes(name, root, plane):
+        checked = check_dataset(dataset, folds)
+        for fault in checked.faults:
+            click.echo(fault)
+        for note in checked.notes:
+            click.echo(f"note: {note}")
+        for line in checked.summary:
+            click.echo(line)
+        click.echo(f"{dataset.name}: {_count(len(checked.faults), 'fault')}.", err=bool(checked.faults))
+        number += len(checked.faults)
+    return 1 if number else 0
 
 
 @data.command()
-@click.option("--data", "name", required=True, help="Data set: mrnet, medmnist3d:adrenalmnist3d, folder.")
-@click.option("--root", type=FOLDER, help="Folder of its files.")
-@click.option("--plane", help="Plane of the exam.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the packed store; `ssl3d bench --store` takes it.")
-def pack(name: str, root: Path | None, plane: str | None, out: Path) -> None:
-    """Pack volumes once, for many runs: memory-mapped, checked, resumable."""
+@NAME
+@ROOT
+@click.option("--plane", help="Plane of the exam, or all.")
+@click.option(
+    "--cache", type=FOLDER, required=True, envvar="SSL3D_CACHE", help="Folder that runs share; `ssl3d bench --cache`."
+)
+def pack(name: str, root: Path | None, plane: str | None, cache: Path) -> None:
+    """Pack volumes into a cache, for many runs: memory-mapped, checked, resumable. A run packs what is not there."""
+    from ssl3d.results.folder import RunFolder  # noqa: PLC0415
+    from ssl3d.run.datasets import DataPlane  # noqa: PLC0415
+    from ssl3d.run.volumes import store_folder  # noqa: PLC0415
+
+    for dataset in _planes(name, root, plane):
+        _pack(dataset, store_folder(RunFolder(cache).stores, DataPlane(name, dataset)))
+
+
+def _pack(dataset: Dataset, folder: Path) -> None:
     from ssl3d.data.pack import pack as pack_volumes  # noqa: PLC0415
 
-    dataset = _dataset(name, root, plane)
     with click.progressbar(length=len(dataset.cases()), label=f"packing {dataset.name}") as bar:
-        store = pack_volumes(dataset, out, lambda done, _: bar.update(done - bar.pos))
-    megabytes = store.manifest.size / 1e6
-    click.echo(f"{out}: {len(store)} volumes, {megabytes:.1f} MB, fingerprint {store.fingerprint[:10]}")
+        store = pack_volumes(dataset, folder, lambda done, _: bar.update(done - bar.pos), splits=())
+    volumes, megabytes = _count(len(store), "volume"), store.manifest.size / 1e6
+    click.echo(f"{folder}: {volumes}, {megabytes:.1f} MB, fingerprint {store.fingerprint[:10]}")
 
 
 @data.command()
@@ -71,7 +85,14 @@ def demo(out: Path, size: int, train: int, valid: int) -> None:
     click.echo(f"{out}: {train} + {valid} synthetic exams; try: ssl3d bench --data mrnet --root {out}")
 
 
-def _dataset(name: str, root: Path | None, plane: str | None) -> Dataset:
-    from ssl3d.run.plan import open_dataset  # noqa: PLC0415
+def _planes(name: str, root: Path | None, plane: str | None) -> list[Dataset]:
+    """Return a data set in one plane, or in all of them."""
+    from ssl3d.run.datasets import dataset_class, open_dataset  # noqa: PLC0415
 
-    return open_dataset(name, root, plane)
+    if plane != "all":
+        return [open_dataset(name, root, plane)]
+    return [open_dataset(name, root, each or None) for each in dataset_class(name).planes]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

@@ -1,89 +1,91 @@
 """Outer folds: cross-validation over all labelled cases, in place of a data set's own split.
 
-A case's fold follows from its id, its labels for all tasks, and the other cases: the same for every method, seed and
-task, and in the planes of one exam, where the exams of all planes are dealt together (:func:`joined`). So an encoder
-that never saw the test fold serves every task. Loads no torch.
+Folds are dealt by patient. A patient's fold follows from its name, the targets of its cases for all tasks, and the
+other patients: the same for every method, seed and task, and in the planes of one exam, where the cases of all planes
+are dealt together (:func:`joined`). So an encoder that never saw the test fold serves every task. Loads no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ssl3d.errors import DataError
+from ssl3d.task import Target, Targets, Task
 
 if TYPE_CHECKING:
     from ssl3d.data.store import Store
-    from ssl3d.dataset import Case
+
+Item = tuple[str, int, int]  # a task, a label of it (0 if it has only one), and a class or a quartile
+QUARTILES = (0.25, 0.5, 0.75)
 
 
 class Labelled(Protocol):
-    """What a fold is decided by."""
+    """What a fold is decided by: a case of a data set, or its record in a store."""
 
     @property
-    def id(self) -> str:
-        """Unique among the cases."""
+    def split(self) -> str:
+        """Of the data set; "unlabelled" is never tested."""
 
     @property
-    def labels(self) -> Mapping[str, int]:
-        """Class by task."""
+    def patient(self) -> str:
+        """The unit that is dealt."""
+
+    @property
+    def targets(self) -> Targets:
+        """By task."""
 
 
 def folds_of(cases: Sequence[Labelled], folds: int) -> dict[str, int]:
-    """Return the fold 0..folds-1 of every labelled case by id, stratified by all tasks at once.
+    """Return the fold 0..folds-1 of every patient with a target, by patient, stratified by all tasks at once.
 
-    Iterative stratification (Sechidis et al. 2011, ECML PKDD, LNCS 6913:145): the rarest class still to be dealt goes
-    first, each of its cases to the fold that lacks most of them, then to the one with most room. With one task, the
-    folds differ by one case of a class at most. Order is by a hash of the id, whatever the order of ``cases``.
+    Iterative stratification (Sechidis et al. 2011, ECML PKDD, LNCS 6913:145) over patients, each with the union of its
+    cases' classes: the rarest class still to be dealt goes first, each of its patients to the fold that lacks most of
+    them, then to the one with most room. Regression targets count by quartile. With one task and one case per patient,
+    the folds differ by one case of a class at most. Order is by a hash of the patient, whatever the order of ``cases``.
+
+    Raises:
+        DataError: there are fewer patients with a target than folds.
     """
-    left = {case.id: frozenset(case.labels.items()) for case in sorted(cases, key=_shuffled) if case.labels}
-    counts = Counter(item for items in left.values() for item in items)
+    items = _items_by_patient(cases)
+    if len(items) < folds:
+        raise DataError(f"{len(items)} patients have a target, too few for {folds} folds; choose fewer --folds")
+    left = {patient: items[patient] for patient in sorted(items, key=_shuffled)}
+    counts = Counter(item for found in left.values() for item in found)
     lacking = {item: np.full(folds, count / folds) for item, count in counts.items()}
     room = np.full(folds, len(left) / folds)
-    found: dict[str, int] = {}
+    dealt: dict[str, int] = {}
     while left:
-        counts = Counter(item for items in left.values() for item in items)
+        counts = Counter(item for found in left.values() for item in found)
         rarest = min(counts, key=lambda item: (counts[item], item))
-        for id in [id for id, items in left.items() if rarest in items]:
+        for patient in [patient for patient, found in left.items() if rarest in found]:
             fold = max(range(folds), key=lambda f: (lacking[rarest][f], room[f], -f))
-            found[id] = fold
+            dealt[patient] = fold
             room[fold] -= 1
-            for item in left.pop(id):
+            for item in left.pop(patient):
                 lacking[item][fold] -= 1
-    return found
-
-
-class _Exam(NamedTuple):
-    id: str
-    labels: Mapping[str, int]
+    return dealt
 
 
 def joined(planes: Iterable[Sequence[Labelled]]) -> list[Labelled]:
-    """Return the exams of all planes, by id, with the labels of all: a plane that lacks one has the others' folds."""
-    found: dict[str, dict[str, int]] = {}
-    for case in (case for cases in planes for case in cases):
-        found[case.id] = {**case.labels, **found.get(case.id, {})}
-    return [_Exam(id, labels) for id, labels in found.items()]
+    """Return the cases of all planes: a patient who lacks a plane has the fold that the others have."""
+    return [case for cases in planes for case in cases]
 
 
-def _shuffled(case: Labelled) -> str:
-    return hashlib.sha256(f"fold {case.id}".encode()).hexdigest()
-
-
-def training_volumes(cases: Sequence[Case], folds: int | None, fold: int) -> int:
-    """Return how many volumes there are to train on, in a fold or, without folds, in the split."""
-    found = {} if folds is None else folds_of(cases, folds)
-    return sum(found[case.id] != fold if case.id in found else case.split == "train" for case in cases)
+def training_volumes(cases: Sequence[Labelled], folds: int | None, fold: int) -> int:
+    """Return how many volumes there are to pretrain on, in a fold or, without folds, in the split."""
+    return sum(split in {"train", "unlabelled"} for split in _splits(cases, folds, fold, cases))
 
 
 def fold_view(store: Store, folds: int, fold: int, among: Sequence[Labelled] | None = None) -> Store:
-    """Return a store in which one fold is the split "test", and the other labelled cases are "train".
+    """Return a store in which the patients of one fold are the split "test", and those of the others are "train".
 
-    Cases without any label keep their split. Voxels and fingerprint are those of ``store``.
+    All cases of a patient go together, those without a target too. Patients without any target keep their split, and
+    "unlabelled" cases of patients who are not tested remain so. Voxels and fingerprint are those of ``store``.
 
     Args:
         store: the volumes.
@@ -91,25 +93,88 @@ def fold_view(store: Store, folds: int, fold: int, among: Sequence[Labelled] | N
         fold: number of the one that is tested.
         among: cases that folds are dealt among; None for those of ``store``.
     """
-    found = folds_of(store.manifest.cases if among is None else among, folds)
-    splits = {id: "test" if other == fold else "train" for id, other in found.items()}
-    return store.with_splits([splits.get(case.id, case.split) for case in store.manifest.cases])
+    cases = store.manifest.cases
+    return store.with_splits(_splits(cases, folds, fold, cases if among is None else among))
 
 
 def check_folds(store: Store, task: str, folds: int, among: Sequence[Labelled] | None = None) -> None:
-    """Check that every fold has a case of each class of a task; ``among`` is as for :func:`fold_view`.
+    """Check that every fold of a store can be evaluated; see :func:`require_folds`.
+
+    Args:
+        store: the volumes.
+        task: that is evaluated.
+        folds: how many there are.
+        among: as for :func:`fold_view`.
+    """
+    cases = store.manifest.cases
+    require_folds(store.name, store.task(task), cases, folds, cases if among is None else among)
+
+
+def require_folds(name: str, task: Task, cases: Sequence[Labelled], folds: int, among: Sequence[Labelled]) -> None:
+    """Check that every fold has a case with a target for a task, and one of each class of a categorical task.
 
     Raises:
-        DataError: one has not.
+        DataError: one has not; the message opens with ``name``.
     """
-    found = folds_of(store.manifest.cases if among is None else among, folds)
-    classes = {case.id: case.labels[task] for case in store.manifest.cases if task in case.labels}
-    if not classes:
-        raise DataError(f"{store.name}: no volume has a label for {task!r}")
-    for value, count in sorted(Counter(classes.values()).items()):
-        without = set(range(folds)) - {found[id] for id, other in classes.items() if other == value}
+    dealt = folds_of(among, folds)
+    patients: defaultdict[str, set[str]] = defaultdict(set)
+    for case in (case for case in cases if task.name in case.targets and case.split != "unlabelled"):
+        target = case.targets[task.name]
+        patients[f"case of class {task.classes[target]!r}" if isinstance(target, int) else "case"].add(case.patient)
+    if not patients:
+        raise DataError(f"{name}: no volume has a target for {task.name!r}; name another task")
+    for what, found in sorted(patients.items()):
+        without = set(range(folds)) - {dealt[patient] for patient in found}
         if without:
             raise DataError(
-                f"{store.name}: fold {min(without)} of {folds} has no case of class {value} of {task!r}, of which "
-                f"there are {count}; choose fewer --folds"
+                f"{name}: fold {min(without)} of {folds} has no {what} of {task.name!r}, which {len(found)} patients "
+                "have; choose fewer --folds"
             )
+
+
+def _splits(cases: Sequence[Labelled], folds: int | None, fold: int, among: Sequence[Labelled]) -> list[str]:
+    """Return the split of each case, in a fold or, without folds, as it is."""
+    if folds is None:
+        return [case.split for case in cases]
+    dealt = folds_of(among, folds)
+    return [_split(case, dealt.get(case.patient), fold) for case in cases]
+
+
+def _split(case: Labelled, dealt: int | None, fold: int) -> str:
+    if dealt is None or (case.split == "unlabelled" and dealt != fold):
+        return case.split
+    return "test" if dealt == fold else "train"
+
+
+def _items_by_patient(cases: Sequence[Labelled]) -> dict[str, frozenset[Item]]:
+    """Return what each patient counts for, of the patients with a target."""
+    dealt = [case for case in cases if case.targets and case.split != "unlabelled"]
+    items: defaultdict[str, set[Item]] = defaultdict(set)
+    values: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for case in dealt:
+        for task, target in case.targets.items():
+            items[case.patient].update(_classes(task, target))
+            if isinstance(target, float):
+                values[task][case.patient].append(target)
+    for task, by_patient in values.items():
+        for patient, quartile in _quartiles(by_patient).items():
+            items[patient].add((task, 0, quartile))
+    return {patient: frozenset(found) for patient, found in items.items()}
+
+
+def _classes(task: str, target: Target) -> Iterator[Item]:
+    if isinstance(target, tuple):
+        yield from ((task, label, value) for label, value in enumerate(target))
+    elif isinstance(target, int):
+        yield task, 0, target
+
+
+def _quartiles(values: Mapping[str, Sequence[float]]) -> dict[str, int]:
+    """Return the quartile 0..3 of each patient's mean."""
+    means = {patient: float(np.mean(found)) for patient, found in values.items()}
+    edges = np.quantile(list(means.values()), QUARTILES)
+    return {patient: int(np.searchsorted(edges, mean)) for patient, mean in means.items()}
+
+
+def _shuffled(patient: str) -> str:
+    return hashlib.sha256(f"fold {patient}".encode()).hexdigest()

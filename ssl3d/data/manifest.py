@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ssl3d.dataset import Spacing
 from ssl3d.errors import DataError
+from ssl3d.files import write_atomic
+from ssl3d.recipe import canonical
+from ssl3d.task import Target, Task
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -22,8 +26,9 @@ class Record(BaseModel):
     """One volume of a store.
 
     Attributes:
-        id, split, source, labels: as in :class:`ssl3d.dataset.Case`.
+        id, split, source, patient, exam, targets: as in :class:`ssl3d.dataset.Case`.
         stamp: size and time of the source file when it was read; "" where there is no file.
+        spacing: millimetres between slices, rows and columns; None where the source does not say.
         shape: (C, D, H, W).
         dtype: of the voxels; one for the whole store.
         offset: of the first voxel in ``volumes.bin``, in bytes.
@@ -32,13 +37,16 @@ class Record(BaseModel):
         sha256: of the voxels' bytes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     id: str
     split: str
     source: str
-    labels: dict[str, int]
+    patient: str
+    exam: str
+    targets: dict[str, Target]
     stamp: str
+    spacing: Spacing | None
     shape: tuple[int, int, int, int]
     dtype: Literal["uint8", "float16"]
     offset: int
@@ -57,6 +65,11 @@ class Record(BaseModel):
         """Offset of the first byte after the volume."""
         return self.offset + self.voxels * np.dtype(self.dtype).itemsize
 
+    @property
+    def content(self) -> list[Any]:
+        """What volumes with the same voxels have in common: [shape, dtype, sha256], plain values."""
+        return [list(self.shape), self.dtype, self.sha256]
+
 
 class Header(BaseModel):
     """What a store says of its data set as a whole; the fields are those of :class:`ssl3d.dataset.Dataset`."""
@@ -64,8 +77,10 @@ class Header(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    tasks: tuple[str, ...]
+    family: str
+    tasks: tuple[Task, ...]
     synthetic: bool
+    knows_patients: bool
     view_size: tuple[int, int, int]
     left_right: int | None
 
@@ -80,12 +95,12 @@ class Manifest(Header):
     @classmethod
     def of(cls, header: Header, cases: tuple[Record, ...]) -> Manifest:
         """Make the manifest of complete volumes."""
-        return cls(**header.model_dump(), cases=cases, fingerprint=fingerprint(cases))
+        return cls(**dict(header), cases=cases, fingerprint=fingerprint(header.tasks, cases))
 
     @property
     def header(self) -> Header:
         """Everything but the volumes."""
-        return Header(**self.model_dump(include=set(Header.model_fields)))
+        return Header(**{name: getattr(self, name) for name in Header.model_fields})
 
     @property
     def size(self) -> int:
@@ -97,7 +112,7 @@ class Manifest(Header):
         """Read the manifest of a store.
 
         Raises:
-            DataError: there is none, it is damaged, or of a version that is not known.
+            DataError: there is none, it is damaged, or its version is unknown.
         """
         path = folder / MANIFEST
         try:
@@ -121,16 +136,29 @@ class Manifest(Header):
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write the manifest in one step: it is there whole, or not at all."""
-        partial = folder / f"{MANIFEST}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / MANIFEST)
+        """Write the manifest atomically.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        write_atomic(folder / MANIFEST, self.model_dump_json(indent=1))
 
 
-def fingerprint(cases: tuple[Record, ...]) -> str:
-    """Hash ids, splits, labels, shapes and voxels: the same wherever, and from whatever files, they were packed."""
-    rows = [[case.id, case.split, case.labels, case.shape, case.dtype, case.sha256] for case in cases]
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def fingerprint(tasks: Sequence[Task], cases: Sequence[Record]) -> str:
+    """Hash tasks, ids, splits, patients, targets and voxels: the same wherever, and from whatever files, it is packed.
+
+    Returns:
+        SHA-256, hexadecimal.
+    """
+    rows = [[case.id, case.split, case.patient, plain_targets(case.targets), case.content] for case in cases]
+    return sha256([[task.model_dump(mode="json") for task in tasks], rows])
+
+
+def plain_targets(targets: Mapping[str, Target]) -> dict[str, Any]:
+    """Return targets as JSON has them."""
+    return {name: list(target) if isinstance(target, tuple) else target for name, target in targets.items()}
+
+
+def sha256(value: Any) -> str:
+    """Return the SHA-256 of plain values' canonical JSON, hexadecimal."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl3d.data.manifest import VOXELS, Manifest, fingerprint
+from ssl3d.data.manifest import VOXELS, Manifest, fingerprint, plain_targets, sha256
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError, nearest
+from ssl3d.task import Task
 
 CPU = torch.device("cpu")
 
@@ -29,10 +30,11 @@ class Store:
         manifest: what it holds.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, voxels: Tensor) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, voxels: Tensor, verified: set[int] | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
         self._voxels = voxels  # (all voxels,), one after the other
+        self._verified: set[int] = set() if verified is None else verified  # volumes whose bytes are those packed
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -50,7 +52,7 @@ class Store:
             )
         dtype = manifest.cases[0].dtype
         size = length // np.dtype(dtype).itemsize
-        # A private mapping: no copy, and what were written into it by mistake would never reach the file.
+        # A private mapping: no copy is made, and what is written into it by mistake never reaches the file.
         return cls(folder, manifest, torch.from_file(str(path), shared=False, size=size, dtype=getattr(torch, dtype)))
 
     def __len__(self) -> int:
@@ -62,8 +64,8 @@ class Store:
         return self.manifest.name
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """Tasks that cases are labelled for; the first is the default."""
+    def tasks(self) -> tuple[Task, ...]:
+        """Tasks that cases have targets for; the first is the default."""
         return self.manifest.tasks
 
     @property
@@ -72,9 +74,46 @@ class Store:
         return self.manifest.synthetic
 
     @property
+    def knows_patients(self) -> bool:
+        """Whether patients are known; if not, every case is taken for one."""
+        return self.manifest.knows_patients
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, splits, labels, shapes and voxels."""
+        """SHA-256 over tasks, ids, splits, patients, targets and voxels."""
         return self.manifest.fingerprint
+
+    @property
+    def voxel_fingerprint(self) -> str:
+        """SHA-256 over ids and voxels."""
+        return sha256([[case.id, case.content] for case in self.manifest.cases])
+
+    def evaluation_fingerprint(self, task: str) -> str:
+        """Return the SHA-256 over a task and the training and test cases with a target for it.
+
+        Ids, patients, splits, targets and voxels count.
+
+        Raises:
+            DataError: the task is unknown.
+        """
+        kind = self.task(task).model_dump(mode="json")
+        rows = [
+            [case.id, case.patient, case.split, plain_targets({task: case.targets[task]}), case.content]
+            for case in self.manifest.cases
+            if case.split in {"train", "test"} and task in case.targets
+        ]
+        return sha256([kind, rows])
+
+    def task(self, name: str) -> Task:
+        """Return the task of a name.
+
+        Raises:
+            DataError: it is unknown.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise DataError(f"{self.name} has no task {name!r}{nearest(name, (task.name for task in self.tasks))}")
 
     def indices(self, split: str) -> list[int]:
         """Return the volumes of a split, in order."""
@@ -84,53 +123,70 @@ class Store:
         """Return the case ids of volumes."""
         return [self.manifest.cases[index].id for index in indices]
 
+    def patients(self, indices: Sequence[int]) -> list[str]:
+        """Return the patients of volumes; those of a data set without known patients are the case ids."""
+        return [self.manifest.cases[index].patient for index in indices]
+
     def labelled(self, split: str, task: str) -> list[int]:
-        """Return the volumes of a split that have a label for the task.
+        """Return the volumes of a split that have a target for the task.
 
         Raises:
             DataError: the task is unknown.
         """
-        self._require_task(task)
-        return [index for index in self.indices(split) if task in self.manifest.cases[index].labels]
+        self.task(task)
+        return [index for index in self.indices(split) if task in self.manifest.cases[index].targets]
 
-    def labels(self, task: str, indices: Sequence[int]) -> np.ndarray:
-        """Return the classes (N,), int64, of volumes.
+    def targets(self, task: str, indices: Sequence[int]) -> np.ndarray:
+        """Return the targets of N volumes.
+
+        Returns:
+            (N,) int64 class indices; (N, L) int64 of 0 and 1 (multi-label); (N,) float64 (regression).
 
         Raises:
-            DataError: the task is unknown, or a volume has no label for it (see :meth:`labelled`).
+            DataError: the task is unknown, or a volume has no target for it (see :meth:`labelled`).
         """
-        self._require_task(task)
-        for index in indices:
-            if task not in self.manifest.cases[index].labels:
-                raise DataError(f"{self.name}: case {self.manifest.cases[index].id} has no label for {task!r}; add it")
-        return np.array([self.manifest.cases[index].labels[task] for index in indices], np.int64)  # (N,)
+        kind = self.task(task)
+        cases = [self.manifest.cases[index] for index in indices]
+        for case in cases:
+            if task not in case.targets:
+                raise DataError(f"{self.name}: case {case.id} has no target for {task!r}; add it")
+        dtype = np.float64 if kind.kind == "regression" else np.int64
+        shape = (len(cases), kind.outputs) if kind.kind == "multilabel" else (len(cases),)
+        return np.array([case.targets[task] for case in cases], dtype).reshape(shape)
 
     def volumes(self, indices: Sequence[int], device: torch.device = CPU) -> Volumes:
         """Return volumes as they were packed, on a device.
 
         On the device where the voxels are (the CPU, or that of :meth:`resident`) they are views, not copies: do not
-        write into them.
+        write into them. The bytes of a volume are compared with their hash when it is first read.
+
+        Raises:
+            DataError: a volume is damaged.
         """
         cases = [self.manifest.cases[index] for index in indices]
-        itemsize = self._voxels.element_size()
-        starts = [case.offset // itemsize for case in cases]
-        voxels = tuple(
-            self._voxels[start : start + case.voxels].view(case.shape).to(device)  # (C, D, H, W)
-            for start, case in zip(starts, cases, strict=True)
-        )
+        parts = [self._part(index) for index in indices]
+        for index, part in zip(indices, parts, strict=True):
+            self._verify(index, part)
+        shaped = [part.view(case.shape) for case, part in zip(cases, parts, strict=True)]  # (C, D, H, W)
         mean = torch.tensor([case.mean for case in cases], dtype=torch.float32, device=device)  # (B,)
         std = torch.tensor([case.std for case in cases], dtype=torch.float32, device=device)  # (B,)
-        return Volumes(voxels, mean, std)
+        return Volumes(tuple(voxels.to(device) for voxels in shaped), mean, std)
 
     def resident(self, device: torch.device) -> Self:
-        """Return this store with all its voxels held in the memory of a device: the same batches, without transfers."""
-        return type(self)(self.folder, self.manifest, self._voxels.to(device, copy=True))
+        """Return this store with all its voxels held in the memory of a device: the same batches, without transfers.
+
+        Raises:
+            DataError: a volume is damaged.
+        """
+        for index in range(len(self)):
+            self._verify(index, self._part(index))
+        return type(self)(self.folder, self.manifest, self._voxels.to(device, copy=True), self._verified)
 
     def with_splits(self, splits: Sequence[str]) -> Self:
         """Return a view of this store with another split for each volume; its fingerprint is still the store's."""
         cases = zip(self.manifest.cases, splits, strict=True)
         moved = tuple(case.model_copy(update={"split": split}) for case, split in cases)
-        return type(self)(self.folder, self.manifest.model_copy(update={"cases": moved}), self._voxels)
+        return type(self)(self.folder, self.manifest.model_copy(update={"cases": moved}), self._voxels, self._verified)
 
     def verify(self) -> None:
         """Hash everything again.
@@ -138,24 +194,33 @@ class Store:
         Raises:
             DataError: the voxels of a case, or the manifest, are not what was packed.
         """
-        for index, case in enumerate(self.manifest.cases):
-            voxels = self.volumes([index]).voxels[0].cpu().numpy()
-            if hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest() != case.sha256:
-                raise DataError(
-                    f"{self.folder / VOXELS}: case {case.id} is damaged; remove {self.folder} and pack again"
-                )
-        if fingerprint(self.manifest.cases) != self.fingerprint:
+        self._verified.clear()
+        for index in range(len(self)):
+            self._verify(index, self._part(index))
+        if fingerprint(self.tasks, self.manifest.cases) != self.fingerprint:
             raise DataError(f"{self.folder}: the manifest was changed after packing; remove the folder and pack again")
 
     def duplicates(self) -> list[tuple[str, str]]:
-        """Return pairs (train id, test id) of volumes that are equal, voxel for voxel: the test set leaks."""
-        train: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-        for index in self.indices("train"):
-            case = self.manifest.cases[index]
-            train[case.shape, case.sha256].append(case.id)
+        """Return pairs (train id, test id) of volumes with the same voxels: the test set leaks."""
+        train: defaultdict[str, list[str]] = defaultdict(list)
+        for case in (self.manifest.cases[index] for index in self.indices("train")):
+            train[str(case.content)].append(case.id)
         tests = [self.manifest.cases[index] for index in self.indices("test")]
-        return [(id, case.id) for case in tests for id in train.get((case.shape, case.sha256), [])]
+        return [(id, case.id) for case in tests for id in train.get(str(case.content), [])]
 
-    def _require_task(self, task: str) -> None:
-        if task not in self.tasks:
-            raise DataError(f"{self.name} has no task {task!r}{nearest(task, self.tasks)}")
+    def _part(self, index: int) -> Tensor:
+        """Return the voxels of a volume as one row."""
+        case = self.manifest.cases[index]
+        start = case.offset // self._voxels.element_size()
+        return self._voxels[start : start + case.voxels]
+
+    def _verify(self, index: int, part: Tensor) -> None:
+        """Compare the bytes of a volume with their hash, once."""
+        if index in self._verified:
+            return
+        case = self.manifest.cases[index]
+        if hashlib.sha256(part.cpu().numpy().data).hexdigest() != case.sha256:
+            raise DataError(
+                f"{self.folder / VOXELS}: case {case.id} of {self.name} is damaged; remove {self.folder} and pack again"
+            )
+        self._verified.add(index)

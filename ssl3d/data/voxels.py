@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl3d.errors import DataError
 
-PERCENTILES = (0.5, 99.5)  # of a volume's own voxels: what becomes 0 and 1
+PERCENTILES = (0.5, 99.5)  # of a volume's own voxels, which are mapped to 0 and 1
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def npy_header(file: IO[bytes], where: str) -> NpyHeader:
     """Read the header of an open .npy file.
 
     Raises:
-        DataError: it is no .npy file, or holds pickled Python objects.
+        DataError: it is not an .npy file, or holds pickled Python objects.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -51,7 +51,7 @@ def read_npy_header(path: Path, where: str) -> NpyHeader:
     """Open an .npy file, check its length and return its header, without reading voxels.
 
     Raises:
-        DataError: it cannot be opened, is no .npy file, is pickled, truncated, or longer than its header says.
+        DataError: it cannot be opened, is not an .npy file, is pickled, truncated, or longer than its header says.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +63,7 @@ def read_npy_header(path: Path, where: str) -> NpyHeader:
         ) from error
     if length != header.size:
         kind = "truncated" if length < header.size else "damaged"
-        raise DataError(f"{where} is {kind}: {length} bytes where its header promises {header.size}; restore it")
+        raise DataError(f"{where} is {kind}: {length} bytes where its header says {header.size}; restore it")
     return header
 
 
@@ -84,7 +84,7 @@ def require_voxels(volume: np.ndarray, where: str) -> None:
         raise DataError(f"{where} is empty: its shape is {volume.shape}; restore it or remove it from the table")
     if volume.dtype.kind == "f" and not np.isfinite(volume).all():
         bad = int(volume.size - np.isfinite(volume).sum())
-        raise DataError(f"{where} holds NaN or infinity in {bad} of {volume.size} voxels; mend it or remove it")
+        raise DataError(f"{where} holds NaN or infinity in {bad} of {volume.size} voxels; correct it or remove it")
     if volume.min() == volume.max():
         raise DataError(f"{where} is constant: every voxel is {volume.flat[0]}; restore it or remove it from the table")
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from ssl3d.card import Card
 from ssl3d.data.sets.knee import Lesions, draw
-from ssl3d.data.sets.mrnet import FOLDERS, PLANES, SYNTHETIC, TASKS
-from ssl3d.dataset import Case, Dataset
+from ssl3d.data.sets.mrnet import FINDINGS, FOLDERS, PLANES, SYNTHETIC, TASKS
+from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
+from ssl3d.task import Task
 
 VERSION: Final = 2  # of the generator: raise it with every change of a voxel or label, so that stores are packed again
 SEED: Final = 20220800
-# Streams of random numbers of a case. None is 0: numpy takes [a, b] and [a, b, 0] for one seed, and anatomy that
-# shares its draws with the labels gives them away.
+# Streams of random numbers of a case. No stream is 0: to numpy, [a, b] and [a, b, 0] are the same seed, and anatomy
+# that shares its draws with the labels would give them away.
 LABELS, ANATOMY, DEPTH = 1, 2, 3
 CASES: Final = (160, 80)  # train, valid
 SIZE: Final = 48
@@ -29,35 +30,36 @@ EFFUSION: Final = 0.2  # share of knees with nothing but, or also, fluid: abnorm
 class Demo(Dataset):
     """Generated knees: 160 to train on, 80 to test on, (1, 10 to 20, 48, 48), uint8; three planes, MRNet's three tasks.
 
-    Everything follows from the case id; nothing is read and no global random state is touched. The lesions are small
-    and the knees are shifted, turned, scaled and lit at random, so that an untrained encoder tells little and a
-    pretrained one can tell much. PCA (32) and logistic regression on the voxels tell the torn ligaments with AUC 0.88.
+    Everything follows from the case id; nothing is read and no global random state is used. The lesions are small, and
+    the knees are shifted, rotated, scaled and lit at random, so that an untrained encoder finds few of them and a
+    pretrained one can find many. PCA (32) and logistic regression on the voxels find torn ligaments with AUC 0.88.
+    Every exam is of a patient of its own.
     """
 
     card: ClassVar[Card] = Card(
         "Demo (synthetic)",
-        "SYNTHETIC knees in MRNet's layout, generated in seconds; for trying the software, without clinical meaning",
+        "SYNTHETIC knees in MRNet's layout, generated in seconds; to try the software, without clinical meaning",
     )
     planes: ClassVar[tuple[str, ...]] = PLANES
     synthetic = True
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
-        super().__init__(None, plane, variant)  # a root is for sets that have files; this one has none
+        super().__init__(None, plane, variant)  # there are no files, so there is no root
         if root is not None:
             raise DataError(f"demo is generated and reads no files; leave --root {root} out, or choose --data mrnet")
         if variant is not None:
-            raise DataError(f"demo has no variants, so demo:{variant} is none; choose a plane with --plane")
+            raise DataError(f"demo has no variants, so 'demo:{variant}' is invalid; choose a plane with --plane")
         if self.plane not in PLANES:
             raise DataError(f"demo has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         self.left_right = 0 if self.plane == "sagittal" else 2
 
     @property
     def name(self) -> str:
-        """Name with the plane; it says that this is synthetic."""
+        """Name with the plane, marked as synthetic."""
         return f"demo (synthetic) {self.plane}"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """MRNet's."""
         return TASKS
 
@@ -69,14 +71,19 @@ class Demo(Dataset):
     def cases(self) -> list[Case]:
         """Return all cases, sorted by id within train, then test."""
         return [
-            Case(f"{number:04d}", FOLDERS[folder], f"demo-{VERSION}/{self.plane}/{number:04d}", labels(number, folder))
+            Case(
+                id=f"{number:04d}",
+                split=FOLDERS[folder],
+                source=f"demo-{VERSION}/{self.plane}/{number:04d}",
+                targets=labels(number, folder),
+            )
             for folder, number in _numbers(CASES)
         ]
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Generate one volume: (1, D, H, W), uint8."""
         folder = "train" if case.split == "train" else "valid"
-        return knee(int(case.id), folder, self.plane, SIZE, SLICES)[None]
+        return Volume(knee(int(case.id), folder, self.plane, SIZE, SLICES)[None])
 
 
 def knee(number: int, folder: str, plane: str, size: int, slices: tuple[int, int]) -> np.ndarray:
@@ -109,7 +116,7 @@ def _lesions(number: int, folder: str) -> Lesions:
 
 
 def _numbers(cases: tuple[int, int]) -> list[tuple[str, int]]:
-    """Return (folder, number) of all cases; numbers go on from train to valid, as MRNet's do."""
+    """Return (folder, number) of all cases; numbers continue from train to valid, as MRNet's do."""
     train, valid = cases
     return [("train" if number < train else "valid", number) for number in range(train + valid)]
 
@@ -143,7 +150,7 @@ def write_demo(
         for part in FOLDERS:
             for plane in PLANES:
                 (folder / part / plane).mkdir(parents=True, exist_ok=True)
-        (folder / SYNTHETIC).write_text("Generated by ssl3d: no knee of anybody's.\n", encoding="utf-8")
+        (folder / SYNTHETIC).write_text("Generated by ssl3d; these are not volumes of real knees.\n", encoding="utf-8")
         for done, (part, plane, number) in enumerate(wanted, start=1):
             np.save(folder / part / plane / f"{number:04d}.npy", knee(number, part, plane, size, slices))
             if progress:
@@ -154,10 +161,10 @@ def write_demo(
 
 
 def _write_tables(folder: Path, cases: tuple[int, int]) -> None:
-    """Write the six tables; they come last, so that a half-written demo is recognised by their absence."""
+    """Write the six tables; they are written last, so that a half-written demo is recognised by their absence."""
     for part in FOLDERS:
         by_case = {number: labels(number, part) for kind, number in _numbers(cases) if kind == part}
-        for task in TASKS:
+        for task in FINDINGS:
             rows = "".join(f"{number:04d},{by_task[task]}\n" for number, by_task in by_case.items())
             (folder / f"{part}-{task}.csv").write_text(rows, encoding="utf-8", newline="")
 

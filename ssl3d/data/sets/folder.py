@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import importlib
-import zlib
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.tables import DataFaultsError, Row, read_rows
+from ssl3d.data.csv_table import Row, read_rows
+from ssl3d.data.faults import DataFaultsError, Fault
+from ssl3d.data.header import HELP, Header, parse_header
+from ssl3d.data.labels import Labels, read_labels
+from ssl3d.data.nifti import Geometry, read_geometry, read_nifti, require_3d, require_rank
 from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels, scale_robustly
-from ssl3d.dataset import Case, Dataset
+from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError
+from ssl3d.task import Targets, Task
 
-SPLITS = ("train", "val", "test")
-COARSER = 1.1  # spacing by which one axis must exceed the others to count as the slices
+SPLITS = ("train", "val", "test", "unlabelled")
+SYNONYMS = {"pretrain": "unlabelled", "unlabeled": "unlabelled"}
 ENDINGS = (".nii", ".nii.gz", ".npy")
-HELP = "expected is a table with the header path,LABEL,split (further LABELs are further tasks)"
+DELIMITERS = ",;\t"
 
 
 class Folder(Dataset):
     """Volumes in ``root``, listed in ``labels.csv`` there (or in the table that ``folder:TABLE.csv`` names).
 
-    The header is ``path,LABEL[,LABEL2...],split``: a path inside the root to ``.nii``, ``.nii.gz`` or ``.npy``; class
-    numbers 0, 1, ..., an empty field where the label is unknown; ``train``, ``test`` or ``val``. Files that the table
-    does not list are ignored, so that several tables can choose from one folder.
+    The table is separated by commas, semicolons or tabs. Its columns:
 
-    ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes (x to the right, y to the front, z up); D is the axis
-    with the coarsest spacing, z where none is more than 10% coarser than the others; H and W are the two others, the
-    later one first: (z, y, x), (y, z, x) or (x, z, y). Any real type of number is taken; each volume is scaled by its
-    own 0.5 and 99.5 percentiles to [0, 1], float16.
+    - ``path``: of a ``.nii``, ``.nii.gz`` or ``.npy`` file inside the root. Files that the table does not list are
+      ignored, so that several tables can choose from one folder.
+    - ``split``: ``train``, ``test``, ``val``, or ``unlabelled`` (or ``pretrain``) for volumes that only encoders are
+      trained on. With ``--folds`` the column may be left out.
+    - ``patient``, ``exam`` (optional): cases of one patient are never separated.
+    - ``age``, ``sex``, ``site`` (optional): not labels, unless the header gives them a kind.
+    - every other column is a label. An empty field, NA, N/A, NaN or null means unknown. The header may give a kind:
+
+      ========================================  ====================================================================
+      ``tear``                                  two values: binary; more: multi-class. Whole numbers are ordered by
+                                                size, words alphabetically
+      ``tear:binary(no<yes)``                   the classes, from class 0 upwards; ``multiclass`` likewise
+      ``grade:ordinal(mild<moderate<severe)``   ordered classes; numbers need no list
+      ``volume:regression(mm3)``                numbers, with or without a unit
+      ``edema:multilabel(finding)``             0 or 1, together with the other labels of the task "finding"
+      ========================================  ====================================================================
+
+    ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with the slices first, see
+    :func:`ssl3d.data.nifti.read_nifti`. Any real type of number is accepted; each volume is scaled by its own 0.5 and
+    99.5 percentiles to [0, 1], float16.
     """
 
     card: ClassVar[Card] = Card(
@@ -43,7 +59,7 @@ class Folder(Dataset):
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
         super().__init__(root, plane, variant)
         if self.plane:
-            raise DataError(f"folder has no planes, so {self.plane!r} is none; leave --plane out")
+            raise DataError(f"folder has no planes, so plane {self.plane!r} is invalid; leave --plane out")
         if root is None:
             raise DataError(f"folder needs --root, the folder of your volumes; {HELP}")
         if variant is not None and _escapes(variant):
@@ -54,51 +70,67 @@ class Folder(Dataset):
     @property
     def name(self) -> str:
         """The folder's own name, and the table's where it was chosen."""
-        return f"folder {self._root.resolve().name}" + (f":{self.variant}" if self.variant else "")
+        return self.family + (f":{self.variant}" if self.variant else "")
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The columns between path and split."""
-        return tuple(column for column in self._header.fields if column not in {"path", "split"})
+    def family(self) -> str:
+        """The folder's own name: its tables list the same patients."""
+        return f"folder {self._root.resolve().name}"
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """One for each column of labels; several columns of a multi-label task are one."""
+        if self._labels.faults:
+            raise DataFaultsError(self._labels.faults)
+        return tuple(self._labels.tasks)
+
+    @property
+    def knows_patients(self) -> bool:  # type: ignore[override]  # from the table, not from the class
+        """Whether the table has a column "patient"."""
+        return "patient" in self._header.places
 
     @property
     def view_size(self) -> tuple[int, int, int]:
         """Median size of the volumes, down to a multiple of 4, within 8 to 112."""
-        sizes = np.array([shape for shape, _ in self._geometry])  # (cases, 3)
+        sizes = np.array([geometry.shape for geometry in self._geometry])  # (cases, 3)
         D, H, W = (min(max(int(side) // 4 * 4, 8), 112) for side in np.median(sizes, axis=0))
         return D, H, W
 
     @property
-    def left_right(self) -> int | None:  # type: ignore[override]  # known from the headers, not from the class
+    def left_right(self) -> int | None:  # type: ignore[override]  # from the files' headers, not from the class
         """The axis that NIfTI headers call x, if they agree; None if they do not, or there are none."""
-        axes = {axis for _, axis in self._geometry}
+        axes = {geometry.left_right for geometry in self._geometry}
         return axes.pop() if len(axes) == 1 else None
 
     def cases(self) -> list[Case]:
         """Return the cases in the order of the table; an id is the path as the table has it.
 
         Raises:
-            DataError: the root or table is missing, the header wrong, or (:class:`DataFaultsError`) rows have faults.
+            DataError: the root or table is missing, or the header is wrong.
+            DataFaultsError: columns or rows have faults.
         """
-        faults: list[str] = []
-        seen: dict[str, int] = {}
-        cases = []
-        columns = self._header.fields
-        for row in self._rows[1:]:
+        faults = list(self._labels.faults)
+        row_faults: dict[int, list[str]] = {}
+        for index, sentence in self._labels.row_faults:
+            row_faults.setdefault(index, []).append(sentence)
+        cases: dict[str, tuple[Case, int]] = {}
+        exams: dict[str, str] = {}
+        for index, row in enumerate(self._rows):
             try:
-                case = self._case(columns, row, seen)
+                case = self._case(row, self._labels.targets[index])
+                _require_new(case, cases, exams)
             except DataError as error:
-                faults.append(f"{self._table} row {row.number}: {error}")
+                faults.append(self._fault(row, str(error)))
             else:
-                seen[case.id] = row.number
-                cases.append(case)
+                cases[case.id] = case, row.number
+            faults += [self._fault(row, sentence) for sentence in row_faults.get(index, [])]
         if faults:
             raise DataFaultsError(faults)
         if not cases:
             raise DataError(f"{self._root / self._table} lists no volumes; {HELP}")
-        return cases
+        return [case for case, _ in cases.values()]
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Return one volume: (1, D, H, W), float16 in [0, 1].
 
         Raises:
@@ -106,39 +138,48 @@ class Folder(Dataset):
         """
         where = self._where(case)
         path = self._root / case.id
-        volume = read_npy(path, where) if path.suffix == ".npy" else _read_nifti(path, where)
-        volume = _require_3d(volume, where)
-        if volume.dtype.kind not in "biuf":
-            raise DataError(f"{where} holds {volume.dtype}; real numbers are expected; save it as such")
-        require_voxels(volume, where)
-        return scale_robustly(volume)[None]  # (1, D, H, W)
+        spacing = None
+        if _is_npy(path):
+            voxels = require_3d(read_npy(path, where), where)
+        else:
+            voxels, geometry = read_nifti(path, where)
+            spacing = geometry.spacing
+        if voxels.dtype.kind not in "biuf":
+            raise DataError(f"{where} holds {voxels.dtype}; real numbers are expected; save it as such")
+        require_voxels(voxels, where)
+        return Volume(scale_robustly(voxels)[None], spacing)  # (1, D, H, W)
 
     @cached_property
-    def _rows(self) -> list[Row]:
+    def _table_rows(self) -> list[Row]:
         path = self._root / self._table
         if not self._root.is_dir():
             raise DataError(f"{self._root} is not a folder; --root is the folder of your volumes; {HELP}")
         if not path.is_file():
             raise DataError(f"{path} is missing; {HELP}")
-        return read_rows(path)
+        rows = read_rows(path, DELIMITERS)
+        if not rows:
+            raise DataError(f"{path} is empty; {HELP}")
+        return rows
 
     @cached_property
-    def _header(self) -> Row:
-        if not self._rows:
-            raise DataError(f"{self._root / self._table} is empty; {HELP}")
-        header = self._rows[0]
-        columns = header.fields
-        if not {"path", "split"} <= set(columns) or len(columns) < 3 or "" in columns:
-            raise DataError(f"{self._table} row {header.number}: the header is {','.join(columns)!r}; {HELP}")
-        if len(set(columns)) < len(columns):
-            raise DataError(
-                f"{self._table} row {header.number}: the header names a column twice; rename one of the two"
-            )
-        return header
+    def _header(self) -> Header:
+        return parse_header(self._table, self._table_rows[0])
+
+    @property
+    def _rows(self) -> list[Row]:
+        return self._table_rows[1:]
 
     @cached_property
-    def _geometry(self) -> list[tuple[tuple[int, ...], int | None]]:
-        """Size (D, H, W) and left-right axis of each volume, from its file's header."""
+    def _labels(self) -> Labels:
+        """Tasks and targets; rows of a wrong length, which :meth:`cases` reports, have none."""
+        width = self._header.width
+        fields = [row.fields if len(row.fields) == width else ("",) * width for row in self._rows]
+        columns = self._header.labels if fields else ()
+        return read_labels(columns, fields, f"{self._table} row {self._table_rows[0].number}")
+
+    @cached_property
+    def _geometry(self) -> list[Geometry]:
+        """What the header of each volume's file says."""
         return [_geometry(self._root / case.id, self._where(case)) for case in self.cases()]
 
     def _where(self, case: Case) -> str:
@@ -146,32 +187,61 @@ class Folder(Dataset):
 
     @cached_property
     def _row_numbers(self) -> dict[str, int]:
-        column = self._header.fields.index("path")
-        return {str(PurePosixPath(row.fields[column])): row.number for row in self._rows[1:]}
+        place = self._header.places["path"]
+        return {self._relative(row.fields[place]): row.number for row in self._rows}
 
-    def _case(self, columns: tuple[str, ...], row: Row, seen: dict[str, int]) -> Case:
-        """Turn a row into a case."""
-        if len(row.fields) != len(columns):
-            raise DataError(f"{len(row.fields)} fields where the header has {len(columns)}; mend it")
-        values = dict(zip(columns, row.fields, strict=True))
-        path = self._path(values["path"])
-        if path in seen:
-            raise DataError(f"{path} stands in row {seen[path]} already; remove one of the two")
-        if values["split"] not in SPLITS:
-            raise DataError(f"split {values['split']!r} of {path} is none of {', '.join(SPLITS)}; mend it")
-        labels = {task: _label(task, values[task], path) for task in self.tasks if values[task]}
-        return Case(path, values["split"], path, labels)
+    def _fault(self, row: Row, sentence: str) -> Fault:
+        place = self._header.places["path"]
+        path = f" ({row.fields[place]})" if place < len(row.fields) and row.fields[place].isprintable() else ""
+        return Fault(f"{self._table} row {row.number}{path}", sentence)
+
+    def _case(self, row: Row, targets: Targets) -> Case:
+        """Turn a row into a case.
+
+        Raises:
+            DataError: a field is missing or wrong; the message does not name the row.
+        """
+        places = self._header.places
+        if len(row.fields) != self._header.width:
+            raise DataError(
+                f"the row has {len(row.fields)} fields where the header has {self._header.width}; correct it"
+            )
+        named = {name: row.fields[place] for name, place in places.items()}
+        path = self._path(named["path"])
+        split = named.get("split", "train" if targets else "unlabelled").lower()
+        split = SYNONYMS.get(split, split)
+        if split not in SPLITS:
+            raise DataError(f"split {named['split']!r} is not one of {', '.join(SPLITS)}; correct it")
+        exam = named.get("exam", "")
+        return Case(path, split, path, named.get("patient", "") or exam, exam, targets)
 
     def _path(self, text: str) -> str:
         """Return a path of the table in one spelling, checked."""
-        if not text or _escapes(text):
-            raise DataError(f"path {text!r} does not lie inside the root; write it relative to the root, without ..")
-        path = str(PurePosixPath(text))
-        if not path.endswith(ENDINGS):
-            raise DataError(f"{path} is none of {', '.join(ENDINGS)}; convert it")
+        path = self._relative(text)
+        if not text or _escapes(path):
+            raise DataError(f"the path {text!r} is not inside the root; write it relative to the root, without ..")
+        if not path.lower().endswith(ENDINGS):
+            raise DataError(f"the file is not {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; convert it")
         if not (self._root / path).is_file():
-            raise DataError(f"{path} is absent from {self._root}; restore it or remove the row")
+            raise DataError(f"the file is absent from {self._root}; restore it or remove the row")
         return path
+
+    def _relative(self, text: str) -> str:
+        """Return a path in one spelling, relative to the root if it lies inside."""
+        path = PurePosixPath(text)
+        for root in (self._root, self._root.resolve()):
+            if path.is_absolute() and path.is_relative_to(root):
+                return str(path.relative_to(root))
+        return str(path)
+
+
+def _require_new(case: Case, cases: dict[str, tuple[Case, int]], exams: dict[str, str]) -> None:
+    """Check that a path is listed once, and that an exam is of one patient."""
+    if case.id in cases:
+        raise DataError(f"the path is listed in row {cases[case.id][1]} already; remove one of the two")
+    patient = exams.setdefault(case.exam, case.patient)
+    if patient != case.patient:
+        raise DataError(f"exam {case.exam!r} is of patient {patient!r} in a row before; correct one of the two")
 
 
 def _escapes(text: str) -> bool:
@@ -180,73 +250,11 @@ def _escapes(text: str) -> bool:
     return text.startswith("/") or bool(windows.anchor) or ".." in windows.parts
 
 
-def _label(task: str, text: str, path: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{task} = {text!r} of {path} is no class number 0, 1, ...; mend it or leave it empty")
-    return int(text)
+def _is_npy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
 
 
-def _require_3d(volume: np.ndarray, where: str) -> np.ndarray:
-    """Drop trailing axes of length 1 beyond the third, which NIfTI writers like to add."""
-    return volume.reshape(_require_rank(volume.shape, where))
-
-
-def _require_rank(shape: Iterable[int], where: str) -> tuple[int, ...]:
-    size = tuple(int(side) for side in shape)
-    kept = size[:3] if all(side == 1 for side in size[3:]) else size
-    if len(kept) != 3:
-        raise DataError(f"{where} has shape {size}; one volume with three axes is expected; split or convert it")
-    return kept
-
-
-def _open_nifti(path: Path, where: str) -> tuple[Any, tuple[int, ...], tuple[int, int, int]]:
-    """Open a NIfTI image without reading voxels.
-
-    Returns:
-        The image; its size along canonical x, y, z; and the order of these that puts the slices first.
-    """
-    nibabel: Any = importlib.import_module("nibabel")  # a quarter of a second, only for those who have NIfTI
-
-    try:
-        image = nibabel.load(path)
-        shape = _require_rank(image.shape, where)
-        canonical = nibabel.io_orientation(image.affine)[:3, 0]  # canonical axis of each axis of the file
-        axes = [int(axis) for axis in np.argsort(canonical)]  # axis of the file behind x, y, z
-        spacing = [float(image.header.get_zooms()[axis]) for axis in axes]
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{where} cannot be read as NIfTI ({_first_line(error)}); restore it") from error
-    if not np.isfinite(canonical).all():
-        raise DataError(f"{where} has an affine that leaves out an axis; mend its header")
-    return image, tuple(shape[axis] for axis in axes), _slices_first(*spacing)
-
-
-def _read_nifti(path: Path, where: str) -> np.ndarray:
-    """Return the voxels (D, H, W) of a NIfTI file, scaled as its header says."""
-    nibabel: Any = importlib.import_module("nibabel")
-
-    image, _, order = _open_nifti(path, where)
-    try:
-        voxels = np.asanyarray(nibabel.as_closest_canonical(image).dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{where} is truncated or damaged ({_first_line(error)}); restore it") from error
-    return _require_3d(voxels, where).transpose(order)
-
-
-def _slices_first(x: float, y: float, z: float) -> tuple[int, int, int]:
-    """Return the order of the axes that puts the slices first, from the spacing along each."""
-    if x > COARSER * max(y, z):
-        return (0, 2, 1)
-    if y > COARSER * max(x, z):
-        return (1, 2, 0)
-    return (2, 1, 0)
-
-
-def _geometry(path: Path, where: str) -> tuple[tuple[int, ...], int | None]:
-    if path.suffix == ".npy":
-        return _require_rank(read_npy_header(path, where).shape, where), None
-    _, size, order = _open_nifti(path, where)
-    return tuple(size[axis] for axis in order), order.index(0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _geometry(path: Path, where: str) -> Geometry:
+    if _is_npy(path):
+        return Geometry(require_rank(read_npy_header(path, where).shape, where))
+    return read_geometry(path, where)

@@ -41,14 +41,14 @@ def draw(lesions: Lesions, seed: Sequence[int], plane: str, shape: tuple[int, in
         plane: of the slices.
         shape: of the grid.
     """
-    rng = np.random.default_rng(seed)  # the draws below have one order, whatever the lesions
+    rng = np.random.default_rng(seed)  # the draws below have the same order, whatever the lesions
     grid = _grid(plane, shape)
     placed = _placed(grid, rng)
     tissue = _bones(placed, rng) + np.float32(0.06) * _texture(grid, plane, rng)
     tissue = tissue + _ligament(placed, rng, lesions.acl)
     tissue = tissue + _menisci(placed, rng, lesions.meniscus)
     tissue = tissue + _fluid(placed, rng, lesions.effusion) + _vessels(placed, rng)
-    noise = np.random.default_rng([*seed, 1 + list(ORDERS).index(plane)])  # never 0: [a] and [a, 0] are one seed
+    noise = np.random.default_rng([*seed, 1 + list(ORDERS).index(plane)])  # never 0: [a] and [a, 0] are the same seed
     return _scanned(tissue, grid, rng, noise)
 
 
@@ -64,7 +64,7 @@ def _grid(plane: str, shape: tuple[int, int, int]) -> Grid:
 
 
 def _placed(grid: Grid, rng: np.random.Generator) -> Grid:
-    """Shift, turn and scale the knee in its scanner."""
+    """Shift, rotate and scale the knee in the scanner."""
     x, y, z = (axis - np.float32(shift) for axis, shift in zip(grid, rng.uniform(-0.17, 0.17, 3), strict=True))
     angle, scale = rng.uniform(-0.3, 0.3), np.float32(rng.uniform(0.88, 1.12))
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -106,7 +106,7 @@ def _bones(grid: Grid, rng: np.random.Generator) -> np.ndarray:
 def _texture(grid: Grid, plane: str, rng: np.random.Generator) -> np.ndarray:
     """Return a smooth random field with a standard deviation near 1: a sum of plane waves.
 
-    A plane wave is the product of one factor an axis, so the sum is a matrix product.
+    A plane wave is the product of one factor per axis, so the sum is a matrix product.
     """
     waves = dict(zip("xyz", rng.normal(0, 6, (3, TEXTURE_WAVES)).astype(np.float32), strict=True))
     phases = np.exp(2j * np.pi * rng.random(TEXTURE_WAVES)).astype(np.complex64)
@@ -163,7 +163,7 @@ def _fluid(grid: Grid, rng: np.random.Generator, much: bool) -> np.ndarray:
 
 
 def _vessels(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Bright spots that mean nothing, so that a lesion is not just the brightest spot of a volume."""
+    """Bright spots without meaning, so that a lesion is not simply the brightest spot of a volume."""
     total: np.ndarray = np.zeros((), np.float32)
     for _ in range(4):
         centre = rng.uniform(-0.85, 0.85, 3)

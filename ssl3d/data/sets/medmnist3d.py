@@ -11,8 +11,9 @@ import numpy as np
 
 from ssl3d.card import Card
 from ssl3d.data.voxels import npy_header
-from ssl3d.dataset import Case, Dataset
+from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
+from ssl3d.task import Task
 
 SPLITS: Final = ("train", "val", "test")
 TASK = "label"
@@ -21,12 +22,14 @@ TASK = "label"
 class MedMNIST3D(Dataset):
     """One set of MedMNIST3D, ``medmnist3d:adrenalmnist3d``, or at 64 voxels a side, ``medmnist3d:adrenalmnist3d_64``.
 
-    The official ``NAME.npz`` is found under the root, or fetched into it through the ``medmnist`` package, whose own
-    folder is used where no root is given. Volumes are uint8 (1, 28, 28, 28) or (1, 64, 64, 64); the official splits
-    are kept. In AdrenalMNIST3D and VesselMNIST3D voxels are shapes (0 or 255), not grey values.
+    The official ``NAME.npz`` is found under the root, or downloaded into it by the ``medmnist`` package, whose own
+    folder is used where no root is given. Volumes are uint8 (1, 28, 28, 28) or (1, 64, 64, 64), without spacing; the
+    official splits are kept. Patients are not published: every volume is taken for one. In AdrenalMNIST3D and
+    VesselMNIST3D voxels are shapes (0 or 255), not grey values.
 
     Args:
-        download: fetch the file where it is absent.
+        root, plane, variant: as for :class:`ssl3d.dataset.Dataset`.
+        download: download the file where it is absent.
     """
 
     card: ClassVar[Card] = Card(
@@ -37,6 +40,7 @@ class MedMNIST3D(Dataset):
         link="https://medmnist.com",
         licence="CC BY 4.0",
     )
+    knows_patients = False
 
     def __init__(
         self, root: Path | None = None, plane: str = "", variant: str | None = None, download: bool = True
@@ -52,7 +56,7 @@ class MedMNIST3D(Dataset):
         if variant not in known:
             raise DataError(f"medmnist3d has no variant {variant!r}{nearest(variant, known)}")
         if self.plane:
-            raise DataError(f"medmnist3d has no planes, so {self.plane!r} is none; leave --plane out")
+            raise DataError(f"medmnist3d has no planes, so plane {self.plane!r} is invalid; leave --plane out")
         self._set: str = variant.removesuffix("_64")
         self._info: dict[str, Any] = sets[self._set]
         self._side = 64 if variant.endswith("_64") else 28
@@ -64,13 +68,19 @@ class MedMNIST3D(Dataset):
 
     @property
     def name(self) -> str:
-        """The variant: its names are known by themselves."""
+        """The plugin's name with the variant."""
         return f"medmnist3d:{self.variant}"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """One task; several classes in FractureMNIST3D and OrganMNIST3D."""
-        return (TASK,)
+    def family(self) -> str:
+        """Name without the size: both sizes are of the same volumes in the same order."""
+        return f"medmnist3d:{self._set}"
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """One task; multi-class in FractureMNIST3D and OrganMNIST3D, otherwise binary."""
+        classes = tuple(name for _, name in sorted(self._info["label"].items(), key=lambda item: int(item[0])))
+        return (Task(name=TASK, kind="binary" if len(classes) == 2 else "multiclass", classes=classes),)
 
     @property
     def view_size(self) -> tuple[int, int, int]:
@@ -78,25 +88,25 @@ class MedMNIST3D(Dataset):
         return (self._side, self._side, self._side)
 
     def cases(self) -> list[Case]:
-        """Return all volumes in the file's order, fetching the file first where that is needed and allowed.
+        """Return all volumes in the file's order; the file is downloaded first where it is absent.
 
         Raises:
-            DataError: the file is absent and cannot be fetched, damaged, or not laid out as the official one.
+            DataError: the file is absent and cannot be downloaded, damaged, or not laid out as the official one.
         """
         self._fetch()
         return [
-            Case(f"{split}{index:04d}", split, f"{self._file.name}#{split}_images[{index}]", {TASK: label})
+            Case(f"{split}{index:04d}", split, f"{self._file.name}#{split}_images[{index}]", targets={TASK: label})
             for split in SPLITS
             for index, label in enumerate(self._labels(split))
         ]
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Return one volume: (1, D, H, W), uint8."""
         if self._images is None or self._images[0] != case.split:
             self._images = None  # at 64 voxels a split takes hundreds of megabytes: never hold two
             self._images = (case.split, self._array(f"{case.split}_images"))
         index = int(case.id.removeprefix(case.split))
-        return np.ascontiguousarray(self._images[1][index][None])  # (1, D, H, W)
+        return Volume(np.ascontiguousarray(self._images[1][index][None]))  # (1, D, H, W)
 
     @property
     def _file(self) -> Path:

@@ -10,13 +10,16 @@ from typing import ClassVar
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.tables import DataFaultsError, Row, read_rows
+from ssl3d.data.csv_table import Row, read_rows
+from ssl3d.data.faults import DataFaultsError, Fault
 from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels
-from ssl3d.dataset import Case, Dataset
+from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
+from ssl3d.task import Task
 
-TASKS = ("acl", "meniscus", "abnormal")
-SYNTHETIC = "SYNTHETIC.txt"  # stands beside files that `ssl3d data demo` generated
+FINDINGS = ("acl", "meniscus", "abnormal")  # names of the tasks, and of their tables
+TASKS = tuple(Task(name=name, kind="binary", classes=("no", "yes")) for name in FINDINGS)
+SYNTHETIC = "SYNTHETIC.txt"  # beside files that `ssl3d data demo` generated
 PLANES = ("sagittal", "coronal", "axial")
 FOLDERS = {"train": "train", "valid": "test"}  # the official validation exams are the test set, scored once
 LAYOUT = (
@@ -31,9 +34,10 @@ Table = dict[str, tuple[int, int]]  # case -> (label, row)
 class MRNet(Dataset):
     """Knee MRI exams, three planes, three binary tasks. One plane is one data set.
 
-    Volumes are uint8 (1, S, 256, 256), ragged in S; copies resized in plane are taken if all have one size. The
-    folder ``valid`` is the split "test". Cases come sorted by their four-digit id, since the tables of ``valid`` are
-    ordered by label. Dot files and files other than .npy are ignored.
+    Volumes are uint8 (1, S, 256, 256), ragged in S, without spacing; copies resized in plane are accepted if all have
+    one size. The folder ``valid`` is the split "test". Cases are sorted by their four-digit id, since the tables of
+    ``valid`` are ordered by label. Patients are not published: every exam is taken for one. Dot files and files other
+    than .npy are ignored.
     """
 
     card: ClassVar[Card] = Card(
@@ -45,11 +49,12 @@ class MRNet(Dataset):
         licence="Stanford research use agreement: no redistribution",
     )
     planes: ClassVar[tuple[str, ...]] = PLANES
+    knows_patients = False
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
         super().__init__(root, plane, variant)
         if variant is not None:
-            raise DataError(f"mrnet has no variants, so mrnet:{variant} is none; choose a plane with --plane")
+            raise DataError(f"mrnet has no variants, so 'mrnet:{variant}' is invalid; choose a plane with --plane")
         if self.plane not in PLANES:
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
@@ -58,11 +63,11 @@ class MRNet(Dataset):
 
     @property
     def name(self) -> str:
-        """Name with the plane; it says if the files are generated ones."""
+        """Name with the plane, marked where the files are generated."""
         return f"mrnet {'(synthetic) ' if self.synthetic else ''}{self.plane}"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """ACL tear, meniscal tear, any abnormality."""
         return TASKS
 
@@ -75,10 +80,11 @@ class MRNet(Dataset):
         """Return all exams, sorted by id within train, then test.
 
         Raises:
-            DataError: a folder or table is missing, or (:class:`DataFaultsError`) tables and volumes have faults.
+            DataError: a folder or table is missing.
+            DataFaultsError: tables and volumes have faults.
         """
         root = self._folders()
-        faults: list[str] = []
+        faults: list[Fault] = []
         tables = {folder: self._tables(root, folder, faults) for folder in FOLDERS}
         faults += _in_both(tables)
         for folder, by_task in tables.items():
@@ -87,16 +93,16 @@ class MRNet(Dataset):
             raise DataFaultsError(faults)
         return [self._case(folder, id, tables[folder]) for folder in FOLDERS for id in sorted(tables[folder]["acl"])]
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Return one exam: (1, S, H, W), uint8.
 
         Raises:
-            DataError: the file is not an intact uint8 volume (S, H, W), or its size in plane is not the others'.
+            DataError: the file is not an intact uint8 volume (S, H, W), or its size in plane differs from the others'.
         """
         path, where = self._root / case.source, case.source
         volume = read_npy(path, where)
         if volume.ndim != 3:
-            raise DataError(f"{where} has shape {volume.shape}; expected is (slices, rows, columns); restore it")
+            raise DataError(f"{where} has shape {volume.shape}; (slices, rows, columns) is expected; restore it")
         if volume.dtype != np.uint8:
             raise DataError(f"{where} holds {volume.dtype}; MRNet's volumes are uint8; restore it")
         require_voxels(volume, where)
@@ -105,7 +111,7 @@ class MRNet(Dataset):
                 f"{where} is {volume.shape[1:]} in plane where the first volume is {self._in_plane}; "
                 "bring all volumes to one size"
             )
-        return np.ascontiguousarray(volume[None])  # (1, S, H, W)
+        return Volume(np.ascontiguousarray(volume[None]))  # (1, S, H, W)
 
     @property
     def _root(self) -> Path:
@@ -131,88 +137,95 @@ class MRNet(Dataset):
                     raise DataError(f"{part} is missing; {hint}")
         return root
 
-    def _tables(self, root: Path, folder: str, faults: list[str]) -> dict[str, Table]:
+    def _tables(self, root: Path, folder: str, faults: list[Fault]) -> dict[str, Table]:
         """Return the tables of a folder by task; faults of rows are added to ``faults``."""
         by_task = {}
-        for task in TASKS:
+        for task in FINDINGS:
             path = root / f"{folder}-{task}.csv"
             if not path.is_file():
                 raise DataError(f"{path} is missing; {LAYOUT}")
             by_task[task] = _table(path.name, read_rows(path), faults)
         return by_task
 
-    def _volume_mismatches(self, root: Path, folder: str, by_task: dict[str, Table]) -> list[str]:
+    def _volume_mismatches(self, root: Path, folder: str, by_task: dict[str, Table]) -> list[Fault]:
         """Compare the tables with the volumes that are there."""
         present = {name.removesuffix(".npy") for name in _npy_names(root / folder / self.plane)}
-        rows = {id: (task, row) for task in reversed(TASKS) for id, (_, row) in by_task[task].items()}
+        rows = {id: (task, row) for task in reversed(FINDINGS) for id, (_, row) in by_task[task].items()}
         absent = [
-            f"{folder}-{task}.csv row {row}: case {id} has no volume {folder}/{self.plane}/{id}.npy; restore it or "
-            "remove the row"
+            Fault(
+                f"{folder}-{task}.csv row {row} ({folder}/{self.plane}/{id}.npy)",
+                "the volume is absent; restore it or remove the row",
+            )
             for id, (task, row) in sorted(rows.items())
             if id not in present
         ]
         unlisted = [
-            f"{folder}/{self.plane}/{id}.npy is listed in no {folder}-*.csv; add its rows or remove the file"
+            Fault(f"{folder}/{self.plane}/{id}.npy", f"no {folder}-*.csv lists it; add its rows or remove the file")
             for id in sorted(present - rows.keys())
         ]
         return absent + unlisted
 
     def _case(self, folder: str, id: str, by_task: dict[str, Table]) -> Case:
-        labels = {task: by_task[task][id][0] for task in TASKS}
-        return Case(id, FOLDERS[folder], f"{folder}/{self.plane}/{id}.npy", labels)
+        targets = {task: by_task[task][id][0] for task in FINDINGS}
+        return Case(id, FOLDERS[folder], f"{folder}/{self.plane}/{id}.npy", targets=targets)
 
 
 def _npy_names(folder: Path) -> list[str]:
-    """Names of volumes; ``._0000.npy`` and other dot files are the leavings of file managers."""
+    """Names of volumes; ``._0000.npy`` and other dot files are leftovers of file managers."""
     return [path.name for path in folder.iterdir() if path.suffix == ".npy" and not path.name.startswith(".")]
 
 
-def _table(name: str, rows: list[Row], faults: list[str]) -> Table:
-    """Return the good rows of a table, and add a sentence to ``faults`` for each other one."""
+def _table(name: str, rows: list[Row], faults: list[Fault]) -> Table:
+    """Return the good rows of a table, and add a fault for each other one."""
     table: Table = {}
     if not rows:
-        faults.append(f"{name} is empty; restore it")
+        faults.append(Fault(name, "the table is empty; restore it"))
     for row in rows:
         problem = _problem(row, row is rows[0])
         if problem is None and row.fields[0] in table:
-            problem = f"case {row.fields[0]} stands in row {table[row.fields[0]][1]} already; remove one of the two"
+            problem = f"case {row.fields[0]} is listed in row {table[row.fields[0]][1]} already; remove one of the two"
         if problem is None:
             table[row.fields[0]] = (int(row.fields[1]), row.number)
         else:
-            faults.append(f"{name} row {row.number}: {problem}")
+            faults.append(Fault(f"{name} row {row.number}", problem))
     return table
 
 
 def _problem(row: Row, first: bool) -> str | None:
     """Say what is wrong with a row taken alone."""
     if len(row.fields) != 2:
-        return f"{len(row.fields)} fields where case and label are expected, as in 0000,1; mend it"
+        return f"the row has {len(row.fields)} fields; case and label are expected, as in 0000,1; correct it"
     id, label = row.fields
     if first and not any(character.isdigit() for character in id):
         return f"'{id},{label}' is a header, and MRNet's tables have none; remove it"
     if not re.fullmatch(r"[0-9]{4}", id):
         return f"case {id!r} is not four digits, as in 0000 (spreadsheets drop the zeros); restore the table"
     if label not in {"0", "1"}:
-        return f"label {label!r} of case {id} is neither 0 nor 1; mend it"
+        return f"label {label!r} is neither 0 nor 1; correct it"
     return None
 
 
-def _task_mismatches(folder: str, by_task: dict[str, Table]) -> list[str]:
-    """Every task labels the same cases, or a case would silently lack a label."""
+def _task_mismatches(folder: str, by_task: dict[str, Table]) -> list[Fault]:
+    """Find cases that are in the table of one task and not in that of another."""
     return [
-        f"{folder}-{task}.csv row {row}: case {id} is missing from {folder}-{other}.csv; add it there or remove the row"
-        for task in TASKS
-        for other in TASKS
+        Fault(
+            f"{folder}-{task}.csv row {row} (case {id})",
+            f"the case is missing from {folder}-{other}.csv; add it there or remove the row",
+        )
+        for task in FINDINGS
+        for other in FINDINGS
         for id, (_, row) in by_task[task].items()
         if id not in by_task[other]
     ]
 
 
-def _in_both(tables: dict[str, dict[str, Table]]) -> list[str]:
-    """Find cases that stand in train and valid: the test set would be trained on."""
+def _in_both(tables: dict[str, dict[str, Table]]) -> list[Fault]:
+    """Find cases that are in both train and valid: the test set would be trained on."""
     return [
-        f"valid-acl.csv row {row}: case {id} stands in train-acl.csv row {tables['train']['acl'][id][1]}, too; "
-        "remove one of the two"
+        Fault(
+            f"valid-acl.csv row {row}",
+            f"case {id} is also in train-acl.csv row {tables['train']['acl'][id][1]}; remove one of the two",
+        )
         for id, (_, row) in tables["valid"]["acl"].items()
         if id in tables["train"]["acl"]
     ]

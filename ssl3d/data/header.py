@@ -1,0 +1,124 @@
+"""The header of a table of volumes: which columns are labels, and of which kind of task. Loads no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ssl3d.data.csv_table import Row
+from ssl3d.errors import DataError, nearest
+from ssl3d.task import Kind
+
+RESERVED = ("path", "split", "patient", "exam")  # never labels
+DESCRIBING = ("age", "sex", "site")  # labels only where the header gives them a kind
+HELP = "expected is a table with a column 'path', one column per label, and a column 'split' (train, val, test)"
+_CELL = re.compile(r"(?P<name>[^:]+)(?::\s*(?P<kind>\w+)\s*(?:\((?P<argument>[^()]*)\))?)?")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of labels, as the header declares it.
+
+    Attributes:
+        place: of its fields in a row.
+        name: of the label.
+        kind: of its task; None where it follows from the values.
+        argument: in brackets after the kind: the classes in order ("mild<moderate<severe"), the unit of a regression,
+            or the multi-label task that the label belongs to.
+    """
+
+    place: int
+    name: str
+    kind: Kind | None = None
+    argument: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that the header names, from class 0 upwards."""
+        return tuple(part.strip() for part in self.argument.split("<")) if self.argument else ()
+
+    @property
+    def task(self) -> str:
+        """Name of the task that the column is for, or a part of."""
+        return self.argument if self.kind == "multilabel" else self.name
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a table.
+
+    Attributes:
+        width: how many there are.
+        places: of the reserved columns that the table has, by name.
+        labels: the others but those that describe a patient, in order.
+    """
+
+    width: int
+    places: dict[str, int]
+    labels: tuple[Column, ...]
+
+
+def parse_header(table: str, row: Row) -> Header:
+    """Read the first row of a table.
+
+    Args:
+        table: its name in messages.
+        row: the first one.
+
+    Raises:
+        DataError: there is no column "path", a column has no name, or two have one, or a kind is unknown.
+    """
+    where = f"{table} row {row.number}"
+    columns = [_column(place, text, where) for place, text in enumerate(row.fields)]
+    lower = [column.name.lower() for column in columns]
+    if "path" not in lower:
+        raise DataError(f"{where}: the header is {','.join(row.fields)!r}, without a column 'path'; {HELP}")
+    places: dict[str, int] = {}
+    labels: list[Column] = []
+    for column, name in zip(columns, lower, strict=True):
+        if lower.count(name) > 1:
+            raise DataError(f"{where}: the header names the column {column.name!r} twice; rename one of the two")
+        if name in RESERVED:
+            if column.kind is not None:
+                raise DataError(f"{where}: {column.name!r} cannot be a label; rename it, or leave out its kind")
+            places[name] = column.place
+        elif name not in DESCRIBING or column.kind is not None:
+            labels.append(column)
+    _require_distinct_tasks(where, labels)
+    return Header(len(columns), places, tuple(labels))
+
+
+def _column(place: int, text: str, where: str) -> Column:
+    match = _CELL.fullmatch(text)
+    if match is None:
+        wrong = f"the header of column {place + 1} is {text!r}" if text else f"column {place + 1} has no name"
+        raise DataError(f"{where}: {wrong}; write NAME, NAME:KIND or NAME:ordinal(LOW<HIGH)")
+    name, kind, argument = match["name"].strip(), match["kind"], (match["argument"] or "").strip()
+    column = Column(place, name, _kind(kind, text, where), argument)
+    if column.kind == "multilabel" and not argument:
+        raise DataError(f"{where}: {text!r} does not say of which task it is a label; write {name}:multilabel(TASK)")
+    if column.kind not in {None, "multilabel", "regression"} and argument:
+        if len(set(column.classes)) < max(2, len(column.classes)) or "" in column.classes:
+            raise DataError(f"{where}: {text!r} needs two or more different classes, as in {name}:{kind}(LOW<HIGH)")
+        if column.kind == "binary" and len(column.classes) != 2:
+            raise DataError(f"{where}: {text!r} names {len(column.classes)} classes, and a binary task has two")
+    return column
+
+
+def _kind(kind: str | None, text: str, where: str) -> Kind | None:
+    known: tuple[Literal["binary", "multiclass", "multilabel", "ordinal", "regression"], ...] = get_args(Kind)
+    for name in known:
+        if kind == name:
+            return name
+    if kind is not None:
+        raise DataError(f"{where}: {text!r} names the kind {kind!r}, which is unknown{nearest(kind, known)}")
+    return None
+
+
+def _require_distinct_tasks(where: str, labels: list[Column]) -> None:
+    kinds: dict[str, bool] = {}
+    for column in labels:
+        several = column.kind == "multilabel"
+        if kinds.setdefault(column.task, several) != several:
+            raise DataError(f"{where}: {column.task!r} is both a label and a multi-label task; rename one of the two")

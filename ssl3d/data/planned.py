@@ -1,0 +1,96 @@
+"""What can be checked of a data set before a voxel is read: ids, patients, targets, splits. Loads no torch."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+from ssl3d.data.faults import DataFaultsError, Fault
+from ssl3d.dataset import Case, Dataset
+from ssl3d.errors import DataError
+from ssl3d.task import Target, Task
+
+SPLITS = ("train", "test")  # that a data set needs, unless outer folds take their place
+
+
+def planned(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
+    """Return the cases of a data set, checked as far as that is possible without voxels.
+
+    Args:
+        dataset: to be checked.
+        splits: that must have a case, and may not share a patient; none with outer folds.
+
+    Raises:
+        DataError: a fault of the tables, or a split without a case.
+        DataFaultsError: two cases with one id, an id that no table can hold, a target that its task does not allow, or
+            a patient in two of the splits.
+    """
+    cases = dataset.cases()
+    tasks = {task.name: task for task in dataset.tasks}
+    if len(tasks) < len(dataset.tasks):
+        raise DataError(f"{dataset.name} has two tasks of one name; rename one of the two")
+    faults = [*_id_faults(cases), *_target_faults(cases, tasks), *_patients_in_two(dataset.name, cases, splits)]
+    if faults:
+        raise DataFaultsError(faults)
+    for split in splits:
+        if not any(case.split == split for case in cases):
+            raise DataError(
+                f"{dataset.name} has no case in the split {split!r}; give it some, or cross-validate with --folds K"
+            )
+    return cases
+
+
+def _id_faults(cases: Sequence[Case]) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            yield Fault(case.source, f"case {case.id!r} exists already; give every case an id of its own")
+        seen.add(case.id)
+        for kind, text in (("id", case.id), ("patient", case.patient), ("exam", case.exam)):
+            if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in text):
+                place = case.source if case.source.isprintable() else repr(case.source)
+                yield Fault(place, f"the {kind} {text!r} has a control character; rename it")
+
+
+def _target_faults(cases: Sequence[Case], tasks: Mapping[str, Task]) -> Iterator[Fault]:
+    for case in cases:
+        for name, target in case.targets.items():
+            if name not in tasks:
+                yield Fault(case.source, f"it has a target for {name!r}, which is not a task of the data set")
+                continue
+            problem = target_problem(tasks[name], target)
+            if problem:
+                yield Fault(case.source, f"the target {target!r} of {name!r} {problem}")
+
+
+def target_problem(task: Task, target: Target) -> str | None:
+    """Say what is wrong with a target of a task: None, or the end of a sentence that begins with the target."""
+    if task.kind == "regression":
+        sound = type(target) is float and math.isfinite(target)
+        return None if sound else "is not a finite float, as a regression needs; convert it"
+    if task.kind == "multilabel":
+        sound = isinstance(target, tuple) and len(target) == task.outputs and all(_index(value, 2) for value in target)
+        return None if sound else f"is not a tuple of {task.outputs} numbers 0 or 1, one for each label; correct it"
+    if _index(target, task.outputs):
+        return None
+    return f"is not a class index from 0 to {task.outputs - 1} ({', '.join(task.classes)}); correct it"
+
+
+def _index(value: object, count: int) -> bool:
+    return type(value) is int and 0 <= value < count
+
+
+def _patients_in_two(name: str, cases: Sequence[Case], splits: Sequence[str]) -> Iterator[Fault]:
+    """Find patients with cases in two of the splits: what is tested on them would be too high."""
+    first: dict[str, Case] = {}
+    reported: set[str] = set()
+    for case in (case for case in cases if case.split in splits):
+        other = first.setdefault(case.patient, case)
+        if other.split != case.split and case.patient not in reported:
+            reported.add(case.patient)
+            yield Fault(
+                name,
+                f"patient {case.patient} is in {other.split} ({other.source}) and {case.split} ({case.source}); "
+                "move one, or cross-validate with --folds K",
+            )
