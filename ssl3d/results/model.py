@@ -96,10 +96,8 @@ class EncoderRecord(ArtifactRecord):
     @property
     def settings(self) -> str:
         """Hash of everything that decides the encoder but seed, fold and task: encoders of one row share it."""
-        recipe = self.recipe.model_dump(mode="json", exclude={"seed", "task", "corpus"})
-        corpus = [{**part.model_dump(mode="json"), "fold": 0} for part in self.recipe.corpus]
         made_by = {"numerics": self.made_by.numerics, "sources": self.made_by.sources}
-        return digest([recipe, corpus, made_by, self.weights], 10)
+        return digest([encoder_choices(self.recipe), made_by, self.weights], 10)
 
 
 class FeaturesRecord(ArtifactRecord):
@@ -161,9 +159,18 @@ class EvaluationRecord(ArtifactRecord):
     @property
     def settings(self) -> str:
         """Hash of the recipe but seed, fold, draw, and the part of the labels, with the protocol's sources."""
-        left_out = {"seed", "fold", "labels", "positives", "draw", "task"}
-        recipe = self.recipe.model_dump(mode="json", exclude=left_out)
-        return digest([recipe, self.made_by.numerics, self.made_by.sources], 10)
+        return digest([evaluation_choices(self.recipe), self.made_by.numerics, self.made_by.sources], 10)
+
+
+def encoder_choices(recipe: EncoderRecipe) -> dict[str, Any]:
+    """Return what encoders of one row share of their recipes: everything but seed, fold and task."""
+    corpus = [{**part.model_dump(mode="json"), "fold": 0} for part in recipe.corpus]
+    return {**recipe.model_dump(mode="json", exclude={"seed", "task", "corpus"}), "corpus": corpus}
+
+
+def evaluation_choices(recipe: EvaluationRecipe) -> dict[str, Any]:
+    """Return what evaluations of one row share of their recipes: everything but seed, fold, task and labels."""
+    return recipe.model_dump(mode="json", exclude={"seed", "fold", "labels", "positives", "draw", "task"})
 
 
 class FailureRecord(Record):

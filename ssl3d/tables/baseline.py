@@ -1,4 +1,7 @@
-"""The leaderboard against one baseline that was named beforehand: differences, with intervals and corrected tests."""
+"""The leaderboard against one baseline that was named beforehand: differences, with intervals and corrected tests.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,35 @@ import pandas as pd
 
 from ssl3d.errors import RunError, nearest
 from ssl3d.evaluate.statistics.compare import holm
-from ssl3d.tables.typed import Column, Columns, typed
+from ssl3d.tables.columns import Columns, ColumnType, typed
 
 COLUMNS: Columns = {
-    "baseline": Column("str", "method that the row is compared with"),
-    "difference": Column("float64", "auc minus that of the baseline"),
-    "difference_low": Column("float64", "lower 95% limit of the difference, not corrected"),
-    "difference_high": Column("float64", "upper 95% limit of the difference"),
-    "difference_p": Column("float64", "two-sided p value of no difference"),
-    "difference_p_holm": Column(
-        "float64", "that p corrected for the comparisons with the baseline under this protocol alone (Holm)"
+    "baseline": ColumnType("str", "method that the row is compared with"),
+    "difference": ColumnType("float64", "auc minus that of the baseline"),
+    "difference_low": ColumnType("float64", "lower 95% limit of the difference, not corrected"),
+    "difference_high": ColumnType("float64", "upper 95% limit of the difference"),
+    "difference_p": ColumnType("float64", "two-sided p value of no difference"),
+    "difference_p_holm": ColumnType(
+        "float64", "that p corrected for the comparisons with the baseline in this table and protocol (Holm)"
     ),
 }
-_TABLE = ["task", "plane", "protocol"]  # rows of one table are compared with each other
+_COMPARED = ["data", "task", "plane", "protocol"]  # rows that share them are compared with each other
 _NAME = ["method", "backbone", "settings"]
 Row = Mapping[str, Any]
 
 
 def against(board: pd.DataFrame, pairs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the leaderboard with the columns of :data:`COLUMNS`.
+    """Return the leaderboard with the columns of :data:`COLUMNS` added.
 
-    Only comparisons with the baseline count for Holm's correction: it was named, so no others were made.
+    Only comparisons with the baseline count in Holm's correction: it was named, so no others were made.
 
     Args:
         board: the leaderboard.
         pairs: the comparisons of the same results.
-        name: METHOD, or METHOD on BACKBONE, with (SETTINGS) behind it where that alone tells two rows apart.
+        name: METHOD, or METHOD on BACKBONE, followed by (SETTINGS) where only these distinguish two rows.
 
     Raises:
-        RunError: no row is called so, several of one table are, or it has no AUC.
+        RunError: no row has the name, several of one table have it, or it has no AUC.
     """
     rows = _rows(board)
     chosen = [row for row in rows if name in _names(row)]
@@ -55,21 +58,21 @@ def against(board: pd.DataFrame, pairs: pd.DataFrame, name: str) -> pd.DataFrame
 
 
 def _compare(rows: list[Row], found: list[dict[str, Any]], pairs: list[Row], baseline: Row) -> None:
-    """Fill in the comparisons of one table."""
+    """Fill in the comparisons with one baseline."""
     tested: dict[tuple[Any, ...], dict[str, Any]] = {}
     for pair in pairs:
-        if _place(pair) == _place(baseline):
+        if _compared(pair) == _compared(baseline):
             tested.update(_against(pair, tuple(baseline[part] for part in _NAME)))
     corrected = holm([values["difference_p"] for values in tested.values()])
     for values, p in zip(tested.values(), corrected, strict=True):
         values["difference_p_holm"] = float(p)
     for row, values in zip(rows, found, strict=True):
-        if _place(row) == _place(baseline):
+        if _compared(row) == _compared(baseline):
             values.update(tested.get(tuple(row[part] for part in _NAME), {}))
 
 
 def _against(pair: Row, baseline: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The other side of a pair with the baseline, and what it comes to from there."""
+    """The other side of a pair with the baseline, and its difference to the baseline."""
     for side, other, sign in (("b", "a", 1), ("a", "b", -1)):
         if tuple(pair[f"{part}_{side}"] for part in _NAME) == baseline:
             low, high = sorted((sign * pair["ci_low"], sign * pair["ci_high"]))
@@ -87,15 +90,15 @@ def _names(row: Row) -> list[str]:
 def _check_alone(chosen: list[Row], name: str) -> None:
     """Raise RunError if a name stands for several rows of one table."""
     for row in chosen:
-        others = [other for other in chosen if _place(other) == _place(row)]
+        others = [other for other in chosen if _compared(other) == _compared(row)]
         if len(others) > 1:
             several = len({other["backbone"] for other in others}) == len(others)
             known = ", ".join(repr(_names(other)[1 if several else 3]) for other in others)
             raise RunError(f"baseline {name!r} could be {known}; write one of them")
 
 
-def _place(row: Row) -> tuple[Any, ...]:
-    return tuple(row[part] for part in _TABLE)
+def _compared(row: Row) -> tuple[Any, ...]:
+    return tuple(row[part] for part in _COMPARED)
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:

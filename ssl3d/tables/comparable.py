@@ -1,4 +1,4 @@
-"""What may stand in one table: cells that were judged on the same data in the same way. Loads no torch."""
+"""What may stand in one table: evaluations on the same data in the same way. Loads no torch."""
 
 from __future__ import annotations
 
@@ -6,114 +6,92 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from ssl3d.errors import RunError
-from ssl3d.results.records import CellResult
+from ssl3d.results.model import Provenance
+from ssl3d.results.results import Evaluated, Results
 
-Get = Callable[[CellResult], Hashable]
-
-
-def place(cell: CellResult) -> tuple[str, str]:
-    """Return the task and plane of a cell: what a table is of."""
-    if cell.data is not None:
-        return cell.data.task, cell.data.plane
-    return cell.recipe.data.task or "", cell.recipe.data.plane or ""
+Get = Callable[[Evaluated], Any]
+Within = Callable[[Evaluated], Hashable]
 
 
-def by_place(cells: Iterable[CellResult]) -> dict[tuple[str, str], list[CellResult]]:
-    """Return cells by task and plane."""
-    found: dict[tuple[str, str], list[CellResult]] = {}
-    for cell in cells:
-        found.setdefault(place(cell), []).append(cell)
-    return found
-
-
-def check_comparable(cells: Iterable[CellResult]) -> None:
-    """Check that finished cells were judged on the same data in the same way.
-
-    Other tasks and planes make other tables; the data set and its outer folds are the same for all.
+def check_comparable(evaluated: Iterable[Evaluated]) -> None:
+    """Check that the evaluations of each table (data set, task and plane) were made on the same data in the same way.
 
     Raises:
-        RunError: cells differ in data set or folds; or those of one plane in the fingerprint of the data; or those of
-            one task, plane and fold in the number of training or test volumes; or those of one task and plane in what
-            a protocol they share was told; says in what, and between which cells.
+        RunError: evaluations of one table differ in folds, classes or inner folds; or, within a fold, in the
+            fingerprint of the data or the number of training or test cases; or, at one part of the labels, in how many
+            of them were used; or, within a protocol, in its settings. Says in what, and between which evaluations.
     """
-    done = [cell for cell in cells if cell.data is not None and cell.status == "done"]
+    known = list(evaluated)
     for what, get, within in _CONDITIONS:
-        _check_same(done, what, get, within)
-    tuned = [cell for cell in done if "finetune" in cell.scores]
-    for name in ("finetune_epochs", "finetune_lr", "finetune_batch_size", "finetune_balance", "finetune_crops"):
-        _check_same(tuned, f"evaluate.{name}", _evaluate(name), place)
-    for condition in dict.fromkeys(point.condition for cell in done for point in cell.curve):
-        judged = [cell for cell in done if _labels_at(condition)(cell)]
-        _check_same(judged, f"number of labels used at {condition}", _labels_at(condition), _fold)
+        _check_same(known, what, get, within)
+    for protocol in dict.fromkeys(one.record.recipe.protocol for one in known):
+        own = [one for one in known if one.record.recipe.protocol == protocol]
+        for name in dict.fromkeys(name for one in own for name in one.record.recipe.protocol_config):
+            _check_same(own, f"{protocol}.{name}", _protocol_setting(name), _table)
 
 
-def check_shared(runs: Sequence[Sequence[CellResult]]) -> None:
-    """Check that each run shares a task and plane with another one: else nothing of it is compared across runs.
+def check_shared(runs: Sequence[Results]) -> None:
+    """Check that each run shares a table with another one: else nothing of it is compared across runs.
 
     Raises:
         RunError: one does not.
     """
-    places = [set(by_place(cells)) for cells in runs if cells]
-    for index, own in enumerate(places if len(places) > 1 else ()):
-        others = set().union(*places[:index], *places[index + 1 :])
+    tables = [{_table(one) for one in run.evaluated} for run in runs if run.evaluated]
+    for index, own in enumerate(tables if len(tables) > 1 else ()):
+        others = set().union(*tables[:index], *tables[index + 1 :])
         if not own & others:
             here, there = min(own), min(others)
-            what, which = ("task", 0) if here[0] != there[0] else ("plane", 1)
-            raise RunError(
-                f"runs cannot be compared: {what} differs ({here[which]!r} and {there[which]!r}); make a table of each"
+            what, a, b = next(
+                trio for trio in zip(("data set", "task", "plane"), here, there, strict=True) if trio[1] != trio[2]
             )
+            raise RunError(f"runs cannot be compared: {what} differs ({a!r} and {b!r}); make a table of each")
 
 
-def _check_same(cells: Sequence[CellResult], what: str, get: Get, within: Get) -> None:
-    first: dict[Hashable, CellResult] = {}
-    for cell in cells:
-        other = first.setdefault(within(cell), cell)
-        a, b = get(other), get(cell)
+def _check_same(evaluated: Sequence[Evaluated], what: str, get: Get, within: Within) -> None:
+    first: dict[Hashable, Evaluated] = {}
+    for one in evaluated:
+        other = first.setdefault(within(one), one)
+        a, b = get(other), get(one)
         if a != b:
             raise RunError(
-                f"cells {other.cell} and {cell.cell} cannot be compared: {what} differs ({a!r} and {b!r}); "
-                "make a table of each"
+                f"evaluations {other.record.name} and {one.record.name} cannot be compared: {what} differs "
+                f"({a!r} and {b!r}); make a table of each"
             )
 
 
-def _labels_at(condition: str) -> Get:
-    """Number of labels, and of positives among them, behind a name in predictions.csv; empty without it."""
-    return lambda cell: tuple(
-        dict.fromkeys((point.n_train, point.n_positive) for point in cell.curve if point.condition == condition)
-    )
+def _table(one: Evaluated) -> tuple[str, str, str]:
+    recipe = one.record.recipe
+    return recipe.data, recipe.task, recipe.plane or ""
 
 
-def _everywhere(_: CellResult) -> str:
-    return ""
+def _fold(one: Evaluated) -> Hashable:
+    return *_table(one), one.record.recipe.fold
 
 
-def _plane(cell: CellResult) -> str:
-    return place(cell)[1]
+def _fold_and_labels(one: Evaluated) -> Hashable:
+    return _fold(one), one.record.recipe.condition
 
 
-def _fold(cell: CellResult) -> tuple[Any, ...]:
-    return (*place(cell), cell.recipe.data.fold)
+def _protocol_setting(name: str) -> Get:
+    return lambda one: one.record.recipe.protocol_config.get(name)
 
 
-def _data(field: str) -> Get:
-    return lambda cell: getattr(cell.data, field)
-
-
-def _recipe_data(field: str) -> Get:
-    return lambda cell: getattr(cell.recipe.data, field)
-
-
-def _evaluate(field: str) -> Get:
-    return lambda cell: getattr(cell.recipe.evaluate, field)
-
-
-_CONDITIONS: tuple[tuple[str, Get, Get], ...] = (
-    ("data set", _recipe_data("name"), _everywhere),
-    ("data set", _data("name"), _plane),
-    ("data.folds", _recipe_data("folds"), _everywhere),
-    ("data fingerprint", _data("fingerprint"), _plane),
-    ("split (training volumes)", _data("n_train"), _fold),
-    ("split (test volumes)", _data("n_test"), _fold),
-    ("number of classes", _data("classes"), place),
-    ("evaluate.inner_folds", _evaluate("inner_folds"), place),
+_CONDITIONS: tuple[tuple[str, Get, Within], ...] = (
+    ("number of folds", lambda one: one.record.recipe.folds, _table),
+    ("data fingerprint", lambda one: one.record.data.fingerprint, _fold),
+    ("number of training cases", lambda one: one.record.data.n_train, _fold),
+    ("number of test cases", lambda one: one.record.data.n_test, _fold),
+    ("list of classes", lambda one: one.record.data.task.classes, _table),
+    ("number of inner folds", lambda one: one.record.recipe.inner_folds, _table),
+    ("number of labels used", lambda one: (one.record.n_labels, one.record.n_positive), _fold_and_labels),
 )
+
+
+def version_note(made_by: Iterable[Provenance]) -> str:
+    """Return which packages had more than one version where these were made; empty if none."""
+    found: dict[str, dict[str, None]] = {}
+    for one in made_by:
+        for name, version in one.versions.items():
+            found.setdefault(name, {})[version] = None
+    differ = [f"{name} {' and '.join(sorted(versions))}" for name, versions in found.items() if len(versions) > 1]
+    return f"made with several versions of packages: {', '.join(differ)}" if differ else ""

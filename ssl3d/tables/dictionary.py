@@ -1,36 +1,37 @@
-"""What every column of every CSV of a run holds, as one text."""
+"""The meaning of every column of every CSV of a run, as one text. Loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ssl3d.files import LOG
+from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, PREDICTIONS, TRAINING
 from ssl3d.tables.baseline import COLUMNS as BASELINE
-from ssl3d.tables.typed import Column, Columns
+from ssl3d.tables.columns import Columns, ColumnType
 from ssl3d.tables.write import TABLE_COLUMNS
 
 OF_RUN = {
-    "leaderboard.csv": "one row a task, plane, protocol, method and backbone; aggregated over seeds",
-    "comparisons.csv": "one row a pair of methods under one protocol",
-    "cells.csv": "one row a cell and protocol",
-    "curves.csv": "one row a method, backbone, protocol and share of labels or of positives",
+    LEADERBOARD: "one row per data set, task, plane, protocol, method and backbone; aggregated over seeds",
+    COMPARISONS: "one row per pair of methods under one protocol",
+    EVALUATIONS: "one row per evaluation: one encoder, one task, one protocol, all training labels or a part of them",
+    CURVES: "one row per method, backbone, protocol and share of labels or of positives",
 }
-PREDICTIONS: Columns = {
-    "protocol": Column("str", "linear, knn or finetune"),
-    "condition": Column("str", "part of the training labels that was used; empty for all of them"),
-    "case": Column("str", "id of the volume, as the data set spells it"),
-    "label": Column("Int64", "true class"),
-    "p_0, p_1, ...": Column("float64", "probability of each class"),
+PREDICTION_COLUMNS: Columns = {
+    "case": ColumnType("str", "id of the volume, as the data set spells it"),
+    "patient": ColumnType("str", "id of the patient; the case's own where patients are unknown"),
+    "label": ColumnType("Int64", "true class; float64 for a regression; label_0, label_1, ... for a multi-label task"),
+    "p_0, p_1, ...": ColumnType("float64", "probability of each class or label; p_0 is the value of a regression"),
 }
-LOG: Columns = {
-    "epoch": Column("float64", "counted from 1"),
-    "step": Column("float64", "optimiser steps so far"),
-    "loss": Column("float64", "mean over the epoch; further columns are scalars that the method's loss returns"),
-    "lr": Column("float64", "learning rate of the last step"),
-    "feature_std": Column("float64", "deviation of the normalised features, times sqrt(F); near 0: collapsed"),
-    "effective_rank": Column("float64", "of the features (RankMe)"),
-    "alignment": Column("float64", "mean squared distance of two views of a volume; for methods with two views"),
-    "uniformity": Column("float64", "log of the mean Gaussian potential of pairs; the lower, the more even"),
-    "volumes_per_second": Column("float64", "speed of the epoch"),
+LOG_COLUMNS: Columns = {
+    "epoch": ColumnType("float64", "counted from 1"),
+    "step": ColumnType("float64", "optimiser steps so far"),
+    "loss": ColumnType("float64", "mean over the epoch; further columns are scalars that the method's loss returns"),
+    "lr": ColumnType("float64", "learning rate of the last step"),
+    "feature_std": ColumnType("float64", "deviation of the normalised features, times sqrt(F); near 0: collapsed"),
+    "effective_rank": ColumnType("float64", "of the features (RankMe)"),
+    "alignment": ColumnType("float64", "mean squared distance of two views of a volume; for methods with two views"),
+    "uniformity": ColumnType("float64", "log of the mean Gaussian potential of pairs; the lower, the more even"),
+    "volumes_per_second": ColumnType("float64", "speed of the epoch"),
 }
 
 
@@ -43,13 +44,13 @@ def _parts() -> Iterator[str]:
     yield "Missing values are empty; types are those of pandas: str, Int64, float64, boolean. Intervals are at 95%."
     for file, columns in TABLE_COLUMNS.items():
         yield from _part(file, OF_RUN[file], columns)
-    yield from _part("leaderboard --baseline", "adds to leaderboard.csv", BASELINE)
-    yield from _part("predictions.csv", "of a cell: one row a protocol, condition and test volume", PREDICTIONS)
-    yield from _part("log.csv", "of a cell that was trained: one row an epoch", LOG)
-    yield from _part("training.csv", "of a cell: out-of-fold predictions of its training volumes", PREDICTIONS)
+    yield from _part("leaderboard --baseline", f"added to {LEADERBOARD}", BASELINE)
+    yield from _part(PREDICTIONS, "of an evaluation: one row per test volume", PREDICTION_COLUMNS)
+    yield from _part(TRAINING, "of an evaluation: out-of-fold predictions of its training volumes", PREDICTION_COLUMNS)
+    yield from _part(LOG, "of an encoder that was trained: one row per epoch", LOG_COLUMNS)
 
 
-def _part(file: str, what: str, columns: Mapping[str, Column]) -> Iterator[str]:
+def _part(file: str, what: str, columns: Mapping[str, ColumnType]) -> Iterator[str]:
     yield f"## {file}: {what}"
     rows = [f"| {name} | {column.dtype} | {column.meaning.replace('|', ' ')} |" for name, column in columns.items()]
     yield "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows])

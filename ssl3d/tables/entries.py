@@ -1,153 +1,185 @@
-"""Cells put together: the seeds and folds of one method x backbone x settings under one protocol, task and plane."""
+"""Evaluations put together: the seeds and folds of one row. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ssl3d.errors import RunError
-from ssl3d.recipe import DataRecipe, EvaluateRecipe, Recipe
-from ssl3d.results.records import CellResult
-from ssl3d.tables.comparable import check_comparable, place
-from ssl3d.tables.entry import MEAN, PLUS, Entry, Key, Part
+from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
+from ssl3d.results.model import encoder_choices, evaluation_choices
+from ssl3d.results.predictions import probabilities_of, targets_of
+from ssl3d.results.results import Evaluated, Failed
+from ssl3d.tables.entry import PLUS, Entry, Key, Part
 from ssl3d.tables.means import means
 
-__all__ = ["Entry", "Finished", "Key", "Results", "by_fold", "entries", "probabilities", "reference", "settings_hash"]
-
-Finished = tuple[CellResult, pd.DataFrame | None]
-Results = Sequence[Finished]
+SETTINGS_DIGITS = 8
+Where = tuple[str, str, str, int]  # data set, task, plane, fold: evaluations that share them share their test cases
 
 
-def settings_hash(recipe: Recipe) -> str:
-    """Return the hash of a recipe without seed, task, fold and list of protocols: what cells of one row share."""
-    evaluate = recipe.evaluate.model_copy(update={"protocols": EvaluateRecipe().protocols})
-    data = recipe.data.model_copy(update={"task": None, "fold": DataRecipe().fold})
-    return recipe.model_copy(update={"seed": 0, "data": data, "evaluate": evaluate}).hash()
+def key_of(one: Evaluated) -> Key:
+    """Return what distinguishes the row of an evaluation."""
+    settings = digest([one.encoder.settings, one.record.settings], SETTINGS_DIGITS)
+    return _key(one.encoder.recipe, one.record.recipe, settings)
 
 
-def entries(results: Results) -> list[Entry]:
-    """Group cells into entries, by task, plane and protocol, then by AUC, best first; those without an AUC come last.
+def entries(evaluated: Sequence[Evaluated], failed: Sequence[Failed] = ()) -> list[Entry]:
+    """Group evaluations with all labels into entries, by table and protocol, then by AUC, best first.
 
-    Test cases are matched by their id, whatever their order in the files. Where several tasks were judged on the same
-    cases, their mean is an entry, too (see :mod:`ssl3d.tables.means`).
+    Entries without an AUC come last; those of a regression are in the order of their mean absolute error. Test cases
+    are matched by their id. Where several tasks were evaluated on the same cases, their mean is an entry, too (see
+    :mod:`ssl3d.tables.means`).
 
     Raises:
-        RunError: the cells are not comparable (see :func:`check_comparable`), or their test cases differ.
+        RunError: test cases of evaluations in one table differ.
     """
-    check_comparable([cell for cell, _ in results])
-    groups: dict[Key, list[Finished]] = {}
-    for cell, predictions in results:
-        for protocol in cell.recipe.evaluate.protocols:
-            key = Key(protocol, cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe), *place(cell))
-            groups.setdefault(key, []).append((cell, predictions))
-    cases = {where: reference(found) for where, found in by_fold(results).items()}
-    found = [_entry(key, group, cases) for key, group in groups.items()]
+    groups: dict[Key, list[Evaluated]] = {}
+    whole = [one for one in evaluated if not one.record.recipe.condition]
+    for one in whole:
+        groups.setdefault(key_of(one), []).append(one)
+    broken = _attach([one for one in failed if not one.evaluation.recipe.condition], groups)
+    cases = reference_cases(whole)
+    found = [_entry(key, groups.get(key, []), broken.get(key, []), cases) for key in {**groups, **broken}]
     found += means(found)
-    order: list[str] = list(
-        dict.fromkeys(protocol for cell, _ in results for protocol in cell.recipe.evaluate.protocols)
-    )
-    return sorted(
-        found, key=lambda e: (*_place_order(e.key), order.index(e.protocol), e.auc is None, -(e.auc or 0), e.key)
-    )
+    protocols = dict.fromkeys([one.record.recipe.protocol for one in whole] + [key.protocol for key in broken])
+    order = {name: index for index, name in enumerate(protocols)}
+    return sorted(found, key=lambda entry: (_table_order(entry.key), order[entry.key.protocol], *_merit(entry)))
 
 
-def by_fold(results: Results) -> dict[tuple[str, str, int], list[Finished]]:
-    """Return results by task, plane and fold: those of one share their test cases."""
-    found: dict[tuple[str, str, int], list[Finished]] = {}
-    for cell, predictions in results:
-        found.setdefault((*place(cell), cell.recipe.data.fold), []).append((cell, predictions))
+def where_of(one: Evaluated) -> Where:
+    """Return the data set, task, plane and fold of an evaluation."""
+    recipe = one.record.recipe
+    return recipe.data, recipe.task, recipe.plane or "", recipe.fold
+
+
+def reference_cases(evaluated: Iterable[Evaluated]) -> dict[Where, pd.DataFrame]:
+    """Return the test cases of each table and fold, as the first evaluation has them: label columns by case id."""
+    found: dict[Where, pd.DataFrame] = {}
+    for one in evaluated:
+        if where_of(one) not in found:
+            found[where_of(one)] = _by_case(one).filter(regex=r"^label(_\d+)?$").sort_index()
     return found
 
 
-def _place_order(key: Key) -> tuple[bool, str, bool, str]:
-    """Tasks and planes by name, what is derived from several of them last."""
-    return key.task.startswith(MEAN), key.task, PLUS in key.plane, key.plane
+def parts_of(layers: Sequence[Evaluated], cases: pd.DataFrame) -> list[Part]:
+    """Return the parts of one fold of several seeds: one, or one per label of a multi-label task.
+
+    Labels of a multi-label task that all test cases have, or none, are left out if there are others.
+
+    Raises:
+        RunError: the test cases or labels of an evaluation differ from the reference.
+    """
+    ids, targets = tuple(cases.index), targets_of(cases)
+    p = np.stack([_probabilities(one, cases) for one in layers])  # (S, N, K)
+    scores = [one.record.score.metrics for one in layers]
+    if targets.ndim == 1:
+        return [Part(ids, targets, p, tuple(metrics.get("auc") for metrics in scores))]
+    parts = []
+    for index, name in enumerate(layers[0].record.data.task.classes):
+        both = np.stack([1 - p[:, :, index], p[:, :, index]], axis=2)  # (S, N, 2)
+        parts.append(Part(ids, targets[:, index], both, tuple(metrics.get(f"auc:{name}") for metrics in scores)))
+    return [part for part in parts if None not in part.aucs] or parts
 
 
-def reference(results: Results) -> pd.DataFrame:
-    """Return test cases and labels of the first finished cell, by case id."""
-    for cell, predictions in results:
-        if cell.status == "done":
-            return _by_case(cell, predictions, next(iter(cell.scores)), "")[["label"]].sort_index()
-    return pd.DataFrame({"label": np.zeros(0, np.int64)})
+def _key(encoder: EncoderRecipe, evaluation: EvaluationRecipe, settings: str) -> Key:
+    table = evaluation.data, evaluation.task, evaluation.plane or ""
+    return Key(*table, evaluation.protocol, encoder.method, encoder.backbone, settings)
 
 
-def _by_case(cell: CellResult, predictions: pd.DataFrame | None, protocol: str, condition: str) -> pd.DataFrame:
-    what = f"{protocol} at {condition}" if condition else protocol
-    if predictions is None:
-        raise RunError(f"cell {cell.cell} has no predictions for {what}; run it again")
-    chosen = (predictions["protocol"] == protocol) & (predictions["condition"] == condition)
-    rows = predictions[chosen].set_index("case")
-    if rows.empty:
-        raise RunError(f"cell {cell.cell} has no predictions for {what}; run it again")
-    if rows.index.has_duplicates:
-        twice = rows.index[rows.index.duplicated()][0]
-        raise RunError(f"cell {cell.cell} predicts case {twice!r} twice for {what}; run it again")
-    return rows
+def _planned_key(encoder: EncoderRecipe, evaluation: EvaluationRecipe) -> Key:
+    """The key as far as recipes alone tell: what was planned has no code or weights to be hashed."""
+    choices = [encoder_choices(encoder), evaluation_choices(evaluation)]
+    return _key(encoder, evaluation, digest(choices, SETTINGS_DIGITS))
 
 
-def _entry(key: Key, group: Results, cases: Mapping[tuple[str, str, int], pd.DataFrame]) -> Entry:
-    """Put the cells of one key together: only seeds count of which every fold is done."""
-    seeds: dict[int, dict[int, Finished]] = {}
-    notes = []
-    for cell, predictions in sorted(group, key=lambda pair: (pair[0].recipe.seed, pair[0].recipe.data.fold)):
-        if cell.status == "done" and cell.recipe.data.fold in seeds.setdefault(cell.recipe.seed, {}):
-            notes.append(f"seed {cell.recipe.seed} stands in more than one result, the first is used")
-        elif cell.status == "done":
-            seeds[cell.recipe.seed][cell.recipe.data.fold] = (cell, predictions)
-    folds = range(group[0][0].recipe.data.folds or 1)
+def _attach(failed: Sequence[Failed], groups: Mapping[Key, Sequence[Evaluated]]) -> dict[Key, list[Failed]]:
+    """Failed evaluations by the key of the entry with their recipes, and with their sources if there are several."""
+    planned: dict[Key, list[Key]] = {}
+    for key, group in groups.items():
+        planned.setdefault(_planned_key(group[0].encoder.recipe, group[0].record.recipe), []).append(key)
+    found: dict[Key, list[Failed]] = {}
+    for one in failed:
+        own = _planned_key(one.encoder.recipe, one.evaluation.recipe)
+        same = planned.get(own, [own])
+        exact = [key for key in same if key in groups and groups[key][0].encoder.made_by.sources == one.encoder.sources]
+        found.setdefault((exact or same)[0], []).append(one)
+    return found
+
+
+def _table_order(key: Key) -> tuple[str, bool, str, bool, str]:
+    """Data sets, tasks and planes by name; what is derived from several of them comes last."""
+    return key.data, key.is_mean, key.task, PLUS in key.plane, key.plane
+
+
+def _merit(entry: Entry) -> tuple[bool, float, Key]:
+    errors = [error for one in entry.done if (error := one.record.score.metrics.get("mae")) is not None]
+    merit = entry.auc if entry.auc is not None else -float(np.mean(errors)) if errors else None
+    return merit is None, -(merit or 0.0), entry.key
+
+
+def _entry(
+    key: Key, group: Sequence[Evaluated], failed: Sequence[Failed], cases: Mapping[Where, pd.DataFrame]
+) -> Entry:
+    """Put the evaluations of one key together: only seeds count that are complete in every fold."""
+    seeds, notes = _by_seed_and_fold(group)
+    folds = range((group[0].record.recipe if group else failed[0].evaluation.recipe).folds or 1)
     whole = {seed: found for seed, found in seeds.items() if len(found) == len(folds)}
-    for seed, found in seeds.items():
-        if found and seed not in whole:
-            absent = ", ".join(str(fold) for fold in folds if fold not in found)
-            notes.append(f"seed {seed} is left out: fold {absent} of {len(folds)} is not done")
-    where = key.task, key.plane
+    for seed in (seed for seed in seeds if seed not in whole):
+        absent = ", ".join(str(fold) for fold in folds if fold not in seeds[seed])
+        notes.append(f"seed {seed} is left out: fold {absent} of {len(folds)} is not done")
+    parts = [
+        part
+        for fold in folds
+        if whole
+        for part in parts_of([found[fold] for found in whole.values()], cases[(*key.table, fold)])
+    ]
     return Entry(
         key,
         tuple(whole),
-        tuple(cell for found in whole.values() for cell, _ in found.values()),
-        tuple(cell for cell, _ in group if cell.status == "failed" and not _stands(cell, seeds)),
-        tuple(_part(key.protocol, [found[i] for found in whole.values()], cases[(*where, i)]) for i in folds if whole),
-        tuple(dict.fromkeys(notes)),
-        tuple(cell for seed, found in seeds.items() if seed not in whole for cell, _ in found.values()),
+        tuple(one for found in whole.values() for one in found.values()),
+        tuple(one for one in failed if one.evaluation.recipe.fold not in seeds.get(one.encoder.recipe.seed, {})),
+        tuple(parts),
+        tuple(notes),
+        tuple(one for seed, found in seeds.items() if seed not in whole for one in found.values()),
     )
 
 
-def _stands(cell: CellResult, seeds: Mapping[int, Mapping[int, Finished]]) -> bool:
-    """Whether another result of the same seed and fold is done."""
-    return cell.recipe.data.fold in seeds.get(cell.recipe.seed, {})
+def _by_seed_and_fold(group: Sequence[Evaluated]) -> tuple[dict[int, dict[int, Evaluated]], list[str]]:
+    """One evaluation per seed and fold, and notes on further ones. The same encoder reached twice counts once."""
+    seeds: dict[int, dict[int, Evaluated]] = {}
+    seen: set[tuple[str, int]] = set()
+    notes: dict[str, None] = {}
+    for one in sorted(group, key=lambda o: (o.encoder.recipe.seed, o.record.recipe.fold, o.record.recipe.seed)):
+        seed, fold, encoder = one.encoder.recipe.seed, one.record.recipe.fold, one.encoder.key
+        if (encoder, fold) in seen:
+            continue
+        seen.add((encoder, fold))
+        if fold in seeds.setdefault(seed, {}):
+            notes[f"seed {seed} has more than one encoder, the first is used"] = None
+        else:
+            seeds[seed][fold] = one
+    return seeds, list(notes)
 
 
-def _part(protocol: str, cells: Results, cases: pd.DataFrame) -> Part:
-    """The same fold of several seeds."""
-    layers = [probabilities(cell, predictions, protocol, cases) for cell, predictions in cells]
-    aucs = tuple(cell.scores[protocol].metrics.get("auc") for cell, _ in cells)
-    return Part(tuple(cases.index), cases["label"].to_numpy(), np.stack(layers), aucs)
+def _by_case(one: Evaluated) -> pd.DataFrame:
+    rows = one.predictions.set_index("case")
+    if rows.index.has_duplicates:
+        twice = rows.index[rows.index.duplicated()][0]
+        raise RunError(f"evaluation {one.record.name} predicts case {twice!r} twice; delete its folder and run again")
+    return rows
 
 
-def probabilities(
-    cell: CellResult, predictions: pd.DataFrame | None, protocol: str, cases: pd.DataFrame, condition: str = ""
-) -> np.ndarray:
-    """Return probabilities (N, K) of one protocol in the order of the reference cases.
-
-    Args:
-        cell: that predicted them.
-        predictions: its table.
-        protocol: its name.
-        cases: test cases and labels, from :func:`reference`.
-        condition: part of the training labels, as predictions.csv names it; "" for all.
-
-    Raises:
-        RunError: there are none, or the cell's test cases or labels are others.
-    """
-    rows = _by_case(cell, predictions, protocol, condition)
+def _probabilities(one: Evaluated, cases: pd.DataFrame) -> np.ndarray:
+    """Probabilities (N, K) in the order of the reference cases."""
+    rows = _by_case(one)
+    said = f"evaluation {one.record.name} cannot be compared"
     if set(rows.index) != set(cases.index):
         odd = sorted(set(rows.index) ^ set(cases.index))[0]
-        raise RunError(f"cell {cell.cell} cannot be compared: case {odd!r} is in its test set or the others', not both")
+        raise RunError(f"{said}: case {odd!r} is in its test set or in that of the others, not in both")
     rows = rows.loc[cases.index]
-    if (rows["label"] != cases["label"]).any():
-        odd = cases.index[(rows["label"] != cases["label"]).to_numpy()][0]
-        raise RunError(f"cell {cell.cell} cannot be compared: its label of case {odd!r} differs from the others'")
-    return rows[[name for name in rows.columns if name.startswith("p_")]].to_numpy(np.float64)
+    differs = (rows[list(cases.columns)] != cases).any(axis=1)
+    if differs.any():
+        raise RunError(f"{said}: its label of case {cases.index[differs][0]!r} differs from that of the others")
+    return probabilities_of(rows)

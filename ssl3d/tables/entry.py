@@ -1,4 +1,4 @@
-"""An entry: what becomes one row of the leaderboard, and what tells it from others. Loads no torch."""
+"""An entry: what becomes one row of the leaderboard, and what distinguishes it from others. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,36 +9,62 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl3d.results.records import CellResult
+from ssl3d.results.results import Evaluated, Failed
 
 PLUS = " + "  # joins the names of planes that were combined
 MEAN = "mean of "  # begins the name of several tasks together
 
 
 class Key(NamedTuple):
-    """What tells entries apart. ``settings`` is the hash of everything else in the recipe but seed, fold and protocols."""
+    """What distinguishes entries.
 
+    Attributes:
+        data: data set with its variant, without its plane.
+        task: that is predicted; several, after :data:`MEAN`.
+        plane: of the exam; several, joined by :data:`PLUS`; "" where there are none.
+        protocol: its name.
+        method: its name.
+        backbone: its name.
+        settings: hash of everything else that decides the numbers, code included, but seed and fold.
+    """
+
+    data: str
+    task: str
+    plane: str
     protocol: str
     method: str
     backbone: str
     settings: str
-    task: str
-    plane: str
 
     @property
     def table(self) -> tuple[str, str, str]:
-        """Entries of one task, plane and protocol are compared with each other."""
-        return self.task, self.plane, self.protocol
+        """Data set, task and plane: entries that share them stand in one table."""
+        return self.data, self.task, self.plane
+
+    @property
+    def compared(self) -> tuple[str, str, str, str]:
+        """Data set, task, plane and protocol: entries that share them are compared with each other."""
+        return self.data, self.task, self.plane, self.protocol
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the entry is a mean over tasks."""
+        return self.task.startswith(MEAN)
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether the entry is of several planes combined."""
+        return PLUS in self.plane
 
 
 @dataclass(frozen=True)
 class Part:
-    """Predictions for one task on the test cases of one fold.
+    """Predictions of one task, or of one label of a multi-label task, on the test cases of one fold.
 
     Attributes:
-        cases: N ids, in the order of their names; parts with the same ones share their cases.
+        cases: N ids in alphabetical order; parts with the same ones share their cases.
         labels: (N,).
-        probabilities: (S, N, K), one layer a seed.
+        probabilities: (S, N, K), one layer per seed.
         aucs: S of them, None where a class is missing.
     """
 
@@ -48,7 +74,7 @@ class Part:
     aucs: tuple[float | None, ...]
 
     def of(self, seeds: Sequence[int]) -> Part:
-        """Return some of the seeds, by their place."""
+        """Return some of the seeds, by their index."""
         return replace(self, probabilities=self.probabilities[list(seeds)], aucs=tuple(self.aucs[i] for i in seeds))
 
 
@@ -57,32 +83,27 @@ class Entry:
     """What becomes one row of the leaderboard.
 
     Attributes:
-        key: what tells it apart.
-        seeds: those that are finished, every fold of them.
-        done: their cells.
-        failed: failed cells that none of the finished ones stands for.
-        parts: a part for each fold, of each task where it is a mean over tasks; none if no seed is finished. The AUC is
-            the mean over them.
-        notes: what happened on the way.
-        unfinished: finished cells of seeds that are not, for want of a fold or task.
+        key: what distinguishes it.
+        seeds: those that are complete, in every fold.
+        done: their evaluations.
+        failed: failed evaluations, where no complete one has the same seed and fold.
+        parts: one per fold, and per task or label where it is a mean over those; none if no seed is complete. The AUC
+            is the mean over them.
+        notes: what the reader of the row should know.
+        unfinished: complete evaluations of seeds that lack a fold or a task.
     """
 
     key: Key
     seeds: tuple[int, ...]
-    done: tuple[CellResult, ...]
-    failed: tuple[CellResult, ...]
+    done: tuple[Evaluated, ...]
+    failed: tuple[Failed, ...]
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
-    unfinished: tuple[CellResult, ...] = ()
-
-    @property
-    def protocol(self) -> str:
-        """Name of the protocol."""
-        return self.key.protocol
+    unfinished: tuple[Evaluated, ...] = ()
 
     @cached_property
     def aucs(self) -> list[float]:
-        """AUCs of the finished seeds, each the mean over the parts; empty if there is none for one of them."""
+        """AUCs of the complete seeds, each the mean over the parts; empty if one of them is undefined."""
         known = [[auc for auc in part.aucs if auc is not None] for part in self.parts]
         if not self.parts or any(len(found) < len(self.seeds) for found in known):
             return []
@@ -90,7 +111,7 @@ class Entry:
 
     @property
     def auc(self) -> float | None:
-        """Mean AUC over the finished seeds."""
+        """Mean AUC over the complete seeds."""
         return float(np.mean(self.aucs)) if self.aucs else None
 
     @property
@@ -103,7 +124,7 @@ class Entry:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels (N,) of the test cases, fold after fold; (0,) for a mean over tasks, which has no single ones."""
+        """Labels (N,) of the test cases, fold after fold; (0,) for a mean over tasks or labels."""
         return np.concatenate([part.labels for part in self._one_task] or [np.zeros(0, np.int64)])
 
     @property
@@ -119,3 +140,8 @@ class Entry:
     def cases(self) -> int:
         """Number of test cases, of all folds together."""
         return sum(map(len, self.blocks))
+
+    @property
+    def patients(self) -> int:
+        """Number of patients that the test cases are of; folds share none."""
+        return sum({one.record.recipe.fold: one.record.data.n_test_patients for one in self.done}.values())

@@ -1,4 +1,4 @@
-"""Entries with their uncertainty: intervals, tests of every pair, ranks with ties. One pass behind both tables."""
+"""Entries with their uncertainty: intervals, tests of every pair, ranks with ties. Loads no torch."""
 
 from __future__ import annotations
 
@@ -21,33 +21,49 @@ from ssl3d.evaluate.statistics.delong import Interval, PairedTest, logit_limits,
 from ssl3d.tables.entry import Entry, Part
 
 LEVEL = 0.05  # of tests, after Holm's correction; intervals are at 95%
-BOOTSTRAP_SEED = 20220800  # fixed: a table made again is the same table
+BOOTSTRAP_SEED = 20220800  # fixed: a table that is made twice is the same table
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two entries compared; ``a`` has the higher AUC. ``p_holm`` is corrected over all pairs of the table."""
+    """Two entries compared.
+
+    Attributes:
+        a: the one with the higher AUC.
+        b: the other.
+        method: of the test: "DeLong" or "bootstrap".
+        test: the difference of the AUCs, its interval and p value.
+        p_holm: p corrected over all pairs that are compared (one table, one protocol).
+    """
 
     a: Entry
     b: Entry
-    test: str
-    outcome: PairedTest
+    method: str
+    test: PairedTest
     p_holm: float
 
     @property
     def separated(self) -> bool:
-        """Whether the data can tell them apart."""
+        """Whether the data can separate the two."""
         return bool(self.p_holm < LEVEL)
 
     @property
     def detectable(self) -> float | None:
         """Smallest difference found with 80% power by one such test, uncorrected; None if nothing is known."""
-        return smallest_detectable(self.outcome.se)
+        return smallest_detectable(self.test.se)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """An entry with its interval and place. Without an AUC there is neither."""
+    """An entry with its interval and rank. Without an AUC it has neither.
+
+    Attributes:
+        entry: the entry.
+        interval: of its AUC.
+        interval_from: "DeLong" or "bootstrap".
+        rank: 1 + the number of entries shown to be better.
+        group: letters; entries that share one cannot be separated.
+    """
 
     entry: Entry
     interval: Interval | None = None
@@ -57,11 +73,11 @@ class Standing:
 
 
 def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standing], list[Pair]]:
-    """Return all entries with intervals and ranks, and every pair within a task, plane and protocol.
+    """Return all entries with intervals and ranks, and every pair within a table and protocol.
 
-    One seed and two classes: DeLong, within each outer fold. Otherwise, and for a mean over tasks, the bootstrap over
-    cases with the variance of seeds, whose standard error goes into the same interval (on the logit scale) and the same
-    test. Folds count as independent, given the encoders: their test cases are disjoint.
+    One seed and two classes: DeLong, within each outer fold. Otherwise, and for a mean over tasks or labels, the
+    bootstrap over cases with the variance of seeds, whose standard error goes into the same interval (on the logit
+    scale) and the same test. Folds count as independent, given the encoders: their test cases are disjoint.
 
     Args:
         entries: ordered by table and AUC.
@@ -69,12 +85,12 @@ def standings(entries: Sequence[Entry], draws: int = DRAWS) -> tuple[list[Standi
     """
     found: list[Standing] = []
     compared: list[Pair] = []
-    for table in dict.fromkeys(entry.key.table for entry in entries):
-        members = [entry for entry in entries if entry.key.table == table]
+    for compared_with in dict.fromkeys(entry.key.compared for entry in entries):
+        members = [entry for entry in entries if entry.key.compared == compared_with]
         scored = [entry for entry in members if entry.auc is not None]
         resamples = _resamples(scored, draws)
         tested = _pairs(scored, resamples)
-        found += _placed(scored, tested, resamples)
+        found += _ranked(scored, tested, resamples)
         found += [Standing(entry) for entry in members if entry.auc is None]
         compared += tested
     return found, compared
@@ -95,7 +111,7 @@ def repeated_interval(entry: Entry, repetitions: int, draws: int = DRAWS) -> Int
 
 
 def _resamples(entries: Sequence[Entry], draws: int) -> list[Resampled]:
-    """Each entry's AUCs on the same resampled cases; empty where DeLong does for all."""
+    """Each entry's AUCs on the same resampled cases; empty where DeLong's formulas hold for all."""
     if all(_simple(entry) for entry in entries):
         return []
     rng = np.random.default_rng(BOOTSTRAP_SEED)
@@ -104,7 +120,7 @@ def _resamples(entries: Sequence[Entry], draws: int) -> list[Resampled]:
 
 
 def _counts(parts: Sequence[Part], draws: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each case of a block is drawn: within its class, or, where tasks share the cases, whatever it is."""
+    """How often each case of a block is drawn: within its class, or, where tasks share cases, from all."""
     if len(parts) == 1:
         return resample_cases(parts[0].labels, draws, rng)
     return resample_jointly([part.labels for part in parts], draws, rng)
@@ -134,13 +150,13 @@ def _pairs(entries: Sequence[Entry], resamples: Sequence[Resampled]) -> list[Pai
             se, df = standard_error(resamples[i], resamples[j])
             difference = float(np.mean(a.aucs) - np.mean(b.aucs))
             tests.append((a, b, "bootstrap", wald(difference, se, _smallest(a), df=df)))
-    corrected = holm([outcome.p for *_, outcome in tests])
-    return [Pair(a, b, test, outcome, float(p)) for (a, b, test, outcome), p in zip(tests, corrected, strict=True)]
+    corrected = holm([test.p for *_, test in tests])
+    return [Pair(a, b, method, test, float(p)) for (a, b, method, test), p in zip(tests, corrected, strict=True)]
 
 
-def _placed(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[Resampled]) -> list[Standing]:
-    place = {entry.key: index for index, entry in enumerate(entries)}
-    better = [(place[pair.a.key], place[pair.b.key]) for pair in tested if pair.separated]
+def _ranked(entries: Sequence[Entry], tested: Sequence[Pair], resamples: Sequence[Resampled]) -> list[Standing]:
+    index_of = {entry.key: index for index, entry in enumerate(entries)}
+    better = [(index_of[pair.a.key], index_of[pair.b.key]) for pair in tested if pair.separated]
     rank, group = ranks(len(entries), better), letters(len(entries), better)
     out = []
     for index, entry in enumerate(entries):
@@ -162,7 +178,7 @@ def _bootstrap_interval(entry: Entry, resampled: Resampled) -> Interval:
 
 
 def _smallest(entry: Entry) -> int:
-    """Cases of the smaller class; of the task that has fewest; of all folds together."""
+    """Number of cases of the smaller class, in the task that has fewest, of all folds together."""
     return sum(min(_smaller_class(part) for part in parts) for parts in entry.blocks.values())
 
 

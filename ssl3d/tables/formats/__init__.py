@@ -1,0 +1,1 @@
+"""The leaderboard as text: Markdown, LaTeX, a terminal, a picture. Each calls synthetic data synthetic."""

@@ -1,0 +1,117 @@
+"""The sentences above and below a table: its data, how it was made, what it shows and does not show. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ssl3d.results.results import Results
+from ssl3d.tables.entry import MEAN, PLUS
+
+LABELS_MARK = " (labels)"  # after the name of a method that saw labels in pretraining
+_TABLE = ("data", "task", "plane")
+_SEVERAL = (
+    "Scores are means over {what}; intervals and tests are from a bootstrap over seeds and over cases, which are drawn "
+    "once for all {what} and whatever their labels (a draw that lacks a class of any of them is drawn again)."
+)
+_PLANES = (
+    "Planes are combined by unpenalised logistic regression on their log-odds, fitted on out-of-fold predictions of "
+    "the training cases."
+)
+_FOLDS = (
+    "Scores are means over folds; intervals and tests are made within folds and treat these as independent. The folds' "
+    "encoders share training volumes, so both are optimistic about another sample of training volumes."
+)
+_LABELS_USED = f"Methods marked{LABELS_MARK} saw the labels of training volumes in pretraining."
+_NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for one, so intervals may be too narrow."
+
+
+def by_table(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Return the rows of both for each data set, task and plane, in the order of the leaderboard."""
+    keys = leaderboard[list(_TABLE)].drop_duplicates()
+    return [(_of(leaderboard, key), _of(comparisons, key)) for key in keys.itertuples(index=False)] or [
+        (leaderboard, comparisons)
+    ]
+
+
+def _of(rows: pd.DataFrame, key: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows of one data set, task and plane; each may be missing."""
+    chosen = pd.Series(True, index=rows.index)
+    for name, value in zip(_TABLE, key, strict=True):
+        chosen &= rows[name].isna() if pd.isna(value) else (rows[name] == value).fillna(False).astype(bool)
+    return rows[chosen]
+
+
+def caption(leaderboard: pd.DataFrame) -> str:
+    """Return one line: the data, called synthetic where they are, task, plane, numbers of test volumes and patients."""
+    if leaderboard.empty:
+        return "No evaluation is complete."
+    known = leaderboard[leaderboard["n_test"].notna()]
+    row = (leaderboard if known.empty else known).iloc[0]
+    generated = pd.notna(row["synthetic"]) and row["synthetic"] and "synthetic" not in str(row["data"])
+    parts = [str(row["data"]) + (" (synthetic data)" if generated else ""), f"task {row['task']}"]
+    parts += [f"plane {row['plane']}"] if pd.notna(row["plane"]) else []
+    parts += [_size(row)] if len(known) else ["no evaluation is complete"]
+    parts += [f"{row['folds']}-fold cross-validation"] if pd.notna(row["folds"]) else []
+    return ", ".join(parts) + "."
+
+
+def _size(row: pd.Series) -> str:
+    volumes, patients = row["n_test"], row["n_test_patients"]
+    return f"{volumes} test volumes" + (f" of {patients} patients" if patients != volumes else "")
+
+
+def remarks(leaderboard: pd.DataFrame) -> str:
+    """Return how one table was made: means over tasks and folds, planes combined, labels seen, patients unknown."""
+    found = []
+    known = leaderboard[leaderboard["auc"].notna()]
+    if not known.empty:
+        row = known.iloc[0]
+        several = "tasks" if str(row["task"]).startswith(MEAN) else "labels" if row["kind"] == "multilabel" else ""
+        found += [_SEVERAL.format(what=several)] if several else []
+        found += [_PLANES] if PLUS in str(row["plane"]) else []
+        found += [_FOLDS] if pd.notna(row["folds"]) else []
+    found += [_LABELS_USED] if leaderboard["labels_used"].fillna(False).any() else []
+    found += [_NO_PATIENTS] if (~leaderboard["patients_known"].fillna(True)).any() else []
+    return " ".join(found)
+
+
+def conclusion(comparisons: pd.DataFrame) -> str:
+    """Return what the test set could and could not show, protocol by protocol; empty without a pair."""
+    sentences = []
+    for protocol, pairs in comparisons.groupby("protocol", sort=False):
+        tied = int((pairs["verdict"] == "cannot be separated").sum())
+        sentence = f"{protocol}: {tied} of {len(pairs)} pairs cannot be separated"
+        detectable = pairs["smallest_detectable"].dropna()
+        if not detectable.empty:
+            low, high = (f"{value:.3f}" for value in (detectable.min(), detectable.max()))
+            size = low if low == high else f"{low} to {high}, depending on the pair"
+            sentence += f"; smallest difference in AUC that this test set shows in 8 of 10 trials: {size}"
+        sentences.append(sentence + ".")
+    if not sentences:
+        return ""
+    return "Methods that share a letter cannot be separated (Holm-corrected, 5%). " + " ".join(sentences)
+
+
+def versus(leaderboard: pd.DataFrame) -> str:
+    """Return what the columns of a named baseline hold; empty without one."""
+    if "baseline" not in leaderboard or leaderboard.empty:
+        return ""
+    name = leaderboard["baseline"].iloc[0]
+    return (
+        f"Difference: AUC minus that of {name}, with its 95% interval; p is corrected (Holm) for the comparisons with "
+        "it alone."
+    )
+
+
+def departures(leaderboard: pd.DataFrame) -> list[str]:
+    """Return one sentence per method that departs from its paper: "byol: ..."."""
+    known = leaderboard[leaderboard["departures"].notna()][["method", "departures"]].drop_duplicates()
+    return [f"{method}: {text.replace('.; ', '. ')}" for method, text in known.itertuples(index=False)]
+
+
+def unfinished(results: Results) -> str:
+    """Return a sentence on the planned evaluations that have no result yet; empty if there are none."""
+    count = len(results.pending)
+    return f"{count} planned {'evaluation has' if count == 1 else 'evaluations have'} no result yet." if count else ""

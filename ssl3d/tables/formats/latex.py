@@ -1,0 +1,69 @@
+"""The leaderboard as LaTeX tables (booktabs). Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ssl3d.tables.formats.captions import by_table, caption, conclusion, remarks, versus
+from ssl3d.tables.formats.markdown import PRICE
+from ssl3d.tables.formats.texts import price, shown
+
+_BOLD = "Bold: the highest AUC of each protocol."
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Return LaTeX tables (booktabs): one for each data set, task and plane, and one of the price.
+
+    The highest AUC of each protocol is bold; methods that cannot be separated share a letter.
+    """
+    found = [_ranked(board, pairs) for board, pairs in by_table(leaderboard, comparisons)]
+    cost = price(leaderboard)
+    if not cost.empty:
+        found.append(_table(f"{PRICE}.", cost, [False] * len(cost)))
+    return "\n".join(found)
+
+
+def _ranked(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    auc = leaderboard["auc"]
+    best = (auc.notna() & (auc == auc.groupby(leaderboard["protocol"]).transform("max"))).tolist()
+    table = shown(leaderboard).drop(columns="note", errors="ignore")
+    bold = _BOLD if any(best) else ""
+    texts = (caption(leaderboard), remarks(leaderboard), versus(leaderboard), bold, conclusion(comparisons))
+    return _table(" ".join(filter(None, texts)), table, best)
+
+
+def _table(text: str, table: pd.DataFrame, bold: Sequence[bool]) -> str:
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(text)}}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
+    lines += [_line([_escape(name) for name in table.columns]), r"\midrule"]
+    for strong, row in zip(bold, table.to_numpy().tolist(), strict=True):
+        texts = dict(zip(table.columns, map(_escape, row), strict=True))
+        if strong:
+            texts["AUC"] = rf"\textbf{{{texts['AUC']}}}"
+        lines.append(_line(list(texts.values())))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return " & ".join(texts) + r" \\"
+
+
+def _escape(text: str) -> str:
+    return " ".join("".join(_ESCAPES.get(letter, letter) for letter in text).split())

@@ -1,0 +1,21 @@
+"""The leaderboard in the form that is asked for. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from ssl3d.results.predictions import to_csv
+from ssl3d.tables.formats.latex import to_latex
+from ssl3d.tables.formats.markdown import to_markdown
+from ssl3d.tables.formats.terminal import to_svg
+
+Format = Literal["md", "latex", "csv", "svg"]
+
+
+def render(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, form: Format) -> str:
+    """Return the leaderboard as Markdown, LaTeX, CSV or SVG."""
+    if form == "csv":
+        return to_csv(leaderboard)
+    return {"md": to_markdown, "latex": to_latex, "svg": to_svg}[form](leaderboard, comparisons)

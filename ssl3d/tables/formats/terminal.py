@@ -1,0 +1,135 @@
+"""The leaderboard for a terminal, and as a picture of one (SVG). Loads no torch; rich only when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ssl3d.tables.comparisons import short_names
+from ssl3d.tables.entry import Key
+from ssl3d.tables.formats.captions import by_table, caption, conclusion, remarks, versus
+from ssl3d.tables.formats.markdown import PRICE, to_markdown
+from ssl3d.tables.formats.texts import price, shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LEAVE_OUT = ("Brier", "spec.", "sens.", "note", "bal. acc.", "seeds", "AP", "pretraining", "gradient", "collapse")
+_KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "group", "difference", "p"})
+
+
+def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> None:
+    """Print every table with its caption and conclusion, and the price; as Markdown where there is no terminal."""
+    from rich.console import Console  # noqa: PLC0415  # only terminals need rich
+
+    console = Console()
+    if not console.is_terminal:
+        console.file.write(to_markdown(leaderboard, comparisons))
+        return
+    for board, pairs in by_table(leaderboard, comparisons):
+        console.print(to_rich(board, pairs, console.width))
+    cost = price_to_rich(leaderboard)
+    if cost is not None:
+        console.print(cost)
+
+
+def show_comparisons(comparisons: pd.DataFrame) -> None:
+    """Print one row per pair: difference of AUC with interval, p corrected by Holm, and the verdict in words."""
+    from rich.console import Console  # noqa: PLC0415  # only terminals need rich
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(width=None if Console().is_terminal else 160)
+    if comparisons.empty:
+        console.print("There is no pair to compare: one method only, or none with an AUC.")
+        return
+    varied = [name for name in ("data", "task", "plane") if comparisons[name].nunique() > 1]
+    table = Table(*varied, "protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
+    rows = comparisons.to_dict("records")
+    names = short_names({_key(row, side) for row in rows for side in "ab"})
+    for row in rows:
+        table.add_row(
+            *(escape(str(row[name])) for name in (*varied, "protocol")),
+            *(escape(names[_key(row, side)]) for side in "ab"),
+            f"{row['difference']:+.3f}",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+            f"{row['p']:.3g}",
+            f"{row['p_holm']:.3g}",
+            escape(str(row["verdict"])),
+        )
+    console.print(table)
+
+
+def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) -> Table:
+    """Return one table (see :func:`by_table`) for a terminal ``width`` characters wide.
+
+    What does not fit is in the CSV alone.
+    """
+    from rich import box  # noqa: PLC0415  # only terminals need rich
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = _narrowed(shown(leaderboard), width)
+    below = escape(" ".join(filter(None, (remarks(leaderboard), versus(leaderboard), conclusion(comparisons)))))
+    out = Table(
+        title=escape(caption(leaderboard)), caption=below, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
+    for name in table.columns:
+        out.add_column(name, no_wrap=name in _KEPT_WHOLE, overflow="fold")
+    last = ""
+    for row in table.to_dict("records"):
+        if last and row["protocol"] != last:
+            out.add_section()
+        last = row["protocol"]
+        out.add_row(*(escape(text) for text in row.values()))
+    return out
+
+
+def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
+    """Return the price for a terminal; None if nothing was measured."""
+    from rich import box  # noqa: PLC0415  # only terminals need rich
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    cost = price(leaderboard)
+    if cost.empty:
+        return None
+    out = Table(*cost.columns, title=PRICE, box=box.SIMPLE_HEAD, padding=(0, 1))
+    for row in cost.to_numpy().tolist():
+        out.add_row(*map(escape, row))
+    return out
+
+
+def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 130) -> str:
+    """Return a picture of what a terminal ``width`` characters wide shows; it refers to nothing outside itself."""
+    import io  # noqa: PLC0415
+    import re  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415  # only terminals and their pictures need rich
+
+    console = Console(record=True, width=width, file=io.StringIO())
+    for board, pairs in by_table(leaderboard, comparisons):
+        console.print(to_rich(board, pairs, width))
+    cost = price_to_rich(leaderboard)
+    if cost is not None:
+        console.print(cost)
+    drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
+    return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # fonts from the web; the reader's own will do
+
+
+def _narrowed(table: pd.DataFrame, width: int) -> pd.DataFrame:
+    """Leave out columns, the least informative first, until a table of texts fits."""
+    for name in _LEAVE_OUT:
+        widths = [max(len(column), *map(len, table[column])) + 3 for column in table.columns]
+        if sum(widths) <= width:
+            break
+        table = table.drop(columns=name, errors="ignore")
+    return table
+
+
+def _key(row: Mapping[Hashable, Any], side: str) -> Key:
+    """Key of method "a" or "b" of a pair."""
+    compared = ("" if pd.isna(row[name]) else str(row[name]) for name in ("data", "task", "plane", "protocol"))
+    return Key(*compared, *(str(row[f"{name}_{side}"]) for name in ("method", "backbone", "settings")))

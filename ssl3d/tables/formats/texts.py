@@ -1,0 +1,140 @@
+"""The leaderboard as texts: the columns that people read, and those of the price. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ssl3d.tables.entry import PLUS
+from ssl3d.tables.formats.captions import LABELS_MARK
+
+Row = Mapping[str, Any]
+
+
+def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
+    """Return one table as texts: the columns that people read, without those that are empty or say nothing new."""
+    titles = _SHOWN if "baseline" in leaderboard else {name: _SHOWN[name] for name in _SHOWN if name not in _VERSUS}
+    table = _texts(leaderboard, titles)
+    if not leaderboard.duplicated(["data", "task", "plane", "protocol", "method", "backbone"]).any():
+        table = table.drop(columns="settings")  # needed only where names coincide
+    if leaderboard["corpus"].nunique() < 2 and not any(map(_is_transfer, leaderboard.to_dict("records"))):
+        table = table.drop(columns="corpus")
+    if (table["AUC"] == _NO_AUC).all() and leaderboard["mae"].notna().any():
+        table = table.drop(columns="AUC")  # a regression
+    return table.loc[:, [name for name in table.columns if name in _ALWAYS or (table[name] != "").any()]]
+
+
+def price(leaderboard: pd.DataFrame) -> pd.DataFrame:
+    """Return what pretraining cost as texts, one row per method, backbone and corpus; empty if nothing was measured."""
+    table = _texts(leaderboard[leaderboard["device"].notna()], _PRICE).drop_duplicates(ignore_index=True)
+    if table["corpus"][table["corpus"] != ""].nunique() < 2:
+        table = table.drop(columns="corpus")
+    return table.loc[:, [name for name in table.columns if (table[name] != "").any()]]
+
+
+def _texts(rows: pd.DataFrame, titles: Mapping[str, Callable[..., str]]) -> pd.DataFrame:
+    records = rows.to_dict("records")
+    return pd.DataFrame({title: [make(row) for row in records] for title, make in titles.items()}, dtype="str")
+
+
+def _is_transfer(row: Mapping[Any, Any]) -> bool:
+    """Whether the encoder was pretrained on something else than the data set and plane that it was evaluated on."""
+    if pd.isna(row["corpus"]):
+        return False
+    planes = [""] if pd.isna(row["plane"]) else str(row["plane"]).split(PLUS)
+    return str(row["corpus"]) != PLUS.join(f"{row['data']} {plane}".strip() for plane in planes)
+
+
+def _text(name: str) -> Callable[[Row], str]:
+    return lambda row: "" if pd.isna(row[name]) else str(row[name])
+
+
+def _number(name: str, digits: int = 3) -> Callable[[Row], str]:
+    return lambda row: "" if pd.isna(row[name]) else f"{row[name]:.{digits}f}"
+
+
+def _method(row: Row) -> str:
+    marked: bool = pd.notna(row["labels_used"]) and bool(row["labels_used"])
+    return str(row["method"]) + (LABELS_MARK if marked else "")
+
+
+def _auc(row: Row) -> str:
+    if pd.isna(row["auc"]):
+        return str(row["status"]) if row["status"] != "done" else _NO_AUC
+    return f"{row['auc']:.3f} ({row['ci_low']:.3f}-{row['ci_high']:.3f})"
+
+
+def _duration(row: Row) -> str:
+    seconds = row["pretrain_seconds"]
+    if pd.isna(seconds):
+        return ""
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _collapsed(row: Row) -> str:
+    flag = row["collapsed"]
+    return "" if pd.isna(flag) else "collapsed" if flag else "no"
+
+
+def _difference(row: Row) -> str:
+    if pd.isna(row["difference"]):
+        return ""
+    return f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
+
+
+def _p(row: Row) -> str:
+    return "" if pd.isna(row["difference_p_holm"]) else f"{row['difference_p_holm']:.3g}"
+
+
+def _scaled(name: str, unit: float, after: str = "") -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        if pd.isna(row[name]):
+            return ""
+        value = row[name] / unit
+        return (f"{value:.0f}" if value >= 100 else f"{value:.3g}") + after
+
+    return text
+
+
+_NO_AUC = "none"
+_VERSUS = ("difference", "p")  # a baseline that was named
+_SHOWN: Mapping[str, Callable[..., str]] = {
+    "protocol": _text("protocol"),
+    "rank": _text("rank"),
+    "method": _method,
+    "backbone": _text("backbone"),
+    "corpus": _text("corpus"),
+    "settings": _text("settings"),
+    "AUC": _auc,
+    "group": _text("group"),
+    "difference": _difference,
+    "p": _p,
+    "seeds": _text("seeds"),
+    "spread": _number("spread"),
+    "AP": _number("average_precision"),
+    "bal. acc.": _number("balanced_accuracy"),
+    "sens.": _number("sensitivity"),
+    "spec.": _number("specificity"),
+    "kappa": _number("quadratic_kappa"),
+    "MAE": _number("mae"),
+    "R2": _number("r2"),
+    "Spearman": _number("spearman"),
+    "Brier": _number("brier"),
+    "gradient": _text("exactness"),
+    "collapse": _collapsed,
+    "pretraining": _duration,
+    "note": _text("note"),
+}
+_ALWAYS: Sequence[str] = ("protocol", "rank", "method", "backbone", "AUC", "group", "seeds")
+_PRICE: Mapping[str, Callable[..., str]] = {
+    "method": _text("method"),
+    "backbone": _text("backbone"),
+    "corpus": _text("corpus"),
+    "pretraining": _duration,
+    "vol/s": _number("volumes_per_second", 1),
+    "memory": _scaled("peak_memory_bytes", 2**30, " GiB"),
+    "TFLOP": _scaled("flops", 1e12),
+    "hardware": _text("device"),
+}

@@ -1,0 +1,99 @@
+"""Records of several planes put together as one, for what is derived from them. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ssl3d.recipe import digest
+from ssl3d.results.model import (
+    DataRecord,
+    EncoderRecord,
+    EvaluationRecord,
+    PlannedEncoder,
+    PlannedEvaluation,
+    Score,
+)
+from ssl3d.tables.comparable import version_note
+from ssl3d.tables.entry import PLUS
+
+_EXACTNESS = ("exact", "exact up to random layers", "not exact", "plain", "not trained")  # the least is said
+
+
+def merge_evaluations(
+    records: Sequence[EvaluationRecord], planned: PlannedEvaluation, score: Score, patients: Sequence[str]
+) -> EvaluationRecord:
+    """Return the record of an evaluation that is derived from those of several planes.
+
+    Args:
+        records: one per plane.
+        planned: its key, name, recipe and encoder.
+        score: on the test cases that the planes share.
+        patients: of each of these cases.
+    """
+    return records[0].model_copy(
+        update={
+            **{"key": planned.key, "name": planned.name, "recipe": planned.recipe, "encoder": planned.encoder},
+            "data": _data([record.data for record in records], str(planned.recipe.plane), patients),
+            "score": score,
+            "notes": _notes(records),
+            "files": {},
+        }
+    )
+
+
+def merge_encoders(records: Sequence[EncoderRecord], planned: PlannedEncoder) -> EncoderRecord:
+    """Return the record of several planes' encoders as one.
+
+    Args:
+        records: one per plane; an encoder that several planes share counts once.
+        planned: key, name and recipe.
+    """
+    first, distinct = records[0], list({record.key: record for record in records}.values())
+    flags = [record.collapse.collapsed for record in distinct if record.collapse.collapsed is not None]
+    errors = [record.gradient_error for record in distinct if record.gradient_error is not None]
+    corpora = list({part.corpus.name: part.corpus for part in distinct if part.corpus}.values())
+    corpus = first.corpus and first.corpus.model_copy(
+        update={
+            "name": PLUS.join(part.name for part in corpora),
+            "volumes": sum(part.volumes for part in corpora),
+            "excluded": sum(part.excluded for part in corpora),
+        }
+    )
+    return first.model_copy(
+        update={
+            **{"key": planned.key, "name": planned.name, "recipe": planned.recipe, "corpus": corpus, "files": {}},
+            "exactness": max((record.exactness for record in distinct), key=_EXACTNESS.index),
+            "gradient_error": max(errors, default=None),
+            "departures": tuple(dict.fromkeys(text for record in distinct for text in record.departures)),
+            "collapse": first.collapse.model_copy(update={"collapsed": any(flags) if flags else None}),
+            "price": first.price.model_copy(update=_price(distinct)),
+            "notes": _notes(distinct),
+        }
+    )
+
+
+def _data(records: Sequence[DataRecord], plane: str, patients: Sequence[str]) -> DataRecord:
+    return records[0].model_copy(
+        update={
+            "name": records[0].name.removesuffix(records[0].plane).strip(),
+            "fingerprint": digest([record.fingerprint for record in records]),
+            "plane": plane,
+            "n_train": min(record.n_train for record in records),
+            "n_test": len(patients),
+            "n_test_patients": len(set(patients)),
+        }
+    )
+
+
+def _price(records: Sequence[EncoderRecord]) -> Mapping[str, float | None]:
+    """What all planes took, one after the other."""
+    found: dict[str, float | None] = {"volumes_per_second": None}
+    for name, put in (("pretrain_seconds", sum), ("flops", sum), ("peak_memory_bytes", max)):
+        values = [getattr(record.price, name) for record in records]
+        found[name] = None if None in values else put(values)
+    return found
+
+
+def _notes(records: Sequence[EncoderRecord] | Sequence[EvaluationRecord]) -> tuple[str, ...]:
+    notes = [*(note for record in records for note in record.notes), version_note(one.made_by for one in records)]
+    return tuple(dict.fromkeys(note for note in notes if note))
