@@ -21,7 +21,6 @@ from ssl3d.backbone import Backbone, BackboneConfig
 from ssl3d.card import Card
 from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid
 
-DEPTH = 12
 Side = Annotated[int, Field(ge=1)]
 
 
@@ -41,6 +40,7 @@ class _ViT3D(Backbone):
     config: ViT3DConfig
     tokens = True
     min_size = (4, 8, 8)
+    depth: ClassVar[int] = 12
     width: ClassVar[int]
     heads: ClassVar[int]
 
@@ -50,7 +50,7 @@ class _ViT3D(Backbone):
         self.embed_dim = self.width
         self.patch_embed = nn.Linear(math.prod(self.patch_size), self.width)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, self.width)) if self.config.class_token else None
-        self.blocks = nn.ModuleList(Block(self.width, self.heads, qkv_bias=True) for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(self.width, self.heads, qkv_bias=True) for _ in range(self.depth))
         self.norm = nn.LayerNorm(self.width)
         self.apply(_initialise)
 
@@ -60,9 +60,11 @@ class _ViT3D(Backbone):
         return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Return the maps (B, F, d, h, w) after the third, sixth, ninth and last block, one voxel per patch."""
+        """Return the maps (B, F, d, h, w) after each quarter of the blocks, one voxel per patch."""
         grid = token_grid(x.shape[2:], self.patch_size)
-        maps = [self._patches(tokens).transpose(1, 2) for tokens in self._encode(x)[2::3]]  # (B, F, T)
+        quarter = self.depth // 4
+        chosen = self._encode(x)[quarter - 1 :: quarter]
+        maps = [self._patches(tokens).transpose(1, 2) for tokens in chosen]  # (B, F, T)
         return [one.reshape(*one.shape[:2], *grid) for one in maps]
 
     def forward_tokens(
