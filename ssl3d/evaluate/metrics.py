@@ -13,19 +13,20 @@ from ssl3d.errors import DataError
 from ssl3d.task import Task
 
 BINS = 10  # of the expected calibration error
+BINARY = (
+    *("auc", "average_precision", "balanced_accuracy", "accuracy", "sensitivity", "specificity"),
+    *("f1", "mcc", "brier", "ece"),
+)
+# auc (one class against the rest) and f1 are means over classes.
+MULTICLASS = ("auc", "balanced_accuracy", "accuracy", "f1", "mcc", "log_loss", "brier", "ece")
+ORDINAL = (*MULTICLASS, "quadratic_kappa")  # Cohen 1968, Psychol. Bull. 70:213
+MULTILABEL = ("auc", "average_precision", "brier")  # and the first two of each label: "auc:edema"
+REGRESSION = ("mae", "r2", "spearman")
 
 
 @dataclass
 class Metrics:
-    """Metrics by name, and why some are None.
-
-    binary: auc, average_precision, balanced_accuracy, accuracy, sensitivity, specificity, f1, mcc, brier, ece.
-    multiclass: auc (macro, one class against the rest), balanced_accuracy, accuracy, f1 (macro), mcc, log_loss, brier,
-    ece; ordinal: these and quadratic_kappa (Cohen 1968, Psychol. Bull. 70:213).
-    multilabel: auc and average_precision of each label ("auc:edema") and their means over the labels that have them,
-    brier.
-    regression: mae, r2, spearman.
-    """
+    """Metrics by name, in the order of the tuples above, and why some are None."""
 
     values: dict[str, float | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -85,7 +86,7 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, task: Task) -> None:
 
 def _binary(labels: np.ndarray, p: np.ndarray, threshold: float) -> Metrics:
     predicted = (p >= threshold).astype(int)
-    found = Metrics()
+    found = Metrics(dict.fromkeys(BINARY))
     values = found.values
     values["accuracy"] = float(sk.accuracy_score(labels, predicted))
     values["brier"] = float(np.mean((p - labels) ** 2))
@@ -111,7 +112,7 @@ def _binary(labels: np.ndarray, p: np.ndarray, threshold: float) -> Metrics:
 def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
     K = p.shape[1]
     predicted = p.argmax(axis=1)
-    found = Metrics()
+    found = Metrics(dict.fromkeys(ORDINAL if ordinal else MULTICLASS))
     values = found.values
     values["accuracy"] = float(sk.accuracy_score(labels, predicted))
     values["log_loss"] = float(sk.log_loss(labels, p, labels=np.arange(K)))
@@ -132,7 +133,7 @@ def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
 
 
 def _multilabel(labels: np.ndarray, p: np.ndarray, names: Sequence[str]) -> Metrics:
-    found = Metrics()
+    found = Metrics(dict.fromkeys(MULTILABEL))
     for name, y, scores in zip(names, labels.T, p.T, strict=True):
         if len(np.unique(y)) == 2:
             found.values[f"auc:{name}"] = float(sk.roc_auc_score(y, scores))
@@ -151,7 +152,8 @@ def _multilabel(labels: np.ndarray, p: np.ndarray, names: Sequence[str]) -> Metr
 
 
 def _regression(y: np.ndarray, predicted: np.ndarray) -> Metrics:
-    found = Metrics({"mae": float(np.mean(np.abs(predicted - y)))})
+    found = Metrics(dict.fromkeys(REGRESSION))
+    found.values["mae"] = float(np.mean(np.abs(predicted - y)))
     if np.ptp(y) == 0:
         found.undefined(f"all {len(y)} test cases have the same value", "r2", "spearman")
         return found

@@ -16,6 +16,7 @@ from ssl3d.evaluate.statistics.delong import auc_interval
 from ssl3d.evaluate.threshold import best_threshold
 from ssl3d.protocol import Prediction
 from ssl3d.results.scoring import score
+from ssl3d.task import Kind
 from tests.evaluate.problems import clouds, problem, singles, task_of
 
 BINARY, THREE = task_of(2), task_of(3)
@@ -180,3 +181,14 @@ def test_a_score_has_delongs_interval_where_cases_are_independent() -> None:
     assert "several test cases" in clustered.reasons["auc_interval"]
     assert clustered.metrics == found.metrics
     assert score(Prediction(np.full((30, 3), 1 / 3), None), np.arange(30) % 3, THREE).auc_interval is None
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal", "multilabel", "regression"])
+def test_each_metric_is_a_number_or_has_a_reason_and_the_main_one_comes_first(kind: Kind) -> None:
+    task = task_of(2, kind)
+    for y in (np.array([0, 1, 1, 0]), np.ones(4, int)):
+        targets = np.stack([y, 1 - y], axis=1) if kind == "multilabel" else y
+        p = np.full((4, 1), 0.25) if kind == "regression" else as_two(np.array([0.2, 0.3, 0.6, 0.4]))
+        found = measure(targets, p, task, 0.5)
+        assert next(iter(found.values)) == {"regression": "mae"}.get(kind, "auc")
+        assert {name for name, value in found.values.items() if value is None} == set(found.reasons)
