@@ -13,7 +13,7 @@ import numpy as np
 
 from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose, splits
-from ssl3d.evaluate.protocols.labels import predict_each
+from ssl3d.evaluate.protocols.multilabel import predict_each
 from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, Prediction
 
 QUERIES = 1024  # rows of the similarity matrix that are in memory at once

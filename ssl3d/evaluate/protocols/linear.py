@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl3d.evaluate.checks import check_features, check_targets
 from ssl3d.evaluate.protocols.inner import choose
-from ssl3d.evaluate.protocols.labels import predict_each
+from ssl3d.evaluate.protocols.multilabel import predict_each
 from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, OneOrMore, Prediction
 
 TOLERANCE = 1e-4  # of the gradient, where logistic regression stops
