@@ -58,9 +58,11 @@ class FinetuneConfig(Config):
 
 
 class Finetune(EncoderProtocol[FinetuneConfig]):
-    """AdamW, a cosine learning rate, cross entropy (for values the squared error, on standardised values).
+    """Trains a copy of the encoder with a linear head, by AdamW with a cosine learning rate.
 
-    Of test and held-out volumes alike, predictions are the mean over ``crops`` views (see
+    The loss is cross entropy, and for a regression the squared error of standardised values.
+
+    Predictions of test and held-out volumes are the mean over ``crops`` views (see
     :mod:`ssl3d.evaluate.protocols.crops`). The given encoder, and the global random state, stay as they were.
     """
 

@@ -31,7 +31,10 @@ class KNNConfig(Config):
 
 
 class KNN(FeatureProtocol[KNNConfig]):
-    """The number of neighbours is chosen by inner cross-validation, among those that an inner fold leaves to vote."""
+    """Predicts what the most similar training cases vote for.
+
+    Their number is chosen by inner cross-validation, up to the number of cases that are fitted in an inner fold.
+    """
 
     card: ClassVar[Card] = Card(
         "k nearest neighbours",
@@ -52,7 +55,7 @@ class KNN(FeatureProtocol[KNNConfig]):
     def _predict(self, problem: FeatureProblem) -> Prediction:
         x, other = _unit(problem.train_x), _unit(problem.test_x)
         y, task = problem.train_y, problem.task
-        # (N, K) one class each; or (N, 2) a value, and a 1 that sums up to the weights.
+        # (N, K) one class each; or (N, 2) a value, and a 1 whose weighted sum is that of the weights.
         votes = np.eye(task.outputs)[y] if task.categorical else np.stack([y, np.ones(len(y))], axis=1)
         parts = splits(y, problem.patients, task, problem.folds, problem.seed)
         voters = min([len(fit) for fit, _ in parts], default=len(y))

@@ -35,7 +35,10 @@ class LinearConfig(Config):
 
 
 class Linear(FeatureProtocol[LinearConfig]):
-    """Mean and deviation of a feature are those of the cases that are fitted, in every inner fold anew."""
+    """Fits a linear map of standardised features to the targets.
+
+    Mean and deviation of each feature are those of the cases that are fitted, separately in every inner fold.
+    """
 
     card: ClassVar[Card] = Card(
         "Linear probe",
