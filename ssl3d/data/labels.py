@@ -147,7 +147,7 @@ def _inferred(column: Column, names: Sequence[str]) -> tuple[str, ...]:
         classes = [name for name in set(numbers) if name.isdigit()]
         if not classes:
             raise ColumnError(
-                f"the values of {column.name!r} ({_some(_sorted(numbers))}) are not classes 0, 1, ...; {_remedy(column)}"
+                f"{column.name!r} has numbers that are not classes ({_some(_sorted(numbers))}); {_remedy(column)}"
             )
     else:
         classes = [name for name in set(known) if name not in numbers]

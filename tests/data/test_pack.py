@@ -10,12 +10,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl3d.data.check import check
-from ssl3d.data.pack import pack
+from ssl3d.data.pack import pack, require_packable
 from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.data.store import Store
+from ssl3d.dataset import Case, Volume
 from ssl3d.errors import DataError
-from tests.arrays import SHAPES, arrays, one_id, one_label, one_shape, one_split, one_voxel
+from ssl3d.task import Target, Task
+from tests.data.arrays import (
+    AGE,
+    FINDING,
+    GRADE,
+    SHAPES,
+    TEAR,
+    arrays,
+    of_cases,
+    one_id,
+    one_label,
+    one_patient,
+    one_shape,
+    one_split,
+    one_voxel,
+)
 
 
 @pytest.fixture
@@ -53,7 +68,7 @@ def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path) -> None:
     assert pack(arrays(SHAPES), tmp_path / "a").fingerprint == pack(arrays(SHAPES), tmp_path / "b/c").fingerprint
 
 
-@pytest.mark.parametrize("change", [one_voxel, one_label, one_split, one_id, one_shape])
+@pytest.mark.parametrize("change", [one_voxel, one_label, one_split, one_patient, one_id, one_shape])
 def test_the_fingerprint_follows_every_change(tmp_path: Path, change: object) -> None:
     data = arrays(SHAPES)
     before = pack(data, tmp_path / "a").fingerprint
@@ -88,12 +103,15 @@ def test_a_killed_pack_goes_on_after_the_last_complete_volume(tmp_path: Path, do
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "volumes.bin"]
 
 
-def test_labels_that_changed_while_a_pack_was_interrupted_are_the_new_ones(folder: Path) -> None:
+def test_targets_and_patients_that_changed_while_a_pack_was_interrupted_are_the_new_ones(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         pack(arrays(SHAPES, fail_after=4), folder)
     data = arrays(SHAPES)
     one_label(data)
-    assert pack(data, folder).labels("tear", [2]).tolist() == [1]
+    one_patient(data)
+    store = pack(data, folder)
+    assert store.targets("tear", [2]).tolist() == [1]
+    assert store.patients([1, 2]) == ["001", "P"]
 
 
 def test_an_interrupted_pack_of_other_data_is_not_continued(folder: Path) -> None:
@@ -141,7 +159,7 @@ def test_a_store_of_another_data_set_is_not_overwritten(folder: Path, mrnet_root
     assert Store.open(folder).fingerprint == before
 
 
-@pytest.mark.parametrize("change", [one_label, one_split, one_id])
+@pytest.mark.parametrize("change", [one_label, one_split, one_patient, one_id])
 def test_changed_cases_are_packed_again(folder: Path, change: object) -> None:
     data = arrays(SHAPES)
     before = pack(data, folder).fingerprint
@@ -165,7 +183,7 @@ def test_a_changed_file_is_packed_again(mrnet_root: Path, folder: Path) -> None:
     assert changed == ["0001"]
 
 
-def test_progress_is_told_from_nothing_to_all(folder: Path) -> None:
+def test_progress_is_reported_from_nothing_to_all(folder: Path) -> None:
     steps: list[tuple[int, int]] = []
     pack(arrays(SHAPES), folder, lambda done, total: steps.append((done, total)))
     assert steps == [(done, 5) for done in range(6)]
@@ -195,7 +213,9 @@ def test_a_volume_that_breaks_the_contract_stops_the_pack_and_names_its_source(
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_set_without_cases_to_train_or_test_on_is_told_before_anything_is_written(folder: Path, split: str) -> None:
+def test_a_set_without_cases_to_train_or_test_on_is_refused_before_anything_is_written(
+    folder: Path, split: str
+) -> None:
     data = arrays(SHAPES)
     data._cases = [case for case in data._cases if case.split != split]
     with pytest.raises(DataError, match=f"no case in the split '{split}'"):
@@ -203,16 +223,74 @@ def test_a_set_without_cases_to_train_or_test_on_is_told_before_anything_is_writ
     assert not folder.exists()
 
 
-def test_ids_must_be_unique_and_labels_of_known_tasks(folder: Path) -> None:
+def test_ids_must_be_unique_and_targets_of_known_tasks(folder: Path) -> None:
     twice = arrays(SHAPES)
     twice._cases[2] = twice._cases[0]
-    with pytest.raises(DataError, match="case 000 is there twice"):
+    with pytest.raises(DataError, match="case '000' exists already"):
         pack(twice, folder)
     strange = arrays(SHAPES)
-    strange._cases[2] = replace(strange._cases[2], labels={"age": 1})
-    assert len(check(strange)) == 1
-    with pytest.raises(DataError, match=r"memory/002.*'age'"):
+    strange._cases[2] = replace(strange._cases[2], targets={"age": 1})
+    with pytest.raises(DataError, match=r"memory/002: .*'age', which is not a task"):
         pack(strange, folder)
+    alike = of_cases(arrays(SHAPES).cases(), tasks=(TEAR, TEAR))
+    with pytest.raises(DataError, match="two tasks of one name"):
+        pack(alike, folder)
+
+
+WRONG_TARGETS = {
+    "class": [(GRADE, 4), (GRADE, -1), (TEAR, 1.0), (TEAR, True), (TEAR, np.int64(1)), (GRADE, 1_000_000_000)],
+    "labels": [(FINDING, 1), (FINDING, (0, 1)), (FINDING, (0, 1, 2)), (FINDING, (0, 1, 1.0))],
+    "number": [(AGE, 3), (AGE, float("nan")), (AGE, "3")],
+}
+
+
+@pytest.mark.parametrize(("task", "target"), [pair for pairs in WRONG_TARGETS.values() for pair in pairs])
+def test_a_target_that_its_task_does_not_allow_is_refused_before_anything_is_read(
+    folder: Path, task: Task, target: Target
+) -> None:
+    data = of_cases(
+        [Case("a", "train", "a.nii"), Case("b", "test", "b.nii", targets={task.name: target})], tasks=(task,)
+    )
+    with pytest.raises(DataError, match=rf"b\.nii: the target .* of '{task.name}' is not"):
+        pack(data, folder)
+    assert data.reads == []
+
+
+def test_targets_of_every_kind_come_back(folder: Path) -> None:
+    tasks = (TEAR, GRADE, FINDING, AGE)
+    first = {"tear": 1, "grade": 3, "finding": (1, 0, 1), "age": 40.0}
+    store = pack(of_cases([Case("a", "train", "a", targets=first), Case("b", "test", "b")], tasks=tasks), folder)
+    assert store.tasks == tasks
+    assert store.manifest.cases[0].targets == first
+    assert store.targets("finding", [0]).tolist() == [[1, 0, 1]]
+    assert store.targets("finding", []).shape == (0, 3)
+    age = store.targets("age", [0])
+    assert (age.dtype.name, age.tolist()) == ("float64", [40.0])
+    assert store.labelled("test", "age") == []
+
+
+def test_a_patient_in_both_splits_is_refused_unless_folds_take_their_place(folder: Path) -> None:
+    data = of_cases(
+        [
+            Case("a", "train", "a.nii", patient="P07"),
+            Case("b", "test", "b.nii", patient="P07"),
+            Case("c", "unlabelled", "c.nii", patient="P07"),
+            Case("d", "test", "d.nii", patient="P08"),
+        ]
+    )
+    message = r"patient P07 is in train \(a\.nii\) and test \(b\.nii\); move one, or cross-validate with --folds K$"
+    with pytest.raises(DataError, match=message):
+        pack(data, folder)
+    assert pack(data, folder, splits=()).patients([0, 1]) == ["P07", "P07"]
+
+
+def test_spacing_is_kept_and_must_be_positive(folder: Path) -> None:
+    data = arrays(SHAPES)
+    assert [case.spacing for case in pack(data, folder).manifest.cases[:2]] == [(3.0, 0.5, 0.5), None]
+    with pytest.raises(DataError, match=r"memory/000 was read with the spacing \(0\.0, 1\.0, 1\.0\)"):
+        require_packable(Volume(data._volumes["000"], (0.0, 1.0, 1.0)), data.cases()[0])
+    with pytest.raises(DataError, match=r"was read as ndarray; return a ssl3d\.dataset\.Volume"):
+        require_packable(data._volumes["000"], data.cases()[0])  # type: ignore[arg-type]  # what a plugin might do
 
 
 def test_voxels_of_the_wrong_length_are_packed_again(folder: Path) -> None:
@@ -229,7 +307,7 @@ def test_a_manifest_that_is_not_ours_is_not_overwritten(folder: Path) -> None:
     assert (folder / "manifest.json").read_text() == '{"name": "something else"}'
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         pack(arrays(SHAPES), tmp_path / "file" / "store")
@@ -239,7 +317,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_an_id_with_a_control_character_is_refused(folder: Path, sign: str) -> None:
     data = arrays(SHAPES)
     data._cases[1] = replace(data._cases[1], id=f"a{sign}b")
-    with pytest.raises(DataError, match="has a control character in its id; rename it") as caught:
+    with pytest.raises(DataError, match="has a control character; rename it") as caught:
         pack(data, folder)
     assert str(caught.value).isprintable()
     assert not folder.exists()

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +13,7 @@ import torch
 from ssl3d.data.pack import pack
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
-from tests.arrays import SHAPES, arrays
+from tests.data.arrays import SHAPES, Arrays, arrays, one_label, one_patient, one_split, one_voxel
 
 CPU = torch.device("cpu")
 
@@ -52,21 +56,23 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(folder: Path) -> None:
         assert all(torch.equal(a.cpu(), b) for a, b in zip(batch.voxels, store.volumes([2, 0]).voxels, strict=True))
 
 
-def test_labels_ids_and_splits_are_those_of_the_cases(folder: Path) -> None:
+def test_targets_ids_and_splits_are_those_of_the_cases(folder: Path) -> None:
     store = pack(arrays(SHAPES), folder)
     assert store.indices("train") == [0, 2, 3]
     assert store.indices("test") == [1, 4]
     assert store.ids([4, 0]) == ["004", "000"]
     assert store.labelled("train", "grade") == [3]
-    labels = store.labels("tear", [3, 0, 1])
-    assert (labels.dtype.name, labels.tolist()) == ("int64", [1, 0, 1])
-    assert (store.name, store.tasks, store.synthetic, len(store)) == ("arrays", ("tear", "grade"), False, 5)
+    targets = store.targets("tear", [3, 0, 1])
+    assert (targets.dtype.name, targets.tolist()) == ("int64", [1, 0, 1])
+    assert (store.name, store.synthetic, store.knows_patients, len(store)) == ("arrays", False, True, 5)
+    assert [task.name for task in store.tasks] == ["tear", "grade"]
+    assert store.task("grade").classes == ("a", "b", "c", "d")
     with pytest.raises(DataError, match="did you mean 'tear'"):
-        store.labels("tears", [0])
+        store.targets("tears", [0])
     with pytest.raises(DataError, match="did you mean 'grade'"):
         store.labelled("train", "grad")
-    with pytest.raises(DataError, match="case 000 has no label for 'grade'"):
-        store.labels("grade", [3, 0])
+    with pytest.raises(DataError, match="case 000 has no target for 'grade'"):
+        store.targets("grade", [3, 0])
 
 
 def test_volumes_in_both_train_and_test_are_found(folder: Path) -> None:
@@ -118,5 +124,82 @@ def test_verify_finds_one_flipped_bit_and_a_changed_label(folder: Path) -> None:
     voxels = bytearray((folder / "volumes.bin").read_bytes())
     voxels[store.manifest.cases[1].offset] ^= 1
     (folder / "volumes.bin").write_bytes(voxels)
-    with pytest.raises(DataError, match="case 001 is damaged"):
+    with pytest.raises(DataError, match="case 001 of arrays is damaged"):
         Store.open(folder).verify()
+
+
+def flip_a_bit(folder: Path, index: int) -> None:
+    voxels = bytearray((folder / "volumes.bin").read_bytes())
+    voxels[Store.open(folder).manifest.cases[index].offset] ^= 1
+    (folder / "volumes.bin").write_bytes(voxels)
+
+
+def test_a_damaged_volume_is_found_when_it_is_first_read_and_only_then(folder: Path) -> None:
+    pack(arrays(SHAPES), folder)
+    flip_a_bit(folder, 1)
+    store = Store.open(folder)
+    store.volumes([0, 2])
+    for view in (store, store.with_splits(["train"] * 5)):
+        with pytest.raises(DataError, match=r"volumes\.bin: case 001 of arrays is damaged; remove .* and pack again"):
+            view.volumes([2, 1])
+    with pytest.raises(DataError, match="case 001 of arrays is damaged"):
+        store.resident(CPU)
+
+
+def test_a_volume_is_hashed_once_for_a_store_and_all_its_views(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = pack(arrays(SHAPES), folder)
+    hashed: list[int] = []
+
+    def sha256(data: memoryview) -> object:
+        hashed.append(data.nbytes)
+        return real(data)
+
+    real = hashlib.sha256
+    monkeypatch.setattr("ssl3d.data.store.hashlib.sha256", sha256)
+    for view in (store, store, store.with_splits(["train"] * 5)):
+        view.volumes([1, 0, 1])
+    store.resident(CPU).volumes([0, 1])
+    sizes = [case.voxels for case in store.manifest.cases]
+    assert sorted(hashed) == sorted(sizes)
+
+
+def fingerprints(data: Arrays, folder: Path) -> tuple[str, str, str]:
+    store = pack(data, folder)
+    return store.fingerprint, store.voxel_fingerprint, store.evaluation_fingerprint("grade")
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (one_voxel, (True, True, False)),  # of a volume without a grade
+        (one_label, (True, False, False)),
+        (one_split, (True, False, False)),
+        (one_patient, (True, False, False)),
+        (lambda data: one_graded(data, targets={"grade": 0}), (True, False, True)),
+        (lambda data: one_graded(data, patient="P"), (True, False, True)),
+        (lambda data: one_graded(data, split="test"), (True, False, True)),
+        (lambda data: one_graded(data, exam="E"), (False, False, False)),
+    ],
+)
+def test_each_fingerprint_follows_what_it_is_of(
+    tmp_path: Path, change: Callable[[Arrays], None], changed: tuple[bool, bool, bool]
+) -> None:
+    before = fingerprints(arrays(SHAPES), tmp_path / "a")
+    data = arrays(SHAPES)
+    change(data)
+    after = fingerprints(data, tmp_path / "b")
+    assert tuple(a != b for a, b in zip(before, after, strict=True)) == changed
+
+
+def one_graded(data: Arrays, **changes: Any) -> None:
+    assert "grade" in data._cases[3].targets
+    data._cases[3] = replace(data._cases[3], **changes)
+
+
+def test_the_fingerprint_of_an_evaluation_is_that_of_the_view(folder: Path) -> None:
+    store = pack(arrays(SHAPES), folder)
+    view = store.with_splits(["test", "train", "test", "train", "train"])
+    assert view.fingerprint == store.fingerprint
+    assert view.evaluation_fingerprint("tear") != store.evaluation_fingerprint("tear")
+    with pytest.raises(DataError, match="did you mean 'tear'"):
+        store.evaluation_fingerprint("tears")

@@ -1,4 +1,4 @@
-"""A data set held in memory, for tests of packing and the store."""
+"""A data set held in memory, for tests of packing, stores, folds and corpora."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.dataset import Case, Dataset
+from ssl3d.dataset import Case, Dataset, Volume
+from ssl3d.task import Task
+
+TEAR = Task(name="tear", kind="binary", classes=("no", "yes"))
+GRADE = Task(name="grade", kind="multiclass", classes=("a", "b", "c", "d"))
+FINDING = Task(name="finding", kind="multilabel", classes=("edema", "effusion", "cyst"))
+AGE = Task(name="age", kind="regression", classes=(), unit="years")
 
 
 class Arrays(Dataset):
@@ -17,18 +23,27 @@ class Arrays(Dataset):
 
     card: ClassVar[Card] = Card("Arrays", "volumes from memory")
 
-    def __init__(self, cases: list[Case], volumes: Mapping[str, np.ndarray], fail_after: int | None = None) -> None:
+    def __init__(
+        self,
+        cases: list[Case],
+        volumes: Mapping[str, np.ndarray],
+        fail_after: int | None = None,
+        *,
+        tasks: tuple[Task, ...] = (TEAR, GRADE),
+        name: str = "arrays",
+    ) -> None:
         super().__init__()
         self._cases, self._volumes, self.fail_after = cases, dict(volumes), fail_after
+        self._tasks, self._name = tasks, name
         self.reads: list[str] = []
 
     @property
     def name(self) -> str:
-        return "arrays"
+        return self._name
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        return ("tear", "grade")
+    def tasks(self) -> tuple[Task, ...]:
+        return self._tasks
 
     @property
     def view_size(self) -> tuple[int, int, int]:
@@ -37,11 +52,19 @@ class Arrays(Dataset):
     def cases(self) -> list[Case]:
         return self._cases
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         if self.fail_after is not None and len(self.reads) >= self.fail_after:
             raise KeyboardInterrupt
         self.reads.append(case.id)
-        return self._volumes[case.id]
+        return Volume(self._volumes[case.id], (3.0, 0.5, 0.5) if case.id == "000" else None)
+
+
+def of_cases(cases: list[Case], name: str = "arrays", tasks: tuple[Task, ...] = (TEAR,), seed: int = 0) -> Arrays:
+    """Give each case a small volume of its own."""
+    rng = np.random.default_rng(seed)
+    return Arrays(
+        cases, {case.id: rng.integers(0, 256, (1, 2, 3, 4), np.uint8) for case in cases}, tasks=tasks, name=name
+    )
 
 
 def arrays(
@@ -51,7 +74,12 @@ def arrays(
     scale = 255 if dtype == "uint8" else 1
     volumes = {f"{i:03d}": (rng.random(shape) * scale).astype(dtype) for i, shape in enumerate(shapes)}
     cases = [
-        Case(id, "test" if i % 3 == 1 else "train", f"memory/{id}", {"tear": i % 2} | ({"grade": i} if i % 2 else {}))
+        Case(
+            id,
+            "test" if i % 3 == 1 else "train",
+            f"memory/{id}",
+            targets={"tear": i % 2} | ({"grade": i % 4} if i % 2 else {}),
+        )
         for i, id in enumerate(volumes)
     ]
     return Arrays(cases, volumes, fail_after)
@@ -66,11 +94,15 @@ def one_voxel(data: Arrays) -> None:
 
 
 def one_label(data: Arrays) -> None:
-    data._cases[2] = replace(data._cases[2], labels={"tear": 1})
+    data._cases[2] = replace(data._cases[2], targets={"tear": 1})
 
 
 def one_split(data: Arrays) -> None:
     data._cases[2] = replace(data._cases[2], split="val")
+
+
+def one_patient(data: Arrays) -> None:
+    data._cases[2] = replace(data._cases[2], patient="P")
 
 
 def one_id(data: Arrays) -> None:
