@@ -12,7 +12,8 @@ from torch import Tensor
 from ssl3d.backbone import Backbone
 from ssl3d.config import Config
 from ssl3d.data.augment import Augment
-from ssl3d.method import Kept, Method, ParameterGroup
+from ssl3d.data.rng import Rng
+from ssl3d.method import Batch, Kept, Method, ParameterGroup, Views
 from ssl3d.task import Task
 from ssl3d.testing.toys import SIZE, ToyBackbone, ToySource, toy_task
 from ssl3d.train.encode import EffectiveBatch, Encoder, Part
@@ -107,7 +108,7 @@ class Step:
 def relative(ours: Tensor, theirs: Tensor) -> float:
     """Return the distance between two tensors, relative to the second."""
     assert ours.shape == theirs.shape
-    ours, theirs = ours.double(), theirs.double()
+    ours, theirs = ours.detach().double(), theirs.detach().double()
     return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300)) if not torch.equal(ours, theirs) else 0.0
 
 
@@ -149,3 +150,15 @@ def train(
 def state(method: Method[Any]) -> Step:
     """Return weights, momentum encoders, queues and centres, by name."""
     return Step({name: value.clone() for name, value in method.state_dict().items()})
+
+
+def batch_of(
+    method: Method[Any], source: ToySource, count: int = VOLUMES, progress: float = 0.2, step: int = 1
+) -> Batch:
+    """Return what the loss sees of the first ``count`` volumes."""
+    return Encoder(method, source, seed=3).features(EffectiveBatch(range(count), step, progress), range(count))
+
+
+def views_of(method: Method[Any], source: ToySource, positions: Sequence[int] = range(VOLUMES), step: int = 1) -> Views:
+    """Return the views that a method makes of these volumes."""
+    return method.views(source.volumes(positions), Rng(3, step, positions))
