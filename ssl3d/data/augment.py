@@ -1,14 +1,15 @@
-"""One view of a batch of volumes: parameters are drawn first, then applied by functions without chance.
+"""One view of a batch of volumes: parameters are drawn first, then applied by deterministic functions.
 
-Volumes are handled one after the other. So a view has the same bits whatever else is in the batch, ragged shapes need
-no padding, and on a CPU a view stays in the cache from its first operation to its last.
+Volumes are processed one after the other. So a view has the same bits whatever else is in the batch, ragged shapes
+need no padding, and on a CPU a view stays in the cache from its first operation to its last.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,10 +17,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl3d.data import intensity
-from ssl3d.data.geometry import Plane, Size, depth_weights, resample
+from ssl3d.data.geometry import Crop, Size, depth_box, depth_weights, resample
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import AugmentRecipe
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the views of B volumes lie in them.
+
+    Attributes:
+        box: (B, 3, 2) float32, start and end along D, H, W as shares of the volume, before rotation and flips. Along D
+            a view that leaves out slices in the middle of the volume has both of its ends: [0, 1].
+        flip: (B, 3) booleans, along D, H, W.
+        angle: (B,) float32, in-plane rotation about the centre of the box, radians.
+    """
+
+    box: Tensor
+    flip: Tensor
+    angle: Tensor
 
 
 class Augment:
@@ -34,12 +51,30 @@ class Augment:
         self.recipe = recipe or AugmentRecipe()
         self.size = size
 
-    def replace(self, size: Size | None = None, **changes: object) -> Augment:
+    def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
+        """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
+
+        The volumes share their number of channels and their device; each has a shape of its own.
+        Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
+        """
+        return self._apply(draw_views(self.recipe, rng, self.size[0]), volumes)
+
+    def draw(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, Geometry]:
+        """Return the view that a call returns, by the same draws, and where it lies in each volume."""
+        views = draw_views(self.recipe, rng, self.size[0])
+        box = torch.tensor([view.box() for view in views], dtype=torch.float32, device=volumes.device)  # (B, 3, 2)
+        flip = torch.tensor([view.flip for view in views], device=volumes.device)  # (B, 3)
+        angle = torch.tensor([view.angle for view in views], dtype=torch.float32, device=volumes.device)  # (B,)
+        return self._apply(views, volumes), Geometry(box, flip, angle)
+
+    def replace(self, size: Size | None = None, **changes: Any) -> Self:
         """Return another augmentation, as for the small crops of a method with crops of several sizes.
+
+        >>> local = self.augment.replace(size=(8, 48, 48), crop=(0.05, 0.4))
 
         Args:
             size: (D, H, W) of its views; the same if None.
-            changes: fields of the recipe, ``crop=(0.05, 0.4)``.
+            changes: values of the recipe's fields.
 
         Raises:
             RecipeError: a field is unknown or out of bounds.
@@ -49,13 +84,7 @@ class Augment:
         other.size = size or self.size
         return other
 
-    def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
-        """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
-
-        The volumes share their number of channels and their device; their shapes are their own.
-        Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
-        """
-        views = draw_views(self.recipe, rng, self.size[0])
+    def _apply(self, views: Sequence[View], volumes: Volumes) -> Tensor:
         scale = intensity.inverse(volumes.std)  # (B,)
         rows = zip(views, volumes.voxels, volumes.mean * scale, scale, strict=True)
         shape = (len(volumes), volumes.voxels[0].shape[0], *self.size)
@@ -70,7 +99,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class View:
-    """Everything that chance decides about one view; 0 (or 1 for factors) where a change is off.
+    """Everything that is drawn for one view; 0 (or 1 for factors) where a change is off.
 
     Attributes:
         height, width: of the crop, shares of the volume's.
@@ -121,7 +150,7 @@ class View:
             scale: a scalar; what the voxels are multiplied by.
         """
         weights = depth_weights(out.shape[1], voxels.shape[1], self.depth, self.start, self.flip[0])
-        resample(voxels, weights, self._plane(voxels.shape[2], voxels.shape[3]), out, scale)
+        resample(voxels, weights, self._crop(voxels.shape[2], voxels.shape[3]), out, scale)
         out.sub_(shift)
         if self.gamma != 1:
             intensity.gamma(out, self.gamma)
@@ -133,17 +162,22 @@ class View:
             intensity.noise(out, self.noise, self.noise_places)
         intensity.drop_slices(out, self.dropped)
 
-    def _plane(self, H: int, W: int) -> Plane:
+    def box(self) -> tuple[tuple[float, float], ...]:
+        """Return start and end along D, H, W as shares of the volume."""
+        top, left = self.y * (1 - self.height), self.x * (1 - self.width)
+        return depth_box(self.depth, self.start), (top, top + self.height), (left, left + self.width)
+
+    def _crop(self, H: int, W: int) -> Crop:
         h, w = self.height * H, self.width * W
-        return Plane(
+        return Crop(
             centre=(self.y * (H - h) + h / 2, self.x * (W - w) + w / 2),
             extent=(-h if self.flip[1] else h, -w if self.flip[2] else w),
             angle=self.angle,
         )
 
 
-def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
-    """Yield a view a volume.
+def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> list[View]:
+    """Draw one view per volume.
 
     Every number is drawn whether it is used or not, so that turning one change off leaves the others as they were.
 
@@ -165,8 +199,8 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
     places = rng.numbers(count=2)  # (B, 2)
     count = np.rint(recipe.slice_dropout * rng.numbers() * slices).astype(int)
     order = rng.numbers(count=slices).argsort(axis=1)  # (B, slices)
-    for i in range(len(rng)):
-        yield View(
+    return [
+        View(
             height=float(height[i]),
             width=float(width[i]),
             y=float(y[i]),
@@ -183,6 +217,8 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> Iterator[View]:
             noise_places=(float(places[i, 0]), float(places[i, 1])),
             dropped=tuple(order[i, : count[i]].tolist()),
         )
+        for i in range(len(rng))
+    ]
 
 
 def _shares(recipe: AugmentRecipe, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +234,7 @@ def _shares(recipe: AugmentRecipe, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whole(volumes: Volumes, size: Size) -> Tensor:
-    """Return the whole volumes (B, C, D, H, W) at one size, standardised, nothing random: what is judged.
+    """Return the whole volumes (B, C, D, H, W) at one size, standardised, without anything random: what is evaluated.
 
     Linear interpolation, against aliasing widened along every axis by the factor that it shrinks (a triangle filter).
     """

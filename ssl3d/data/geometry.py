@@ -1,4 +1,4 @@
-"""Where the voxels of a view lie in its volume, and reading the volume there: once, straight from its own type.
+"""Where the voxels of a view lie in its volume, and sampling the volume there: once, directly from its own type.
 
 Coordinates are continuous: slice, row or column i covers [i, i + 1) and its centre lies at i + 0.5, so a crop of
 [0, n) resized to any size is the whole axis (``align_corners=False``). All rotation is in the plane, so the
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int, int]
-CACHED = 2**19  # voxels that a CPU converts and samples at one time, so that they stay in its cache
+CACHED = 2**19  # voxels that a CPU converts and samples at once, so that they stay in its cache
 
 
 def depth_weights(
@@ -58,8 +58,13 @@ def depth_weights(
     return rounded[::-1] if flip else rounded
 
 
+def depth_box(share: float, start: float) -> tuple[float, float]:
+    """Return the first and last place along the depth that :func:`depth_weights` keeps, as shares of the depth."""
+    return (start, start + share) if start + share <= 1.0 else (0.0, 1.0)
+
+
 @dataclass(frozen=True)
-class Plane:
+class Crop:
     """The rectangle of each slice that a view shows.
 
     Attributes:
@@ -83,27 +88,27 @@ class Plane:
 
 
 def resample(
-    volume: Tensor, weights: NDArray[np.float32], plane: Plane, out: Tensor, scale: Tensor | float = 1.0
+    volume: Tensor, weights: NDArray[np.float32], crop: Crop, out: Tensor, scale: Tensor | float = 1.0
 ) -> None:
     """Write the view (C, slices, H, W) of a volume (C, D, H0, W0): the volume's values times ``scale``.
 
-    Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the plane
+    Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the crop
     shrinks by a factor of k or more, k whole, the box is first averaged over k x k voxels, against aliasing.
     Corners that a rotation turns out of the volume repeat its border.
 
     Args:
         volume: (C, D, H0, W0), of any type.
         weights: (slices, D), from :func:`depth_weights`.
-        plane: what is shown of each slice.
+        crop: what is shown of each slice.
         out: (C, slices, H, W), contiguous float32, the view.
         scale: a scalar; it is applied to the weights, which costs nothing.
     """
     used: NDArray[np.bool_] = np.any(weights > 0, axis=0)  # (D,)
     size = (out.shape[2], out.shape[3])
-    pool = plane.shrink(size)
-    (y0, y1), (x0, x1) = (_span(plane, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
+    pool = crop.shrink(size)
+    (y0, y1), (x0, x1) = (_span(crop, axis, volume.shape[2 + axis], pool[axis]) for axis in (0, 1))
     box = volume[:, :, y0:y1, x0:x1]
-    grid = _grid(plane, (y0, x0), (y1 - y0, x1 - x0), size, volume.device)
+    grid = _grid(crop, (y0, x0), (y1 - y0, x1 - x0), size, volume.device)
     most = max(1, CACHED // (box[:, 0].numel())) if volume.device.type == "cpu" else len(used)
     flat = [_sampled(_summed(box[:, low:high], pool), grid) for low, high in _runs(used, most)]
     mixing = torch.from_numpy(weights[:, used]).to(volume.device, non_blocking=True) * (scale / math.prod(pool))
@@ -120,11 +125,11 @@ def _runs(used: NDArray[np.bool_], most: int) -> Iterator[tuple[int, int]]:
         yield from pairwise(cuts)
 
 
-def _span(plane: Plane, axis: int, n: int, pool: int) -> tuple[int, int]:
+def _span(crop: Crop, axis: int, n: int, pool: int) -> tuple[int, int]:
     """Return the rows (axis 0) or columns (1) [low, high) that the rectangle needs, a multiple of ``pool`` of them."""
-    reach = sum(abs(part) for part in plane.axes()[axis]) / 2
-    low = min(max(math.floor(plane.centre[axis] - reach - 0.5 * pool), 0), n - 1)
-    high = min(max(math.ceil(plane.centre[axis] + reach + 0.5 * pool), low + 1), n)
+    reach = sum(abs(part) for part in crop.axes()[axis]) / 2
+    low = min(max(math.floor(crop.centre[axis] - reach - 0.5 * pool), 0), n - 1)
+    high = min(max(math.ceil(crop.centre[axis] + reach + 0.5 * pool), low + 1), n)
     count = min(math.ceil((high - low) / pool), n // pool) * pool
     low = min(low, n - count)
     return low, low + count
@@ -157,12 +162,12 @@ def _adjacent(box: Tensor, axis: int, count: int) -> Tensor:
 
 
 def _grid(
-    plane: Plane, corner: tuple[int, int], covered: tuple[int, int], size: tuple[int, int], device: torch.device
+    crop: Crop, corner: tuple[int, int], covered: tuple[int, int], size: tuple[int, int], device: torch.device
 ) -> Tensor:
     """Return the grid (1, H, W, 2) of ``grid_sample`` on a box.
 
     Args:
-        plane: what the view shows.
+        crop: what the view shows.
         corner: row and column of the volume where the box begins.
         covered: rows and columns of the volume that it covers, whatever it was averaged to.
         size: (H, W) of the view.
@@ -170,9 +175,9 @@ def _grid(
     """
     v, u = (_places(n, device) for n in size)  # (H,), (W,)
     grid = torch.empty(1, *size, 2, dtype=torch.float32, device=device)
-    for axis, (down, across) in enumerate(plane.axes()):
+    for axis, (down, across) in enumerate(crop.axes()):
         scale = 2.0 / covered[axis]  # grid_sample: -1 and 1 are the outer edges of the box
-        offset = (plane.centre[axis] - corner[axis]) * scale - 1.0
+        offset = (crop.centre[axis] - corner[axis]) * scale - 1.0
         torch.add((v * (down * scale) + offset)[:, None], u, alpha=across * scale, out=grid[0, :, :, 1 - axis])
     return grid
 

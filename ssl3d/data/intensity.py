@@ -1,7 +1,7 @@
 """Changes of intensity of one view (C, D, H, W), float32, in units of its volume's standard deviation.
 
-Each changes the view that it is handed, so use what it returns; takes its strength as a plain number; and reads
-nothing back from the device. All are finite for a constant view.
+Each changes the view in place (use what it returns), takes its strength as a plain number, and reads nothing back from
+the device. All are finite for a constant view.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _open(path: Path, where: str) -> tuple[Any, tuple[int, int, int], Geometry]:
     """
     nibabel: Any = importlib.import_module("nibabel")  # a quarter of a second, only for those who have NIfTI
     try:
-        image = nibabel.load(path)
+        image = _load(nibabel, path)
         shape = require_rank(image.shape, where)
         canonical = nibabel.io_orientation(image.affine)[:3, 0]  # canonical axis of each axis of the file
         axes = [int(axis) for axis in np.argsort(canonical)]  # axis of the file behind x, y, z
@@ -110,6 +110,15 @@ def _open(path: Path, where: str) -> tuple[Any, tuple[int, int, int], Geometry]:
     known = all(0 < step < np.inf for step in (D, H, W))
     size = tuple(shape[axes[axis]] for axis in order)
     return image, order, Geometry(size, (D, H, W) if known else None, order.index(0))
+
+
+def _load(nibabel: Any, path: Path) -> Any:
+    """Return the image of a file, whatever the case of its ending: nibabel.load looks for "A.nii" where "A.Nii" is."""
+    ending = path.name[path.name.lower().rindex(".nii") :]
+    if ending == ending.lower():
+        return nibabel.load(path)
+    file = nibabel.FileHolder(filename=str(path))
+    return nibabel.Nifti1Image.from_file_map({"header": file, "image": file})
 
 
 def _slices_first(x: float, y: float, z: float) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl3d.data.sets.demo import ANATOMY, CASES, PREVALENCE, SEED, SIZE, SLICES, Demo, knee, labels, write_demo
 from ssl3d.data.sets.knee import Lesions, draw
-from ssl3d.data.sets.mrnet import PLANES, TASKS, MRNet
+from ssl3d.data.sets.mrnet import FINDINGS, PLANES, MRNet
 from ssl3d.errors import DataError
 
 
@@ -28,15 +28,15 @@ def test_the_files_of_the_demo_are_the_demo(tmp_path: Path, plane: str) -> None:
     generated = {case.id: case for case in Demo(plane=plane).cases()}
     for case in files.cases():
         if case.split == "train":  # the written valid set begins at an earlier number
-            assert np.array_equal(files.read(case), Demo(plane=plane).read(generated[case.id]))
-            assert case.labels == generated[case.id].labels
+            assert np.array_equal(files.read(case).voxels, Demo(plane=plane).read(generated[case.id]).voxels)
+            assert case.targets == generated[case.id].targets
 
 
 def test_the_demo_is_made_again_alike_and_moves_no_global_random_state() -> None:
     state = (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist())
     first = [Demo().read(case) for case in Demo().cases()[:4]]
     again = [Demo().read(case) for case in reversed(Demo().cases()[:4])]
-    assert all(np.array_equal(a, b) for a, b in zip(first, reversed(again), strict=True))
+    assert all(np.array_equal(a.voxels, b.voxels) for a, b in zip(first, reversed(again), strict=True))
     assert (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()) == state
 
 
@@ -53,15 +53,15 @@ def test_cases_splits_and_prevalence_are_as_stated() -> None:
         own = [case for case in cases if case.split == split]
         assert len(own) == count
         for task in ("acl", "meniscus"):
-            assert abs(np.mean([case.labels[task] for case in own]) - wanted) < 0.1
-    assert all(case.labels["abnormal"] >= max(case.labels["acl"], case.labels["meniscus"]) for case in cases)
-    assert any(case.labels["abnormal"] > max(case.labels["acl"], case.labels["meniscus"]) for case in cases)
+            assert abs(np.mean([case.targets[task] for case in own]) - wanted) < 0.1
+    assert all(case.targets["abnormal"] >= max(case.targets["acl"], case.targets["meniscus"]) for case in cases)
+    assert any(case.targets["abnormal"] > max(case.targets["acl"], case.targets["meniscus"]) for case in cases)
 
 
 @pytest.mark.parametrize("plane", PLANES)
 def test_volumes_are_ragged_grey_and_span_all_values(plane: str) -> None:
     demo = Demo(plane=plane)
-    volumes = [demo.read(case) for case in demo.cases()[:12]]
+    volumes = [demo.read(case).voxels for case in demo.cases()[:12]]
     depths = [volume.shape[1] for volume in volumes]
     assert (depths[0], depths[1]) == (SLICES[1], SLICES[0])
     assert all(SLICES[0] <= depth <= SLICES[1] for depth in depths)
@@ -113,7 +113,7 @@ def _voxels(part: str, sound: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("sound", "highest"), [(True, 0.62), (False, 0.92)])
-def test_raw_voxels_do_not_tell_all_and_the_sound_anatomy_nothing(sound: bool, highest: float) -> None:
+def test_raw_voxels_do_not_show_all_lesions_and_the_sound_anatomy_none(sound: bool, highest: float) -> None:
     train, test = _voxels("train", sound), _voxels("valid", sound)
     for task in ("acl", "meniscus"):
         assert _auc(train, test, task) < highest
@@ -124,7 +124,7 @@ def test_the_demo_is_written_in_the_exact_layout_of_mrnet(tmp_path: Path) -> Non
     for plane in PLANES:
         for name, slices in (("train/{}/0000.npy", 61), ("train/{}/0001.npy", 17)):
             assert (tmp_path / "demo" / name.format(plane)).stat().st_size == 65_536 * slices + 128
-    for task in TASKS:
+    for task in FINDINGS:
         table = (tmp_path / "demo" / f"valid-{task}.csv").read_bytes()
         assert table == f"0002,{labels(2, 'valid')[task]}\n".encode()
     assert len(list((tmp_path / "demo").rglob("*.*"))) == 3 * 3 + 6 + 1  # and the file that says it is synthetic
@@ -141,13 +141,13 @@ def test_the_demo_is_not_written_over_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"size": 8}, {"cases": (0, 3)}, {"slices": (9, 5)}, {"slices": (1, 5)}])
-def test_a_demo_that_cannot_be_is_told(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_a_demo_that_cannot_be_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="cannot be made"):
         write_demo(tmp_path / "demo", **wrong)
     assert not (tmp_path / "demo").exists()
 
 
-def test_a_root_a_variant_and_an_unknown_plane_are_told(tmp_path: Path) -> None:
+def test_a_root_a_variant_and_an_unknown_plane_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leave --root"):
         Demo(tmp_path)
     with pytest.raises(DataError, match="no variants"):
@@ -162,6 +162,6 @@ def test_numbers_after_the_second_have_depths_of_their_own() -> None:
 
 
 def test_data_sets_are_imported_and_made_without_torch() -> None:
-    modules = ["demo", "mrnet", "medmnist3d", "folder", "manifest"]
+    modules = ["sets.demo", "sets.mrnet", "sets.medmnist3d", "sets.folder", "manifest", "folds", "planned"]
     code = f"import sys, {', '.join(f'ssl3d.data.{name}' for name in modules)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,6 +18,7 @@ from ssl3d.data.pack import pack
 from ssl3d.data.sets.folder import Folder
 from ssl3d.data.voxels import scale_robustly
 from ssl3d.errors import DataError
+from ssl3d.task import Task
 
 GREY = np.random.default_rng(0).integers(0, 1000, (5, 9, 14)).astype(np.int16)
 Spoil = Callable[[Path], object]
@@ -45,21 +46,23 @@ def rows(text: str) -> Spoil:
 
 
 TABLE_FAULTS: dict[str, tuple[Spoil, list[str]]] = {
-    "no table": (lambda root: (root / "labels.csv").unlink(), ["labels.csv", "missing", "path,LABEL,split"]),
+    "no table": (lambda root: (root / "labels.csv").unlink(), ["labels.csv", "missing", "column 'path'"]),
     "empty table": (rows(""), ["labels.csv", "empty"]),
     "header only": (rows("path,x,split\n"), ["labels.csv", "no volumes"]),
-    "no header": (rows("a.nii.gz,0,train\n"), ["labels.csv row 1", "header"]),
-    "no label": (rows("path,split\na.nii.gz,train\n"), ["labels.csv row 1", "header"]),
-    "column twice": (rows("path,x,x,split\na.nii.gz,0,0,train\n"), ["labels.csv row 1", "twice"]),
-    "short row": (rows("path,x,split\n\na.nii.gz,0\n"), ["labels.csv row 3", "2 fields"]),
-    "bad label": (rows("path,x,split\na.nii.gz,-1,train\n"), ["labels.csv row 2", "x = '-1'", "a.nii.gz"]),
-    "fraction": (rows("path,x,split\na.nii.gz,0.5,train\n"), ["labels.csv row 2", "x = '0.5'"]),
-    "other digits": (rows("path,x,split\na.nii.gz,²,train\n"), ["labels.csv row 2", "x = '²'"]),
-    "bad split": (rows("path,x,split\na.nii.gz,0,Train\n"), ["labels.csv row 2", "'Train'"]),
+    "no header": (rows("a.nii.gz,0,train\n"), ["labels.csv row 1", "without a column 'path'"]),
+    "column twice": (rows("path,x,X,split\na.nii.gz,0,0,train\n"), ["labels.csv row 1", "twice"]),
+    "no name": (rows("path,x,,split\na.nii.gz,0,0,train\n"), ["labels.csv row 1", "column 3 has no name"]),
+    "short row": (rows("path,x,split\n\na.nii.gz,0\n"), ["labels.csv row 3 (a.nii.gz)", "2 fields"]),
+    "bad split": (rows("path,x,split\na.nii.gz,0,trial\n"), ["labels.csv row 2 (a.nii.gz)", "'trial'", "unlabelled"]),
     "twice": (rows("path,x,split\nc.npy,0,train\n./c.npy,0,test\n"), ["labels.csv row 3", "c.npy", "row 2"]),
     "absent": (rows("path,x,split\nz.npy,0,train\n"), ["labels.csv row 2", "z.npy", "absent"]),
     "wrong type": (rows("path,x,split\nlabels.csv,0,train\n"), ["labels.csv row 2", "convert"]),
     "quote": (rows('path,x,split\n"a.nii.gz,0,train\n'), ["labels.csv", "CSV"]),
+    "not UTF-8": (lambda root: (root / "labels.csv").write_bytes("path,x\n".encode("utf-16")), ["labels.csv", "UTF-8"]),
+    "exam of two": (
+        rows("path,x,split,patient,exam\na.nii.gz,0,train,P1,E1\nb.nii,1,train,P2,E1\n"),
+        ["labels.csv row 3 (b.nii)", "exam 'E1' is of patient 'P1'"],
+    ),
 }
 VOLUME_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-20]), "restore it"),
@@ -80,7 +83,7 @@ VOLUME_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", TABLE_FAULTS)
-def test_a_fault_of_the_table_is_told_with_file_and_row(root: Path, fault: str) -> None:
+def test_a_fault_of_the_table_is_reported_with_file_and_row(root: Path, fault: str) -> None:
     spoil, words = TABLE_FAULTS[fault]
     spoil(root)
     with pytest.raises(DataError) as caught:
@@ -89,10 +92,10 @@ def test_a_fault_of_the_table_is_told_with_file_and_row(root: Path, fault: str) 
 
 
 @pytest.mark.parametrize("fault", VOLUME_FAULTS)
-def test_a_fault_of_a_volume_is_told_with_file_and_row(root: Path, fault: str) -> None:
+def test_a_fault_of_a_volume_is_reported_with_file_and_row(root: Path, fault: str) -> None:
     spoil, word = VOLUME_FAULTS[fault]
     spoil(root / "a.nii.gz")
-    faults = check(Folder(root))
+    faults = check(Folder(root)).faults
     assert len(faults) == 1
     assert "a.nii.gz (labels.csv row 2)" in faults[0]
     assert word in faults[0]
@@ -107,7 +110,7 @@ def test_a_fault_of_a_volume_is_told_with_file_and_row(root: Path, fault: str) -
         (GREY > 2000, "constant"),
     ],
 )
-def test_a_fault_of_an_npy_file_is_told_with_file_and_row(root: Path, array: np.ndarray, word: str) -> None:
+def test_a_fault_of_an_npy_file_is_reported_with_file_and_row(root: Path, array: np.ndarray, word: str) -> None:
     np.save(root / "c.npy", array, allow_pickle=True)
     with pytest.raises(DataError, match=rf"c\.npy \(labels\.csv row 4\).*{word}"):
         Folder(root).read(Folder(root).cases()[2])
@@ -117,7 +120,7 @@ def test_a_fault_of_an_npy_file_is_told_with_file_and_row(root: Path, array: np.
 def test_paths_must_stay_inside_the_root(root: Path, path: str) -> None:
     np.save(root.parent / "c.npy", GREY)
     rows(f"path,x,split\n{path},0,train\n")(root)
-    with pytest.raises(DataError, match=r"labels\.csv row 2: .*inside the root"):
+    with pytest.raises(DataError, match=r"labels\.csv row 2.*inside the root"):
         Folder(root).cases()
 
 
@@ -127,21 +130,116 @@ def test_the_table_must_lie_inside_the_root(root: Path, table: str) -> None:
         Folder(root, variant=table)
 
 
+def test_an_absolute_path_inside_the_root_is_that_path_in_the_root(root: Path) -> None:
+    rows(f"path,x,split\n{root}/c.npy,0,train\n{root}/sub/../c.npy,1,test\n")(root)
+    assert len(check(Folder(root)).faults) == 1
+    rows(f"path,x,split\n{root}/c.npy,0,train\n{root}/b.nii,1,test\n")(root)
+    data = Folder(root)
+    assert [case.id for case in data.cases()] == ["c.npy", "b.nii"]
+    assert data.read(data.cases()[0]).voxels.shape == (1, 5, 9, 14)
+
+
 def test_another_table_can_be_chosen_and_unlisted_volumes_are_ignored(root: Path) -> None:
-    (root / "few.csv").write_bytes(b"\xef\xbb\xbfsplit,x,path\r\ntest,4,c.npy")
+    (root / "few.csv").write_bytes(b"\xef\xbb\xbfsplit,x,path\r\ntest,1,c.npy")
     data = Folder(root, variant="few.csv")
-    assert [(case.id, case.split, case.labels) for case in data.cases()] == [("c.npy", "test", {"x": 4})]
-    assert data.name == "folder scans:few.csv"
+    assert [(case.id, case.split, case.targets) for case in data.cases()] == [("c.npy", "test", {"x": 1})]
+    assert (data.name, data.family) == ("folder scans:few.csv", "folder scans")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_may_be_separated_by_commas_semicolons_or_tabs(root: Path, delimiter: str) -> None:
+    expected = Folder(root).cases()
+    table = (root / "labels.csv").read_text()
+    rows(table.replace(",", delimiter))(root)
+    assert Folder(root).cases() == expected
+    assert expected[0].targets == {"tumour": 0, "grade": 1}
 
 
 def test_an_unknown_label_is_left_out_of_its_case_only(root: Path) -> None:
     data = Folder(root)
-    assert data.tasks == ("tumour", "grade")
-    assert [case.labels for case in data.cases()] == [
-        {"tumour": 0, "grade": 2},
+    assert data.tasks == (Task(name="tumour"), Task(name="grade", classes=("0", "2")))
+    assert [case.targets for case in data.cases()] == [
+        {"tumour": 0, "grade": 1},
         {"tumour": 1},
         {"tumour": 1, "grade": 0},
     ]
+
+
+def test_a_fault_of_many_rows_is_one_line_with_their_number(root: Path) -> None:
+    for index in range(60):
+        np.save(root / f"v{index}.npy", GREY)
+    rows(
+        "path,x,split\n" + "".join(f"v{index}.npy,{index % 2},{'trial' if index else 'train'}\n" for index in range(60))
+    )(root)
+    faults = check(Folder(root)).faults
+    assert faults == (
+        "labels.csv row 3 (v1.npy) and 58 more like it: split 'trial' is not one of train, val, test, unlabelled; "
+        "correct it",
+    )
+
+
+def test_patients_exams_and_what_describes_them_are_not_labels(root: Path) -> None:
+    rows(
+        "path,Patient,exam,age,Sex,site,x,split\na.nii.gz,P1,E1,61,f,2,0,train\nb.nii,P1,E2,61,f,2,1,train\n"
+        "c.npy,,E3,70,m,1,1,Test\n"
+    )(root)
+    data = Folder(root)
+    assert [task.name for task in data.tasks] == ["x"]
+    assert [(case.patient, case.exam, case.split) for case in data.cases()] == [
+        ("P1", "E1", "train"),
+        ("P1", "E2", "train"),
+        ("E3", "E3", "test"),
+    ]
+    assert data.knows_patients
+
+
+def test_without_patients_each_volume_is_one_and_an_exam_keeps_its_volumes_together(root: Path) -> None:
+    assert not Folder(root).knows_patients
+    assert [case.patient for case in Folder(root).cases()] == ["a.nii.gz", "b.nii", "c.npy"]
+    rows("path,exam,x,split\na.nii.gz,E1,0,train\nb.nii,E1,1,train\n")(root)
+    assert [case.patient for case in Folder(root).cases()] == ["E1", "E1"]
+
+
+def test_what_describes_a_patient_is_a_label_where_the_header_says_so(root: Path) -> None:
+    rows("path,age:regression(years),split\na.nii.gz,61.5,train\nb.nii,70,test\n")(root)
+    assert Folder(root).tasks == (Task(name="age", kind="regression", classes=(), unit="years"),)
+    assert [case.targets for case in Folder(root).cases()] == [{"age": 61.5}, {"age": 70.0}]
+    rows("path,patient:binary,split\na.nii.gz,1,train\n")(root)
+    with pytest.raises(DataError, match="'patient' cannot be a label"):
+        Folder(root).cases()
+
+
+@pytest.mark.parametrize("split", ["unlabelled", "pretrain", "unlabeled", "Unlabelled"])
+def test_volumes_for_pretraining_alone(root: Path, split: str) -> None:
+    rows(f"path,x,split\na.nii.gz,0,train\nb.nii,1,test\nc.npy,,{split}\n")(root)
+    assert [case.split for case in Folder(root).cases()] == ["train", "test", "unlabelled"]
+
+
+def test_a_table_without_labels_or_splits_is_a_corpus(root: Path, tmp_path: Path) -> None:
+    rows("path\na.nii.gz\nb.nii\n")(root)
+    store = pack(Folder(root), tmp_path / "store", splits=())
+    assert (store.tasks, store.indices("unlabelled")) == ((), [0, 1])
+
+
+def test_without_a_split_column_folds_take_its_place(root: Path, tmp_path: Path) -> None:
+    rows("path,x\na.nii.gz,0\nb.nii,1\nc.npy,\n")(root)
+    with pytest.raises(DataError, match=r"no case in the split 'test'; .*--folds"):
+        pack(Folder(root), tmp_path / "store")
+    store = pack(Folder(root), tmp_path / "store", splits=())
+    assert [case.split for case in store.manifest.cases] == ["train", "train", "unlabelled"]
+
+
+@pytest.mark.parametrize("name", ["A.NII.GZ", "A.nii.GZ", "A.Nii", "C.NPY"])
+def test_endings_may_be_in_capitals(root: Path, name: str) -> None:
+    if name == "C.NPY":
+        (root / "c.npy").rename(root / name)
+    else:
+        save_nifti(root / name.lower(), GREY)
+        (root / name.lower()).rename(root / name)
+    rows(f"path,x,split\n{name},0,train\n")(root)
+    data = Folder(root)
+    assert data.read(data.cases()[0]).voxels.shape[0] == 1
+    assert sorted(data.view_size) == [8, 8, 12]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +250,7 @@ def test_the_coarsest_axis_comes_first_however_the_file_stores_its_axes(
     root: Path, spacing: tuple[float, ...], order: tuple[int, ...], left_right: int
 ) -> None:
     expected = scale_robustly(GREY.transpose(order))[None]
+    steps = tuple(spacing[axis] for axis in order)
     (root / "labels.csv").write_text("path,x,split\na.nii.gz,0,train\n")
     canonical = nibabel.Nifti1Image(GREY, np.diag([*spacing, 1.0]))  # type: ignore[no-untyped-call]
     for axes in itertools.permutations(range(3)):
@@ -159,7 +258,9 @@ def test_the_coarsest_axis_comes_first_however_the_file_stores_its_axes(
             stored = np.column_stack([axes, flips])
             nibabel.save(canonical.as_reoriented(stored), root / "a.nii.gz")  # type: ignore[no-untyped-call]
             data = Folder(root)
-            assert np.array_equal(data.read(data.cases()[0]), expected)
+            volume = data.read(data.cases()[0])
+            assert np.array_equal(volume.voxels, expected)
+            assert volume.spacing == pytest.approx(steps)
             assert data.left_right == left_right
 
 
@@ -174,13 +275,23 @@ def test_left_and_right_are_unknown_where_volumes_disagree(root: Path) -> None:
 def test_a_fourth_axis_of_length_one_is_dropped(root: Path) -> None:
     before = Folder(root).read(Folder(root).cases()[0])
     save_nifti(root / "a.nii.gz", GREY[..., None])
-    assert np.array_equal(Folder(root).read(Folder(root).cases()[0]), before)
+    assert np.array_equal(Folder(root).read(Folder(root).cases()[0]).voxels, before.voxels)
+
+
+def test_spacing_is_in_millimetres_and_unknown_where_the_file_does_not_say(root: Path) -> None:
+    image = nibabel.Nifti1Image(GREY, np.diag([0.002, 0.001, 0.001, 1.0]))  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, root / "a.nii.gz")  # type: ignore[no-untyped-call]
+    data = Folder(root)
+    first, _, last = data.cases()
+    assert data.read(first).spacing == pytest.approx((2.0, 1.0, 1.0))
+    assert data.read(last).spacing is None  # .npy
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.uint16, np.int32, np.int64, np.float16, np.float64])
 def test_any_real_type_becomes_float16_between_0_and_1(root: Path, dtype: type) -> None:
     np.save(root / "c.npy", (GREY % 100).astype(dtype))
-    volume = Folder(root).read(Folder(root).cases()[2])
+    volume = Folder(root).read(Folder(root).cases()[2]).voxels
     assert (volume.dtype.name, volume.shape) == ("float16", (1, 5, 9, 14))
     assert (volume.min(), volume.max()) == (0, 1)
 
@@ -222,7 +333,7 @@ def test_view_size_is_the_median_within_bounds(
     assert Folder(tmp_path).view_size == size
 
 
-def test_no_root_an_absent_root_and_a_plane_are_told(tmp_path: Path) -> None:
+def test_no_root_an_absent_root_and_a_plane_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs --root"):
         Folder()
     with pytest.raises(DataError, match="nowhere is not a folder"):
@@ -233,10 +344,12 @@ def test_no_root_an_absent_root_and_a_plane_are_told(tmp_path: Path) -> None:
 
 def test_the_real_hippocampi_pack(shared_data: Path, tmp_path: Path) -> None:
     data = Folder(shared_data / "hippocampus")
-    assert check(data) == []
+    assert check(data).faults == check(data).notes == ()
     store = pack(data, tmp_path / "store")
     assert (len(store.indices("train")), len(store.indices("test"))) == (49, 16)
-    assert (store.tasks, store.manifest.view_size, store.manifest.left_right) == (("large",), (32, 48, 32), 2)
+    assert store.tasks == (Task(name="large"),)
+    assert (store.manifest.view_size, store.manifest.left_right) == ((32, 48, 32), 2)
+    assert {case.spacing for case in store.manifest.cases} == {(1.0, 1.0, 1.0)}
     assert store.duplicates() == []
     means = store.volumes(range(len(store))).mean  # intensities that differ by four orders of magnitude are alike now
     assert means.min() > 0.2

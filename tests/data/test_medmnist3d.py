@@ -40,13 +40,17 @@ def test_splits_labels_and_voxels_are_those_of_the_file(tmp_path: Path, variant:
     np.savez_compressed(tmp_path / f"{variant}.npz", **arrays)  # type: ignore[arg-type]
     data = MedMNIST3D(tmp_path, variant=variant)
     cases = data.cases()
+    (task,) = data.tasks
+    assert len(task.classes) == classes
+    assert (task.kind, data.knows_patients) == ("binary" if classes == 2 else "multiclass", False)
+    assert data.family == f"medmnist3d:{variant.removesuffix('_64')}"
     assert data.view_size == (side, side, side)
     for split, count in SIZES.items():
         own = [case for case in cases if case.split == split]
-        assert [case.labels["label"] for case in own] == arrays[f"{split}_labels"][:, 0].tolist()
+        assert [case.targets["label"] for case in own] == arrays[f"{split}_labels"][:, 0].tolist()
         assert len(own) == count
         for index, case in enumerate(own):
-            assert np.array_equal(data.read(case), arrays[f"{split}_images"][index][None])
+            assert np.array_equal(data.read(case).voxels, arrays[f"{split}_images"][index][None])
 
 
 def test_cases_may_be_read_in_any_order(root: Path) -> None:
@@ -54,7 +58,7 @@ def test_cases_may_be_read_in_any_order(root: Path) -> None:
     cases = data.cases()
     forwards = [data.read(case) for case in cases]
     backwards = [data.read(case) for case in reversed(cases)]
-    assert all(np.array_equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+    assert all(np.array_equal(a.voxels, b.voxels) for a, b in zip(forwards, reversed(backwards), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_cases_may_be_read_in_any_order(root: Path) -> None:
         ({"train_images": np.array([[None]] * 4, object)}, ["train_images", "pickle"]),
     ],
 )
-def test_a_file_that_is_not_the_official_one_is_told(
+def test_a_file_that_is_not_the_official_one_is_refused(
     tmp_path: Path, changes: dict[str, np.ndarray | None], words: list[str]
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -81,14 +85,14 @@ def test_a_file_that_is_not_the_official_one_is_told(
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_a_file_cut_short_is_told_with_the_address_of_the_whole_one(root: Path) -> None:
+def test_a_file_cut_short_is_reported_with_the_address_of_the_whole_one(root: Path) -> None:
     file = root / "adrenalmnist3d.npz"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"damaged.*remove it.*https://zenodo\.org"):
         MedMNIST3D(root, variant="adrenalmnist3d").cases()
 
 
-def test_an_absent_file_is_told_with_its_place_address_and_checksum(tmp_path: Path) -> None:
+def test_an_absent_file_is_reported_with_its_place_address_and_checksum(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"vesselmnist3d_64\.npz is missing.*https://zenodo.*vesselmnist3d_64\.npz.*MD5"
     ):
@@ -130,7 +134,7 @@ def test_a_wrong_variant_suggests_the_nearest_and_none_lists_them(tmp_path: Path
         MedMNIST3D(tmp_path, "axial", "adrenalmnist3d")
 
 
-def test_an_absent_root_is_told(tmp_path: Path) -> None:
+def test_an_absent_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a folder"):
         MedMNIST3D(tmp_path / "nowhere", variant="adrenalmnist3d").cases()
 
@@ -139,5 +143,6 @@ def test_the_real_adrenal_glands_pack(shared_data: Path, tmp_path: Path) -> None
     data = MedMNIST3D(shared_data, variant="adrenalmnist3d", download=False)
     store = pack(data, tmp_path / "store")
     assert [len(store.indices(split)) for split in ("train", "val", "test")] == [1188, 98, 298]
-    assert store.labels("label", store.indices("test")).sum() == 69
+    assert store.task("label").classes == ("normal", "hyperplasia")
+    assert store.targets("label", store.indices("test")).sum() == 69
     assert set(store.volumes([0]).voxels[0].flatten().tolist()) == {0, 255}

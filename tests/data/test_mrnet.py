@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssl3d.data.check import check
-from ssl3d.data.sets.mrnet import PLANES, TASKS, MRNet
+from ssl3d.data.sets.mrnet import FINDINGS, PLANES, MRNet
 from ssl3d.errors import DataError
 
 Spoil = Callable[[Path], object]
@@ -54,7 +54,7 @@ TABLE_FAULTS: dict[str, tuple[Spoil, list[str]]] = {
     "no table": (lambda root: (root / "valid-acl.csv").unlink(), ["valid-acl.csv", "missing", "Stanford"]),
     "empty table": (lambda root: (root / "valid-acl.csv").write_text(""), ["valid-acl.csv", "empty"]),
     "header": (edit("train-acl.csv", "^", "case,label\n"), ["train-acl.csv row 1", "header"]),
-    "bad label": (edit("train-acl.csv", "0001,.", "0001,2"), ["train-acl.csv row 2", "'2'", "0001"]),
+    "bad label": (edit("train-acl.csv", "0001,.", "0001,2"), ["train-acl.csv row 2", "label '2'"]),
     "no label": (edit("train-acl.csv", "0001,.", "0001"), ["train-acl.csv row 2", "1 fields"]),
     "lost zeros": (edit("train-acl.csv", "0001,", "1,"), ["train-acl.csv row 2", "four digits"]),
     "other digits": (edit("train-acl.csv", "0001,", "000\u0661,"), ["train-acl.csv row 2", "four digits"]),
@@ -83,7 +83,7 @@ VOLUME_FAULTS: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize("fault", TABLE_FAULTS)
-def test_a_fault_of_folders_or_tables_is_told_with_file_and_row(mrnet_root: Path, fault: str) -> None:
+def test_a_fault_of_folders_or_tables_is_reported_with_file_and_row(mrnet_root: Path, fault: str) -> None:
     spoil, words = TABLE_FAULTS[fault]
     spoil(mrnet_root)
     with pytest.raises(DataError) as caught:
@@ -93,10 +93,10 @@ def test_a_fault_of_folders_or_tables_is_told_with_file_and_row(mrnet_root: Path
 
 
 @pytest.mark.parametrize("fault", VOLUME_FAULTS)
-def test_a_fault_of_a_volume_is_told_with_its_file_and_disturbs_no_other(mrnet_root: Path, fault: str) -> None:
+def test_a_fault_of_a_volume_is_reported_with_its_file_and_disturbs_no_other(mrnet_root: Path, fault: str) -> None:
     spoil, word = VOLUME_FAULTS[fault]
     spoil(mrnet_root)
-    faults = check(MRNet(mrnet_root))
+    faults = check(MRNet(mrnet_root)).faults
     assert len(faults) == 1
     assert VOLUME in faults[0]
     assert word in faults[0]
@@ -105,7 +105,7 @@ def test_a_fault_of_a_volume_is_told_with_its_file_and_disturbs_no_other(mrnet_r
 def test_all_faults_are_found_at_once(mrnet_root: Path) -> None:
     edit("train-acl.csv", "0001,.", "0001,x")(mrnet_root)
     edit("valid-meniscus.csv", "0004,.", "0004,-1")(mrnet_root)
-    faults = check(MRNet(mrnet_root))
+    faults = check(MRNet(mrnet_root)).faults
     assert any("train-acl.csv row 2: label 'x'" in fault for fault in faults)
     assert any("valid-meniscus.csv row 2: label '-1'" in fault for fault in faults)
 
@@ -134,7 +134,7 @@ def test_tables_ordered_by_label_give_cases_ordered_by_id(mrnet_root: Path) -> N
     assert MRNet(mrnet_root).cases() == expected
 
 
-def test_the_leavings_of_file_managers_are_ignored(mrnet_root: Path) -> None:
+def test_the_leftovers_of_file_managers_are_ignored(mrnet_root: Path) -> None:
     expected = MRNet(mrnet_root).cases()
     for name in ("train/.DS_Store", "train/sagittal/.DS_Store", "train/sagittal/._0000.npy", "valid/sagittal/note.txt"):
         (mrnet_root / name).write_bytes(b"x")
@@ -147,28 +147,32 @@ def test_every_plane_gives_its_own_ragged_volumes_with_all_labels(mrnet_root: Pa
     for case in data.cases():
         saved = np.load(mrnet_root / case.source)
         volume = data.read(case)
-        assert volume.dtype == np.uint8
-        assert np.array_equal(volume, saved[None])
-        assert set(case.labels) == set(TASKS)
-    depths = {data.read(case).shape[1] for case in data.cases()}
+        assert volume.voxels.dtype == np.uint8
+        assert volume.spacing is None
+        assert np.array_equal(volume.voxels, saved[None])
+        assert set(case.targets) == set(FINDINGS)
+        assert (case.patient, case.exam) == (case.id, case.id)
+    assert [task.name for task in data.tasks] == list(FINDINGS)
+    assert (data.family, data.knows_patients) == ("mrnet (synthetic)", False)
+    depths = {data.read(case).voxels.shape[1] for case in data.cases()}
     assert {5, 9} <= depths
     assert data.left_right == (0 if plane == "sagittal" else 2)
 
 
 def test_labels_come_from_the_table_of_their_task(mrnet_root: Path) -> None:
-    for value, task in enumerate(TASKS):
+    for value, task in enumerate(FINDINGS):
         for part in ("train", "valid"):
             table = mrnet_root / f"{part}-{task}.csv"
             table.write_text(re.sub(",.", f",{value % 2}", table.read_text()))
-    assert all(case.labels == {"acl": 0, "meniscus": 1, "abnormal": 0} for case in MRNet(mrnet_root).cases())
+    assert all(case.targets == {"acl": 0, "meniscus": 1, "abnormal": 0} for case in MRNet(mrnet_root).cases())
 
 
-def test_the_folder_above_the_right_one_is_met_with_the_right_one(mrnet_root: Path) -> None:
+def test_the_folder_above_the_right_one_suggests_the_right_one(mrnet_root: Path) -> None:
     with pytest.raises(DataError, match=f"did you mean --root .*{mrnet_root.name}"):
         MRNet(mrnet_root.parent).cases()
 
 
-def test_no_root_an_absent_root_and_an_unknown_plane_are_told(tmp_path: Path) -> None:
+def test_no_root_an_absent_root_and_an_unknown_plane_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs --root.*nothing is downloaded"):
         MRNet().cases()
     with pytest.raises(DataError, match=r"nowhere is not a folder.*Stanford"):

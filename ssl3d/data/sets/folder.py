@@ -109,7 +109,7 @@ class Folder(Dataset):
             DataError: the root or table is missing, or the header is wrong.
             DataFaultsError: columns or rows have faults.
         """
-        faults = list(self._labels.faults)
+        faults: list[Fault] = []
         row_faults: dict[int, list[str]] = {}
         for index, sentence in self._labels.row_faults:
             row_faults.setdefault(index, []).append(sentence)
@@ -124,6 +124,7 @@ class Folder(Dataset):
             else:
                 cases[case.id] = case, row.number
             faults += [self._fault(row, sentence) for sentence in row_faults.get(index, [])]
+        faults += self._labels.faults  # last, for a wrong row may be their cause
         if faults:
             raise DataFaultsError(faults)
         if not cases:
