@@ -1,7 +1,7 @@
 """ssl3d: which self-supervised method to pretrain with on 3D medical volumes, and whether the difference is real.
 
 The two entries from Python are :func:`bench`, which runs what the command ``ssl3d bench`` runs and returns the
-leaderboard as a pandas DataFrame, and :func:`load_encoder`, which returns the pretrained encoder of a cell.
+leaderboard as a pandas DataFrame, and :func:`load_encoder`, which returns a pretrained encoder of a run.
 Importing this package imports neither torch nor any plugin.
 """
 

@@ -1,4 +1,4 @@
-"""What a run is asked to do, before it is spread out into cells: TOML file, options and ``--set``. Loads no torch."""
+"""What a run is asked for, before it is spread out into artifacts: TOML file, options, ``--set``. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from ssl3d.config import Config
 from ssl3d.errors import RecipeError, nearest
 from ssl3d.recipe import AugmentRecipe, LabelShare, PositiveShare, PretrainRecipe, Seed, Size
 
-SPREAD = ("methods", "backbones", "seeds", "baselines", "method", "backbone")  # may grow within one run
+PLUGINS = ("method", "backbone", "protocol")  # sections of settings by the name of a plugin
+MAY_GROW: dict[str, Any] = {  # what calls on one run may differ in: they add to it
+    **dict.fromkeys(("methods", "backbones", "seeds", "baselines", *PLUGINS), True),
+    "data": {"task", "plane"},
+    "evaluate": {"protocols", "labels"},
+}
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
 ALL = "all"  # every task, or every plane, of the data set
 
 
 def _split(value: Any) -> Any:
-    """A text as a list: its parts between commas."""
+    """Return a text as a list: its parts between commas."""
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
@@ -31,12 +36,11 @@ class DataChoice(Config):
 
     name: Names = Field(("demo",), description="data sets, with their variants: demo, mrnet, medmnist3d:adrenalmnist3d")
     task: Names | None = Field(
-        None, description="targets to predict, or all; each data set's first if unset. With several data sets a name "
-        "counts for those that have it"
+        None,
+        description="targets to predict, or all; each data set's first if unset. With several data sets a name "
+        "counts for those that have it",
     )
-    plane: Names | None = Field(
-        None, description="planes of the exam, or all; each data set's first if unset"
-    )
+    plane: Names | None = Field(None, description="planes of the exam, or all; each data set's first if unset")
     folds: int | None = Field(
         None, ge=2, description="outer folds of cross-validation, in place of the data sets' own splits"
     )
@@ -81,8 +85,8 @@ class Experiment(Config):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def base(self) -> dict[str, Any]:
-        """Return everything that all cells of a run must share; tasks and planes may be added to one."""
-        return self.model_dump(mode="json", exclude={**dict.fromkeys(SPREAD, True), "data": {"task", "plane"}})
+        """Return everything that all calls on a run must share: all but what may be added to one."""
+        return self.model_dump(mode="json", exclude=MAY_GROW)
 
 
 def read_experiment(
@@ -91,7 +95,7 @@ def read_experiment(
     sets: Iterable[str] = (),
     otherwise: Mapping[str, Any] | None = None,
 ) -> Experiment:
-    """Put a recipe file, options and ``key=value`` settings together; later ones win.
+    """Combine a recipe file, options and ``key=value`` settings; later ones win.
 
     Args:
         file: TOML, with the fields of :class:`Experiment`.
@@ -128,9 +132,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _path(name: str) -> list[str]:
-    """Split a dotted name; in ``method.NAME.SETTING`` the name may have dots of its own: ``my_method.py:MyMethod``."""
+    """Split a dotted name. In ``method.NAME.SETTING`` the name may have dots of its own: ``my_method.py:MyMethod``."""
     section, _, rest = name.partition(".")
-    if section not in {"method", "backbone"}:
+    if section not in PLUGINS:
         return name.split(".")
     plugin, _, setting = rest.rpartition(".")
     return [section, plugin.strip("'\""), setting]
@@ -149,7 +153,7 @@ def _parse_set(text: str) -> tuple[str, Any]:
 
 def _full_name(key: str) -> str:
     fields = known_fields()
-    if key in fields or (key.split(".", maxsplit=1)[0] in {"method", "backbone"} and key.count(".") >= 2):
+    if key in fields or (key.split(".", maxsplit=1)[0] in PLUGINS and key.count(".") >= 2):
         return key
     matches = [name for name in fields if name.split(".")[-1] == key]
     if len(matches) == 1:
@@ -164,7 +168,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _walk(field.annotation, f"{prefix}{name}.")
-        elif name not in {"method", "backbone"}:
+        elif name not in PLUGINS:
             yield f"{prefix}{name}", field
 
 

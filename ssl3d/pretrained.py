@@ -37,7 +37,7 @@ def load_weights(backbone: Backbone, name: str, file: Path | None = None) -> str
     """
     if name not in backbone.weights:
         raise WeightsError(f"{backbone.card.name} has no weights {name!r}; these exist: {_offers()}")
-    path = _find(backbone.weights[name], backbone.variant) if file is None else file.expanduser()
+    path = published_file(backbone.weights[name], backbone.variant) if file is None else file.expanduser()
     state = read_state(path)
     norm = backbone.config.norm
     if norm in {"auto", "group"} and any(key.endswith("running_mean") for key in state):
@@ -107,8 +107,16 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int,
     return matched, len(own)
 
 
-def _find(weights: Weights, variant: str | None) -> Path:
-    """Return the published file, downloaded if it is not in the weights folder. ``{variant}`` is filled in."""
+def published_file(weights: Weights, variant: str | None) -> Path:
+    """Return the file of published weights, downloaded if it is not in the weights folder.
+
+    Args:
+        weights: whose address and file name are given; ``{variant}`` in them is filled in.
+        variant: of the backbone.
+
+    Raises:
+        WeightsError: it cannot be downloaded.
+    """
     url, name = (text.format(variant=variant) for text in (weights.url, weights.file))
     path = weights_folder() / name
     if path.is_file():

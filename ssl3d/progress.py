@@ -1,4 +1,4 @@
-"""What long work tells of itself as it goes on. The base says nothing; the command line shows it."""
+"""What long work reports as it goes on. The base is silent; the command line shows it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Mapping, Sequence
 
 
 class Progress:
-    """Listens to a run. Every method may be called from the process that does the work, at any rate."""
+    """Receives the progress of a run. Called from the process that does the work, at any rate.
 
-    def run_started(self, folder: str, cells: Sequence[str]) -> None:
-        """Hear that a run begins: where it writes, and its cells by name."""
+    An artifact is named by its label: "byol on tiny, seed 0, pretrained on mrnet sagittal".
+    """
 
-    def cell_started(self, cell: str) -> None:
-        """Hear that a cell begins or goes on."""
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
+        """Report that a run begins: its folder, and its artifacts by label."""
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Hear that a part of the work begins: ``done`` of ``total`` units are already there."""
+    def started(self, artifact: str) -> None:
+        """Report that work on an artifact begins or goes on."""
+
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Report that a part of the work begins, of which ``done`` of ``total`` units are there already."""
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
-        """Hear how far the part has come, with figures by name (loss, volumes/s)."""
+        """Report how far the current part has come, with figures by name (loss, volumes/s)."""
 
     def note(self, text: str) -> None:
-        """Hear one sentence that a person should know."""
+        """Report one sentence that a person should know."""
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
-        """Hear how a cell ended: one short line."""
+    def finished(self, artifact: str, outcome: str) -> None:
+        """Report how work on an artifact ended, in one short line."""

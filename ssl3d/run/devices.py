@@ -6,12 +6,16 @@ import platform
 import re
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
 
+from ssl3d.data.corpus import Corpus
 from ssl3d.data.store import Store
 from ssl3d.errors import RecipeError
+
+S = TypeVar("S", Store, Corpus)
 
 
 def open_device(device: str, precision: str) -> Fabric:
@@ -22,14 +26,14 @@ def open_device(device: str, precision: str) -> Fabric:
         precision: "32-true", "bf16-mixed", "16-mixed" or "64-true"; "auto" is "32-true" until a trial has decided.
 
     Raises:
-        RecipeError: there is no such device here, or it does not have the precision.
+        RecipeError: this machine has no such device, or the device does not have the precision.
     """
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
     if not match or (match[2] and match[1] != "cuda"):
         raise RecipeError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N")
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if match[1] == "auto" else match[1]
     if kind == "cuda" and torch.cuda.device_count() <= int(match[2] or 0):
-        raise RecipeError(f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+        raise RecipeError(f"device {device!r} does not exist: torch sees {torch.cuda.device_count()} CUDA devices")
     if precision == "16-mixed" and kind == "cpu":
         raise RecipeError("precision '16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32-true'")
     with warnings.catch_warnings():
@@ -41,14 +45,16 @@ def open_device(device: str, precision: str) -> Fabric:
         )
 
 
-def placed(store: Store, device: torch.device) -> Store:
-    """Return a store held on the device where it takes a quarter of its memory at most, or else as it is.
+def placed(source: S, device: torch.device) -> S:
+    """Return volumes that are held on the device where they take a quarter of its memory at most, or else as they are.
 
-    Either gives the same batches; one that is not held is copied to the device batch by batch.
+    Either gives the same batches; what is not held is copied to the device batch by batch.
     """
-    if device.type != "cuda" or store.manifest.size > torch.cuda.get_device_properties(device).total_memory / 4:
-        return store
-    return store.resident(device)
+    stores = source.stores if isinstance(source, Corpus) else (source,)
+    size = sum({store.folder: store.manifest.size for store in stores}.values())
+    if device.type != "cuda" or size > torch.cuda.get_device_properties(device).total_memory / 4:
+        return source
+    return source.resident(device)
 
 
 def device_name(device: torch.device) -> str:

@@ -1,9 +1,9 @@
-"""What a cell will cost, before it runs."""
+"""What a run will cost, before it starts."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,15 +11,19 @@ from lightning_fabric import Fabric
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.folds import training_volumes
-from ssl3d.dataset import Dataset
 from ssl3d.engine import Engine
-from ssl3d.recipe import Recipe
-from ssl3d.results.folder import cells_folder
-from ssl3d.results.records import RESULT, read_result
+from ssl3d.progress import Progress
+from ssl3d.recipe import EncoderRecipe
+from ssl3d.results.folder import PLAN, RunFolder
+from ssl3d.results.read import open_run
+from ssl3d.run.artifact import Context
+from ssl3d.run.claim import default_folder
 from ssl3d.run.devices import open_device
+from ssl3d.run.graph import encoder_label, make_graph
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Cell, Plan
-from ssl3d.run.reuse import donors
+from ssl3d.run.plan import Plan, Request
+from ssl3d.run.volumes import open_packed
+from ssl3d.task import Task
 from ssl3d.train.build import build_method
 from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
@@ -27,57 +31,75 @@ from ssl3d.train.schedule import Schedule
 PROBE_FLOPS = 2e10  # of the forward pass that is timed: a second or two on a CPU, with the passes around it
 
 
-def estimates(plan: Plan, run: Path, options: Options) -> list[dict[str, Any]]:
-    """Return one row of plain values for each cell of a plan; see :func:`estimate`.
-
-    A cell whose encoder another cell has, or will have by then, costs nothing. Whether that one's data are the same,
-    byte for byte, is found out when it runs.
-    """
-    rows: list[dict[str, Any]] = []
-    made: dict[str, str] = {}  # names of the cells that were priced before, by the hash of their pretraining
-    for cell in plan.cells:
-        wanted = cell.recipe.pretraining_hash()
-        source = next((donor.name for donor, _ in donors(cell, run, options.encoders)), made.get(wanted))
-        rows.append(estimate(cell, plan.dataset_of(cell), run, options.device, source))
-        made.setdefault(wanted, cell.name)
-    return rows
-
-
-def estimate(cell: Cell, dataset: Dataset, run: Path, device: str, encoder_from: str | None = None) -> dict[str, Any]:
-    """Return a cell's cost as one row of plain values.
+def estimates(plan: Plan, options: Options) -> list[dict[str, Any]]:
+    """Return one row of plain values for each encoder of a plan; nothing is written.
 
     Steps and floating-point operations are counted. The time is those operations at the rate of one forward and
-    backward pass, timed on this machine; making views, heads, optimiser and judging come on top. What is left to
-    trials ("auto") is priced as if it were unset.
-
-    Args:
-        cell: to be priced.
-        dataset: for the number of its training volumes.
-        run: folder, where a cell that is done costs nothing.
-        device: where the rate is timed.
-        encoder_from: the cell whose encoder will be taken, if there is one.
+    backward pass, timed on this machine; making views, heads, optimiser and evaluations come on top. What is left to
+    trials ("auto") is priced as if it were unset. An encoder that is complete costs nothing; that is known where the
+    volumes are packed.
     """
-    recipe = cell.recipe
-    row: dict[str, Any] = {"cell": cell.name, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
-    folder = cells_folder(run) / cell.name
-    if (folder / RESULT).is_file() and read_result(folder)[0].status == "done":
-        return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "has a result"}
-    method = build_method(recipe, initialise=False)
-    if not method.trains:
-        return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": "judged only"}
-    if encoder_from is not None:
-        return row | {"steps": 0, "tflop": 0.0, "minutes": 0.0, "note": f"encoder of {encoder_from}"}
-    volumes = training_volumes(dataset.cases(), recipe.data.folds, recipe.data.fold)
+    complete = _complete(plan, options)
+    return [_estimate(plan, request, options, request.recipe.canonical() in complete) for request in plan.requests]
+
+
+def run_folder(plan: Plan, options: Options) -> RunFolder:
+    """Return the folder that a run will have, or has."""
+    run = options.out or default_folder(plan.experiment, options.roots)
+    return open_run(run) if (run / PLAN).is_file() and not options.fresh else RunFolder(run, options.cache)
+
+
+def _complete(plan: Plan, options: Options) -> set[str]:
+    """Return the recipes of encoders that are complete."""
+    folder = run_folder(plan, options)
+    volumes = open_packed(plan, folder.stores)
+    if volumes is None or (options.fresh and folder.cache is None):
+        return set()
+    context = Context(folder, options, Progress())
+    encoders = make_graph(plan, volumes, folder, options).encoders.values()
+    return {encoder.recipe.canonical() for encoder in encoders if encoder.is_complete(context)}
+
+
+def _estimate(plan: Plan, request: Request, options: Options, complete: bool) -> dict[str, Any]:
+    recipe = request.recipe
+    row: dict[str, Any] = {
+        "encoder": encoder_label(recipe),
+        "method": recipe.method,
+        "backbone": recipe.backbone,
+        "seed": recipe.seed,
+        "evaluations": len(request.evaluations),
+        "steps": 0,
+        "tflop": 0.0,
+        "minutes": 0.0,
+        "note": "complete" if complete else "",
+    }
+    if recipe.pretrain is None:
+        return row | {"note": row["note"] or "evaluated only"}
+    if complete:
+        return row
+    method = build_method(recipe, initialise=False, task=_task(plan, recipe))
+    volumes = sum(_volumes(plan, recipe))
     flops = pretrain_flops(method, recipe, volumes)
-    seconds = flops / _flops_a_second(method.backbone, recipe, open_device(device, recipe.pretrain.precision))
+    rate = _flops_per_second(method.backbone, recipe, open_device(options.device, recipe.pretrain.precision))
     steps = Schedule.of(recipe.pretrain, volumes).steps
-    open_still = "auto" in vars(recipe.pretrain).values()
-    note = "trials may make it faster" if open_still else ""
-    return row | {"steps": steps, "tflop": flops / 1e12, "minutes": seconds / 60, "note": note}
+    note = "trials may make it faster" if "auto" in vars(recipe.pretrain).values() else ""
+    return row | {"steps": steps, "tflop": flops / 1e12, "minutes": flops / rate / 60, "note": note}
 
 
-def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float:
+def _task(plan: Plan, recipe: EncoderRecipe) -> Task | None:
+    tasks = (task for one in plan.planes for task in one.dataset.tasks)
+    return next((task for task in tasks if task.name == recipe.task), None)
+
+
+def _volumes(plan: Plan, recipe: EncoderRecipe) -> Iterator[int]:
+    """Yield the number of training volumes of each part of a corpus; those that are tested on are counted, too."""
+    for part in recipe.corpus:
+        yield training_volumes(plan.data_plane(part.data, part.plane).dataset.cases(), part.folds, part.fold)
+
+
+def _flops_per_second(backbone: Backbone, recipe: EncoderRecipe, fabric: Fabric) -> float:
     """Return the rate of a forward and backward pass over views of zeros, the best of three."""
+    assert recipe.pretrain is not None  # the caller has checked
     size = recipe.view_size if fabric.device.type == "cuda" else _probe_size(backbone, recipe.view_size)
     most = Engine.of(recipe.pretrain, recipe.pretrain.batch_size).micro_batch
     count = max(1, min(most, round(PROBE_FLOPS / forward_flops(backbone, size))))
@@ -90,7 +112,7 @@ def _flops_a_second(backbone: Backbone, recipe: Recipe, fabric: Fabric) -> float
         started = time.monotonic()
         with fabric.autocast():
             features = backbone(views)
-        features.float().sum().backward()
+        torch.autograd.backward(features.float().sum())
         if fabric.device.type == "cuda":
             torch.cuda.synchronize(fabric.device)
         seconds = min(seconds, time.monotonic() - started)

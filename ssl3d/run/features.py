@@ -1,119 +1,124 @@
-"""Features of a run's encoders, extracted once: ``RUN/features/KEY.npz``, plain arrays without pickle.
+"""The features of every volume of a data set under one encoder, extracted once: plain arrays without pickle.
 
-A file holds ``key``, ``ids`` (n,) of every volume of the store, whatever its split or labels, and ``x`` (n, F),
-float32, in the same order. KEY is a hash of all that decides them, so another task, protocol or share of labels finds
-them again. A file that is damaged, or is not what its name says, is made again.
+``features.npz`` holds ``ids`` (N,) of every volume of the store, whatever its split or targets, and ``x`` (N, F),
+float32, in the same order. So another task, protocol, fold or share of the labels finds them again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import zipfile
-import zlib
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from ssl3d.backbone import Backbone
+from ssl3d.data.store import Store
 from ssl3d.evaluate.features import extract
-from ssl3d.results.files import write_atomic
-from ssl3d.results.folder import features_folder
-from ssl3d.run.encoders import NAME
-from ssl3d.run.work import Work
-
-FORMAT = 1  # of the file, and of the extraction: another number, another key
-# What reading a file that is absent, cut off, altered or not of this kind raises.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+from ssl3d.recipe import Size
+from ssl3d.results.folder import FEATURES, WEIGHTS
+from ssl3d.results.lease import Lease, Leases
+from ssl3d.results.model import FeaturesRecord
+from ssl3d.results.provenance import made_by
+from ssl3d.results.records import find_record, read_file, read_record, sound, write_record
+from ssl3d.run.artifact import Artifact, Context
+from ssl3d.run.devices import open_device
+from ssl3d.run.encoder import Encoder, loaded_encoder
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of every volume of a store.
+    """Features that a run needs.
 
     Attributes:
-        file: their file's name, below the run's ``features``.
-        x: (n, F) float32, in the order of the store.
+        key: hash of what decides them.
+        name: of their folder.
+        label: in messages.
+        encoder: that gives them.
+        store: the volumes.
+        view_size: (D, H, W) that volumes are resampled to.
+        batch_size: volumes encoded at once.
     """
 
-    file: str
-    x: np.ndarray
+    key: str
+    name: str
+    label: str
+    encoder: Encoder
+    store: Store
+    view_size: Size
+    batch_size: int
+    kind: ClassVar[Literal["features"]] = "features"
+
+    @property
+    def needs(self) -> Sequence[Artifact]:
+        """The encoder."""
+        return (self.encoder,)
+
+    def folder(self, context: Context) -> Path:
+        """Return where they are kept."""
+        return context.folder.folder_of(FeaturesRecord, self.name)
+
+    def leases(self, context: Context) -> Leases:
+        """Return the leases of features."""
+        return context.leases(context.folder.shared_leases)
+
+    def is_complete(self, context: Context) -> bool:
+        """Return whether they are there, whole, and of the encoder as it is now."""
+        encoder, folder = self.encoder.record(context), self.folder(context)
+        record = find_record(folder, FeaturesRecord, key=self.key)
+        if encoder is None or record is None or record.encoder_sha256 != encoder.files[WEIGHTS]:
+            return False
+        return FEATURES in record.files and sound(folder, record)
+
+    def make(self, context: Context, lease: Lease) -> str:
+        """Encode every volume, and write the features."""
+        started = time.monotonic()
+        network, encoder = loaded_encoder(self.encoder, context)
+        context.progress.phase(self.label, "encoding", len(self.store), "volumes")
+        x = extract(
+            network,
+            self.store,
+            range(len(self.store)),
+            size=self.view_size,
+            batch_size=self.batch_size,
+            device=open_device(context.options.device, "32-true").device,
+            progress=lambda done, _: context.progress.advance(done, {}),
+        )  # (N, F)
+        record = FeaturesRecord(
+            key=self.key,
+            name=self.name,
+            made_by=made_by({}),
+            encoder=self.encoder.key,
+            encoder_sha256=encoder.files[WEIGHTS],
+            data=self.store.name,
+            fingerprint=self.store.voxel_fingerprint,
+            volumes=len(x),
+            width=x.shape[1],
+            seconds=time.monotonic() - started,
+        )
+        lease.require()
+        write_record(self.folder(context), record, {FEATURES: _packed(self.store.ids(range(len(self.store))), x)})
+        return f"{len(x)} volumes"
 
 
-def features(work: Work, encoder: Backbone) -> Features:
-    """Return the features of a cell's encoder: from this run, from one it takes encoders from, or extracted now.
-
-    Args:
-        work: the cell; its ``encoder.safetensors`` is written.
-        encoder: that file's, on the device.
+def loaded_features(features: Features, context: Context) -> np.ndarray:
+    """Return complete features (N, F) in the order of the store; the last ones are kept.
 
     Raises:
-        RunError: the folder cannot be written.
+        DamagedError: they are not complete, or their file was changed.
     """
-    key, ids = features_key(work), work.store.ids(range(len(work.store)))
-    file = f"{key}.npz"
-    own = features_folder(work.folder.parents[1]) / file
-    x = read_features(own, ids, encoder.embed_dim)
-    if x is None:
-        others = (read_features(features_folder(run) / file, ids, encoder.embed_dim) for run in work.options.encoders)
-        x = next((found for found in others if found is not None), None)
-        x = _extracted(work, encoder) if x is None else x
-        write_features(own, ids, x)
-    return Features(file, x)
+    folder = features.folder(context)
+    record = read_record(folder, FeaturesRecord)
+    digest = record.files[FEATURES]
+    if context.features is None or context.features[0] != digest:
+        with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:
+            context.features = digest, arrays["x"]
+    return context.features[1]
 
 
-def features_key(work: Work) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of all that decides a cell's features.
-
-    The encoder's file, the data, the size of a view, and the volumes encoded at one time, which decide rounding.
-    """
-    decides = {
-        "format": FORMAT,
-        "encoder": hashlib.sha256((work.folder / NAME).read_bytes()).hexdigest(),
-        "data": work.store.fingerprint,
-        "view_size": work.recipe.view_size,
-        "batch_size": work.recipe.evaluate.batch_size,
-    }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_features(path: Path, ids: list[str], width: int | None = None) -> np.ndarray | None:
-    """Return features (n, F) of these volumes, in this order; None if the file is absent, damaged or another one.
-
-    Args:
-        path: ``KEY.npz``.
-        ids: n case ids.
-        width: F, where it is known.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        with np.load(path, allow_pickle=False) as arrays:
-            key, found, x = str(arrays["key"]), arrays["ids"].tolist(), arrays["x"]
-    except _DAMAGE:
-        return None
-    fits = x.ndim == 2 and x.dtype == np.float32 and width in (None, x.shape[-1])
-    return x if fits and len(x) == len(ids) and found == ids and key == path.stem else None
-
-
-def write_features(path: Path, ids: list[str], x: np.ndarray) -> None:
-    """Write features (n, F) of the volumes with these ids, whole or not at all; raises RunError."""
+def _packed(ids: list[str], x: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, key=np.array(path.stem), ids=np.array(ids, np.str_), x=x)
-    write_atomic(path, buffer.getvalue())
-
-
-def _extracted(work: Work, encoder: Backbone) -> np.ndarray:
-    work.progress.phase(work.cell.name, "encoding", len(work.store), "volumes")
-    return extract(
-        encoder,
-        work.store,
-        range(len(work.store)),
-        size=work.recipe.view_size,
-        batch_size=work.recipe.evaluate.batch_size,
-        device=work.device,
-        progress=lambda done, _: work.progress.advance(done, {}),
-    )
+    np.savez(buffer, ids=np.array(ids, np.str_), x=x)
+    return buffer.getvalue()

@@ -1,62 +1,94 @@
-"""A run made in several calls: the experiment that asks for everything that they asked for. Loads no torch."""
+"""The requests of repeated calls on one run, merged. Loads no torch."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ssl3d.experiment import Experiment
+from ssl3d.results.model import PlannedEvaluation, PlanRecord
 
-Recipes = Iterable[Mapping[str, Any]]
-Which = tuple[str, str, int, str, str]  # method, backbone, seed, task, plane
+Which = tuple[str, str, int, str, str, str]  # method, backbone, seed, data set, plane, task
 
 
-def grown(earlier: Experiment, now: Experiment, recipes: Recipes) -> Experiment:
-    """Return an experiment that spreads out into the cells of two, at least.
+def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
+    """Return the plan of a run after another call.
 
-    It may spread out into more: every method, with every backbone, seed, task and plane.
+    What is asked for again takes the place of what was planned for it before: its key differs where the data, a plugin
+    or weights were changed.
+    """
+    asked = {_request(now, evaluation) for evaluation in now.evaluations.values()}
+    kept = {key: one for key, one in earlier.evaluations.items() if _request(earlier, one) not in asked}
+    evaluations = {**kept, **now.evaluations}
+    known = {**earlier.encoders, **now.encoders}
+    needed = {evaluation.encoder for evaluation in evaluations.values()}
+    return earlier.model_copy(
+        update={
+            "roots": {**earlier.roots, **now.roots},
+            "stores": {**earlier.stores, **now.stores},
+            "encoders": {key: encoder for key, encoder in known.items() if key in needed},
+            "evaluations": evaluations,
+        }
+    )
+
+
+def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> Experiment:
+    """Return an experiment that asks for all that two calls asked for, or more: every method with every seed, say.
 
     Args:
-        earlier: what the folder was asked for before; both share :meth:`Experiment.base`.
-        now: what it is asked for now; its settings of a method or backbone win.
-        recipes: of all cells of the folder, as plan.json holds them; they know the tasks and planes of each.
+        earlier: what the run was asked for before; both share :meth:`Experiment.base`.
+        now: what it is asked for now; its settings of plugins win.
+        record: the merged plan; it knows the tasks and planes.
     """
-    recipes = list(recipes)
+    if earlier.base() != now.base():  # recipe.toml was edited
+        return now
     values: dict[str, Any] = {}
     values |= {name: _union(getattr(earlier, name), getattr(now, name)) for name in ("methods", "backbones", "seeds")}
-    values |= {name: {**getattr(earlier, name), **getattr(now, name)} for name in ("method", "backbone")}
+    for section in ("method", "backbone", "protocol"):
+        values[section] = {**getattr(earlier, section), **getattr(now, section)}
     values["baselines"] = earlier.baselines or now.baselines
-    places = {}
-    for name in ("task", "plane"):
-        if getattr(earlier.data, name) != getattr(now.data, name):
-            places[name] = tuple(dict.fromkeys(r["data"][name] for r in recipes if r["data"].get(name))) or None
-    return now.model_copy(update={**values, "data": now.data.model_copy(update=places)})
+    recipes = [evaluation.recipe for evaluation in record.evaluations.values()]
+    data: dict[str, Any] = {}
+    if earlier.data.task != now.data.task:
+        data["task"] = _union(recipe.task for recipe in recipes)
+    if earlier.data.plane != now.data.plane:
+        data["plane"] = _union(recipe.plane for recipe in recipes if recipe.plane) or None
+    evaluate: dict[str, Any] = {}
+    for name in ("protocols", "labels"):
+        first, second = getattr(earlier.evaluate, name), getattr(now.evaluate, name)
+        if first != second:
+            evaluate[name] = _union(first, second)
+    values["data"] = now.data.model_copy(update=data)
+    values["evaluate"] = now.evaluate.model_copy(update=evaluate)
+    return now.model_copy(update=values)
 
 
-def beyond(experiment: Experiment, recipes: Recipes) -> list[Which]:
-    """Return what an experiment asks for and a folder has no cell of; methods that it names, not baselines.
-
-    Args:
-        experiment: what is asked for.
-        recipes: of all cells of the folder, as plan.json holds them.
-    """
-    there = [_which(recipe) for recipe in recipes]
-    tasks, planes = dict.fromkeys(which[3] for which in there), dict.fromkeys(which[4] for which in there)
-    asked = itertools.product(experiment.methods, experiment.backbones, experiment.seeds, tasks, planes)
-    return [which for which in dict.fromkeys(asked) if which not in there]
+def beyond(experiment: Experiment, record: PlanRecord) -> list[Which]:
+    """Return what an experiment asks for and a run has no evaluation of; methods that it names, not baselines."""
+    there = dict.fromkeys(_which(record, evaluation) for evaluation in record.evaluations.values())
+    places = dict.fromkeys(which[3:] for which in there)
+    asked = itertools.product(experiment.methods, experiment.backbones, experiment.seeds, places)
+    wanted = [(method, backbone, seed, *place) for method, backbone, seed, place in asked]
+    return [which for which in dict.fromkeys(wanted) if which not in there]
 
 
 def words(which: Which) -> str:
-    """Return what tells a cell from others as text: "byol on tiny, seed 1, acl, sagittal"."""
-    method, backbone, seed, *place = which
-    return ", ".join([f"{method} on {backbone}", f"seed {seed}", *filter(None, place)])
+    """Return in words what is missing: "byol on tiny, seed 1, acl of mrnet sagittal"."""
+    method, backbone, seed, data, plane, task = which
+    return f"{method} on {backbone}, seed {seed}, {task} of {' '.join(filter(None, (data, plane)))}"
+
+
+def _request(record: PlanRecord, evaluation: PlannedEvaluation) -> tuple[str, str]:
+    """Return what was asked for, whatever the data and plugins were like then."""
+    encoder = record.encoders[evaluation.encoder]
+    return encoder.recipe.canonical(), evaluation.recipe.canonical()
+
+
+def _which(record: PlanRecord, evaluation: PlannedEvaluation) -> Which:
+    encoder, recipe = record.encoders[evaluation.encoder].recipe, evaluation.recipe
+    return encoder.method, encoder.backbone, encoder.seed, recipe.data, recipe.plane or "", recipe.task
 
 
 def _union(*values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(itertools.chain(*values)))
-
-
-def _which(recipe: Mapping[str, Any]) -> Which:
-    data = recipe["data"]
-    return recipe["method"], recipe["backbone"], recipe["seed"], data.get("task") or "", data.get("plane") or ""

@@ -1,65 +1,74 @@
-"""What would make every cell of a run fail, found before the first one starts."""
+"""What would make artifacts of a run fail, found before the first volume is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ssl3d.data.folds import check_folds
-from ssl3d.data.pack import planned
-from ssl3d.errors import RecipeError
-from ssl3d.evaluate.subsets import conditions
-from ssl3d.protocol import class_count
+import torch
+
+from ssl3d.data.planned import planned
+from ssl3d.errors import RecipeError, UserError
 from ssl3d.run.devices import open_device
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan
-from ssl3d.run.reuse import check_encoders
-from ssl3d.run.stores import Stores, needed_splits
-from ssl3d.run.work import Judged
-from ssl3d.train.build import build_backbone, method_class
+from ssl3d.run.plan import Plan, Request
+from ssl3d.run.volumes import needed_splits
+from ssl3d.task import Task
+from ssl3d.train.build import build_backbone, build_method, method_class
 
 
 def check_inputs(plan: Plan, options: Options) -> None:
-    """Check a plan's tables of cases, its device, a file of weights and runs named, before anything is written.
+    """Check tables of cases, the device, networks with their settings, and a file of weights.
 
     Raises:
         UserError: one of them cannot be used.
     """
-    for dataset in plan.datasets.values():
-        planned(dataset, needed_splits(plan))
-    for precision in sorted({cell.recipe.pretrain.precision for cell in plan.cells}):
+    for data_plane in plan.planes:
+        planned(data_plane.dataset, needed_splits(plan, data_plane))
+    for precision in sorted({_precision(request) for request in plan.requests}):
         open_device(options.device, precision)
+    for request in _different(plan):
+        _check_builds(plan, request)
     if options.weights is not None:
         _check_weights(plan, options.weights)
-    check_encoders(options.encoders)
 
 
-def check_labels(plan: Plan, stores: Stores) -> None:
-    """Check that both splits have labels of every task, the training split of more than one class, enough of each.
+def _precision(request: Request) -> str:
+    pretrain = request.recipe.pretrain
+    return pretrain.precision if pretrain else "32-true"
 
-    Raises:
-        DataError: they do not.
-        RecipeError: shares of positives are asked for of a task of more than two classes.
-    """
-    for data in {cell.recipe.data: None for cell in plan.cells}:
-        if data.folds is not None:
-            check_folds(stores.by_plane[data.plane or ""], str(data.task), data.folds, stores.cases)
-        judged = Judged.of(stores.view(data), str(data.task))
-        class_count(judged.train_labels, judged.classes)
-        for recipe in [cell.recipe for cell in plan.cells if cell.recipe.data == data]:
-            conditions(judged.train_labels, recipe.evaluate, seed=recipe.seed, classes=judged.classes)
+
+def _different(plan: Plan) -> list[Request]:
+    """Return one request for each method and backbone, with their settings."""
+    found = {}
+    for request in plan.requests:
+        recipe = request.recipe
+        found[recipe.model_copy(update={"seed": 0, "corpus": ()}).canonical()] = request
+    return list(found.values())
+
+
+def _check_builds(plan: Plan, request: Request) -> None:
+    """Build a method without memory for its weights, for the faults of its settings."""
+    tasks: dict[str, Task] = {task.name: task for one in plan.planes for task in one.dataset.tasks}
+    try:
+        with torch.device("meta"):
+            build_method(request.recipe, initialise=False, task=tasks.get(request.recipe.task or ""))
+    except UserError:
+        raise
+    except Exception:  # it needs memory, or it is broken: then it fails when it is made, and the others go on
+        return
 
 
 def _check_weights(plan: Plan, file: Path) -> None:
-    """Load a file into each backbone that is to start from it."""
+    """Load a file of weights into each backbone that is to start from it."""
     starting = {
-        cell.recipe.backbone: cell.recipe
-        for cell in plan.cells
-        if method_class(cell.recipe.method).initial_weights is not None
+        request.recipe.backbone: request.recipe
+        for request in plan.requests
+        if method_class(request.recipe.method).initial_weights is not None
     }
     if not starting:
         raise RecipeError(
-            f"--weights {file} is given, and no cell of this run starts from pretrained weights; leave it out, or add "
-            "a method that does (`ssl3d list`) and a backbone that has such weights (`ssl3d show`)"
+            f"--weights {file} is given, and no encoder of this run starts from pretrained weights; leave it out, or "
+            "add a method that does (`ssl3d list`) and a backbone that has such weights (`ssl3d show`)"
         )
     for recipe in starting.values():
         build_backbone(recipe, file)

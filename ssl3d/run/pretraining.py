@@ -1,4 +1,4 @@
-"""The encoder of a cell, and what it took to get it."""
+"""The pretraining of one encoder: tuned, measured for exactness, trained, priced. Other processes train along."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
-from ssl3d.backbone import Backbone
-from ssl3d.data.store import Store
+from ssl3d.data.corpus import Corpus
 from ssl3d.engine import Engine
-from ssl3d.method import Method
-from ssl3d.results.folder import cells_folder
-from ssl3d.results.records import Collapse, Exactness, Price
+from ssl3d.method import AnyMethod
+from ssl3d.progress import Progress
+from ssl3d.recipe import PretrainRecipe
+from ssl3d.results.model import Collapse, PlannedEncoder, Price
 from ssl3d.run.devices import device_name, open_device, placed
-from ssl3d.run.exactness import exactness, random_layers
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Cell
-from ssl3d.run.work import Work
+from ssl3d.run.volumes import PackedVolumes
 from ssl3d.train import checkpoint
-from ssl3d.train.build import build_method
+from ssl3d.train.build import build_method, method_class
 from ssl3d.train.collapse import collapsed
 from ssl3d.train.cost import pretrain_flops
+from ssl3d.train.exactness import Measured, measure
 from ssl3d.train.pretrain import Job, State, pretrain
 from ssl3d.train.processes import Group
 from ssl3d.train.schedule import Schedule
@@ -33,115 +33,139 @@ from ssl3d.train.tuning.tune import tune
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """An encoder that is ready to be judged, with its record.
+class Pretraining:
+    """What is pretrained, on what, and where its checkpoint lies."""
+
+    planned: PlannedEncoder
+    fold: int
+    corpus: Corpus
+    folder: Path
+    label: str
+
+    @property
+    def recipe(self) -> PretrainRecipe:
+        """That part of the encoder's recipe."""
+        assert self.planned.recipe.pretrain is not None  # the plan has one for every method that trains
+        return self.planned.recipe.pretrain
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its steps."""
+        return Schedule.of(self.recipe, len(self.corpus))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What there is to say of an encoder that is ready to be written.
 
     Attributes:
-        encoder: float32, in evaluation mode, on the device.
-        exactness: of its accumulation.
-        departures: of its method from the paper.
-        engine: how it was trained; None if it was not.
-        collapse: measures and verdict.
         price: what it cost.
-        notes: what happened otherwise than the recipe alone would make a reader think.
-        encoder_from: the cell that it was pretrained for, None if for this one.
+        measured: exactness of its accumulation; None if it was not trained.
+        engine: how it was trained; likewise.
+        collapse: measures and verdict.
+        notes: what happened otherwise than the recipe alone says.
     """
 
-    encoder: Backbone
-    exactness: Exactness
-    departures: tuple[str, ...] = ()
+    price: Price
+    measured: Measured | None = None
     engine: Engine | None = None
     collapse: Collapse = field(default_factory=Collapse)
-    price: Price = field(default_factory=Price)
     notes: tuple[str, ...] = ()
-    encoder_from: str | None = None
 
 
-def pretrained(work: Work) -> Pretrained:
-    """Build the method of a cell and train it, if it trains.
+def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Options, progress: Progress) -> Made:
+    """Train a method in place, from its last checkpoint or from the start.
+
+    With several processes this is the first one; the others are told, and follow in :func:`train_along`.
+
+    Args:
+        what: is pretrained.
+        method: on the device.
+        fabric: the device, in the precision of the recipe.
+        options: how the run is carried out.
+        progress: is told of the steps.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is there to go on from.
         TrainingError: the loss or a gradient is not finite.
     """
-    method = build_method(work.recipe, work.options.weights)
-    method.to(work.device)
-    loaded = (method.backbone.loaded,) if method.backbone.loaded else ()
-    if not method.trains:
-        price = Price(device=device_name(work.device))
-        encoder = method.encoder().float().eval()
-        return Pretrained(encoder, "not trained", method.card.departures, price=price, notes=loaded)
-    train = work.store.indices("train")
-    schedule = Schedule.of(work.recipe.pretrain, len(train))
-    group = Group.current()
-    engine = _engine(work, method, schedule, group.size)
-    group.tell((work.cell.name, engine.model_dump(mode="json")))
-    state, price = _train(work, method, train, engine)
+    group, recipe, schedule = Group.current(), what.planned.recipe, what.schedule
+    engine = _engine(what, method, group.size, progress)
+    measured = measure(method, recipe, engine, schedule.batch_size)
+    message = {"planned": what.planned.model_dump(mode="json"), "fold": what.fold, "folder": str(what.folder)}
+    group.tell({**message, "label": what.label, "engine": engine.model_dump(mode="json")})
+    with group.together():  # the others get ready meanwhile
+        flops = pretrain_flops(method, recipe, schedule.volumes, engine)
+        if fabric.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(fabric.device)
+        job = _job(what, method, engine, options, progress)
+    state = pretrain(job)
     engine = Engine.model_validate(state.engine)  # a step may have had to change it
-    return Pretrained(
-        encoder=method.encoder().float().eval(),
-        exactness=exactness(method, work.recipe.pretrain.accumulation, engine, schedule.batch_size),
-        departures=method.card.departures,
+    return Made(
+        price=_price(state, schedule, flops, engine, fabric.device),
+        measured=measured,
         engine=engine,
         collapse=_collapse(state, schedule),
-        price=price,
-        notes=(*loaded, *_notes(work, method, schedule, engine), *tuning_notes(engine), *state.notes),
+        notes=(*_notes(what, method), *tuning_notes(engine), *state.notes),
     )
 
 
-def train_along(cell: Cell, store: Callable[[], Store], run: Path, options: Options, engine: dict[str, Any]) -> None:
-    """Train a cell that another process leads: the same steps, and nothing is written or reported here.
+def train_along(message: dict[str, Any], volumes: Callable[[], PackedVolumes], options: Options) -> None:
+    """Train an encoder that another process leads: the same steps, and nothing is written or reported here.
 
     Args:
-        cell: that the first process told of.
-        store: opens the packed volumes.
-        run: the run's folder, where a checkpoint may lie.
+        message: from the first process; see :func:`pretrained`.
+        volumes: opens the packed volumes.
         options: of this process.
-        engine: as the first process has chosen it, in plain values.
     """
     with Group.current().together():
-        fabric = open_device(options.device, str(engine["precision"]))
-        volumes = placed(store(), fabric.device)
-        method = build_method(cell.recipe, options.weights)
-        method.to(fabric.device)
-    folder = cells_folder(run) / cell.name
-    job = Job(method, volumes, volumes.indices("train"), cell.recipe, fabric, folder, cell.name)
-    job.checkpoint_seconds, job.engine = options.checkpoint_seconds, Engine.model_validate(engine)
+        planned = PlannedEncoder.model_validate(message["planned"])
+        corpus = volumes().corpus(planned.recipe, message["fold"], method_class(planned.recipe.method).needs)
+        what = Pretraining(planned, message["fold"], corpus, Path(message["folder"]), message["label"])
+        method = build_method(planned.recipe, options.weights, task=corpus.task)
+        job = _job(what, method, Engine.model_validate(message["engine"]), options, Progress())
     pretrain(job)
 
 
-def _engine(work: Work, method: Method, schedule: Schedule, processes: int) -> Engine:
-    """Return how a cell is to be trained: as it was begun, or else as trials on the device have it."""
-    begun = checkpoint.engine(work.folder)
+def _job(what: Pretraining, method: AnyMethod, engine: Engine, options: Options, progress: Progress) -> Job:
+    fabric = open_device(options.device, engine.precision)
+    method.to(fabric.device)
+    return Job(
+        method=method,
+        source=placed(what.corpus, fabric.device),
+        indices=range(len(what.corpus)),
+        recipe=what.planned.recipe,
+        key=what.planned.key,
+        fabric=fabric,
+        folder=what.folder,
+        name=what.label,
+        progress=progress,
+        checkpoint_seconds=options.checkpoint_seconds,
+        engine=engine,
+    )
+
+
+def _engine(what: Pretraining, method: AnyMethod, processes: int, progress: Progress) -> Engine:
+    """Return how an encoder is to be trained: as it was begun, or else as trials on the device have it."""
+    begun = checkpoint.engine(what.folder)
     if begun is not None:
         return Engine.model_validate(begun).model_copy(update={"processes": processes})
-    engine = tune(method, work.recipe, schedule.batch_size, processes)
+    engine = tune(method, what.planned.recipe, what.schedule.batch_size, processes)
     if engine.compile and not compilable(method.backbone):
         engine = engine.model_copy(update={"compile": False})
     if engine.trials:
-        work.progress.note(f"{work.cell.name}: {engine.sentence()}, after {len(engine.trials)} trials")
+        progress.note(f"{what.label}: {engine.sentence()}, after {len(engine.trials)} trials")
     return engine
 
 
-def _train(work: Work, method: Method, train: list[int], engine: Engine) -> tuple[State, Price]:
-    """Train a method, and say what that cost."""
-    device = work.device
-    with Group.current().together():  # the others get ready meanwhile
-        flops = pretrain_flops(method, work.recipe, len(train), engine)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        fabric = open_device(work.options.device, engine.precision)
-    job = Job(method, work.store, train, work.recipe, fabric, work.folder, work.cell.name, work.progress)
-    job.checkpoint_seconds, job.engine = work.options.checkpoint_seconds, engine
-    state = pretrain(job)
-    price = Price(
+def _price(state: State, schedule: Schedule, flops: float, engine: Engine, device: torch.device) -> Price:
+    return Price(
         pretrain_seconds=state.seconds,
-        volumes_per_second=len(train) * work.recipe.pretrain.epochs / state.seconds,
+        volumes_per_second=schedule.volumes * schedule.epochs / state.seconds,
         peak_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         flops=flops,
         device=device_name(device) if engine.processes == 1 else f"{engine.processes} x {device_name(device)}",
     )
-    return state, price
 
 
 def _collapse(state: State, schedule: Schedule) -> Collapse:
@@ -152,17 +176,14 @@ def _collapse(state: State, schedule: Schedule) -> Collapse:
     return Collapse(feature_std=last["feature_std"], rankme=last["effective_rank"], collapsed=verdict)
 
 
-def _notes(work: Work, method: Method, schedule: Schedule, engine: Engine) -> list[str]:
-    pretraining, volumes, notes = work.recipe.pretrain, schedule.volumes, []
-    if schedule.batch_size < pretraining.batch_size:
-        notes.append(f"the effective batch is {volumes}, all training volumes: fewer than {pretraining.batch_size}")
-    if pretraining.warmup_epochs is not None and pretraining.warmup_epochs > pretraining.epochs:
-        notes.append(f"warm-up of {pretraining.warmup_epochs:g} epochs cut to the run's {pretraining.epochs}")
-    if volumes % schedule.batch_size == 1:
-        notes.append("the last volume of each epoch's order is left out: a window of one has nothing to contrast")
-    if pretraining.compile is True and not compilable(method.backbone):
+def _notes(what: Pretraining, method: AnyMethod) -> list[str]:
+    recipe, schedule, notes = what.recipe, what.schedule, []
+    if schedule.batch_size < recipe.batch_size:
+        notes.append(f"the effective batch is {schedule.volumes}, all training volumes: fewer than {recipe.batch_size}")
+    if recipe.warmup_epochs is not None and recipe.warmup_epochs > recipe.epochs:
+        notes.append(f"warm-up of {recipe.warmup_epochs:g} epochs cut to the {recipe.epochs} of the training")
+    if schedule.volumes % schedule.batch_size == 1:
+        notes.append("the last volume of each epoch's order is left out: one volume alone has nothing to contrast with")
+    if recipe.compile is True and not compilable(method.backbone):
         notes.append("torch.compile was left out: it would drop the statistics of the backbone's batch norm")
-    layers = random_layers(method)
-    if layers and engine.micro_batch < schedule.batch_size:
-        notes.append(f"{', '.join(layers)}: the same in both passes; across splits equal in distribution only")
     return notes

@@ -1,7 +1,7 @@
-"""Several processes at one run: started here, or by torchrun or Slurm; connected by Lightning Fabric in either case.
+"""Several processes for one pretraining: started here, or by torchrun or Slurm, and connected by Lightning Fabric.
 
-Every process trains its share of each effective batch. The first one leads: it alone reads the data set, judges, writes
-and reports, and the others wait to be told which cell to train along with it.
+Every process trains its share of each effective batch. The first one leads: it alone packs, evaluates, writes and
+reports. The others wait until it announces the encoder that they train along.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def in_processes(work: Work[T], what: Any, options: Options, progress: Progress)
         work: a function of a module, called in every process; the first one's answer counts.
         what: handed to it, by pickle where processes are started here.
         options: ``devices`` says how many processes; in each of them ``device`` names its own.
-        progress: hears the first process.
+        progress: receives that of the first process.
 
     Raises:
         UserError: what the first process raised, or a process was killed.
@@ -76,13 +76,13 @@ def in_processes(work: Work[T], what: Any, options: Options, progress: Progress)
 
 
 def check_devices(options: Options) -> None:
-    """Check that there are as many devices as are asked for.
+    """Check that the machine has as many devices as are asked for.
 
     Raises:
         RecipeError: there are fewer, or one GPU was named for all of them.
     """
     if options.devices < 1:
-        raise RecipeError(f"--devices {options.devices}: it takes one device at least")
+        raise RecipeError(f"--devices {options.devices}: at least one is needed")
     if options.devices == 1:
         return
     if ":" in options.device:
@@ -95,7 +95,7 @@ def check_devices(options: Options) -> None:
 
 
 def _launched() -> Launched | None:
-    """What a launcher has started, if one has: it says so in the environment."""
+    """Return what a launcher has started, as the environment says; None without a launcher."""
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return Launched(local, int(os.environ["WORLD_SIZE"]) // local)
@@ -151,7 +151,7 @@ def _started(work: Work[T], what: Any, options: Options, progress: Progress) -> 
 
 @dataclass(frozen=True)
 class _Share:
-    """What a process that is started here needs: where to meet the others, what to do, whom to tell."""
+    """What a process that is started here needs: where to meet the others, what to do, where to answer."""
 
     address: Mapping[str, str]
     work: Work[Any]
@@ -202,29 +202,29 @@ def _wait(context: Any, answer: Any) -> None:
 
 
 def _pass_on(processes: list[Any]) -> None:
-    """Tell the processes to stop: they do so at the same step."""
+    """Ask the processes to stop: they do so at the same step."""
     for process in processes:
         if process.is_alive():
             os.kill(process.pid, signal.SIGTERM)
 
 
 class Relay(Progress):
-    """Sends what it is told through a queue to the process that shows it."""
+    """Sends progress through a queue to the process that shows it."""
 
     def __init__(self, queue: Any) -> None:
         self._queue = queue
 
-    def run_started(self, folder: str, cells: Sequence[str]) -> None:
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Send it on."""
-        self._queue.put(("run_started", folder, list(cells)))
+        self._queue.put(("run_started", folder, list(artifacts)))
 
-    def cell_started(self, cell: str) -> None:
+    def started(self, artifact: str) -> None:
         """Send it on."""
-        self._queue.put(("cell_started", cell))
+        self._queue.put(("started", artifact))
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
         """Send it on."""
-        self._queue.put(("phase", cell, what, total, unit, done))
+        self._queue.put(("phase", artifact, what, total, unit, done))
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Send it on."""
@@ -234,14 +234,14 @@ class Relay(Progress):
         """Send it on."""
         self._queue.put(("note", text))
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
+    def finished(self, artifact: str, outcome: str) -> None:
         """Send it on."""
-        self._queue.put(("cell_finished", cell, outcome))
+        self._queue.put(("finished", artifact, outcome))
 
 
 @contextmanager
 def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
-    """Tell ``progress`` what comes through the queue, until the block ends."""
+    """Pass on to ``progress`` what comes through the queue, until the block ends."""
     failed: list[Exception] = []
 
     def listen() -> None:
@@ -249,7 +249,7 @@ def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
             name, *arguments = message
             try:
                 getattr(progress, name)(*arguments)
-            except Exception as error:  # told below: a queue that nobody reads would make all processes wait
+            except Exception as error:  # raised below: a queue that nobody reads would make all processes wait
                 failed.append(error)
 
     listener = threading.Thread(target=listen, name="progress", daemon=True)

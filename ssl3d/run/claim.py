@@ -1,0 +1,171 @@
+"""The folder of a run, claimed by one experiment: its plan, merged over repeated calls, and what `--fresh` deletes."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from ssl3d.errors import RunError
+from ssl3d.experiment import Experiment, read_experiment
+from ssl3d.files import partial_prefix, write_atomic
+from ssl3d.recipe import digest
+from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
+from ssl3d.results.lease import Leases
+from ssl3d.results.model import PlanRecord
+from ssl3d.results.read import read_plan
+from ssl3d.results.records import write_model
+from ssl3d.run.merge_requests import merge_plans, merge_requests
+from ssl3d.run.options import Options
+from ssl3d.run.plan import Plan
+
+LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
+WAIT_SECONDS = 0.05
+
+
+def default_folder(experiment: Experiment, roots: Mapping[str, Path]) -> Path:
+    """Return ``runs/DATA-HASH``: the same settings, the same folder, so that the same line goes on with a run."""
+    places = {name: str(root.resolve()) for name, root in roots.items()}
+    name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(experiment.data.name)).strip("-")
+    return Path("runs") / f"{name}-{digest([experiment.base(), places], 8)}"
+
+
+@contextmanager
+def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
+    """Claim a folder for an experiment, and be one of the processes that work on it while inside.
+
+    Args:
+        plan: what is to be made.
+        options: ``out``, ``cache`` and ``fresh``.
+
+    Raises:
+        RunError: it cannot be written, holds another run or other files, or is to be deleted while others work on it.
+    """
+    run = options.out or default_folder(plan.experiment, options.roots)
+    _check_ours(run)
+    leases = Leases(RunFolder(run).leases)
+    with _plan_lock(leases):
+        if options.fresh:
+            _clear(run, leases)
+        folder = _claim(run, plan, options)
+        worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
+    try:
+        yield folder
+    finally:
+        if worker is not None:
+            worker.release()
+
+
+def publish(folder: RunFolder, plan: Plan, now: PlanRecord) -> None:
+    """Add what a call needs to plan.json and recipe.toml.
+
+    Args:
+        folder: of the run, claimed.
+        plan: of this call.
+        now: its artifacts with their keys.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    with _plan_lock(Leases(folder.leases)):
+        record = merge_plans(read_plan(folder.path), now)
+        asked = plan.experiment
+        if folder.recipe.is_file():
+            asked = merge_requests(read_experiment(folder.recipe), asked, record)
+        write_atomic(folder.recipe, tomli_w.dumps(_without_none(_written(asked))))
+        write_model(folder.plan, record)
+
+
+def _claim(run: Path, plan: Plan, options: Options) -> RunFolder:
+    """Write the plan of a new run, without its artifacts yet; compare that of one that is there."""
+    base = plan.experiment.base()
+    if (run / PLAN).exists():
+        earlier = read_plan(run)
+        difference = _first_difference(earlier.base, base, "")
+        if difference:
+            raise RunError(f"{run} holds another run: {difference}; choose another --out, or --fresh to start again")
+        return RunFolder(run, Path(earlier.cache) if earlier.cache else None)
+    cache = None if options.cache is None else options.cache.resolve()
+    write_model(run / PLAN, PlanRecord(base=base, cache=None if cache is None else str(cache)))
+    return RunFolder(run, cache)
+
+
+@contextmanager
+def _plan_lock(leases: Leases) -> Iterator[None]:
+    """Hold the lease on plan.json; wait for another process that does."""
+    while True:
+        with leases.hold(LOCK) as lease:
+            if lease is not None:
+                yield
+                return
+        time.sleep(WAIT_SECONDS)
+
+
+def _check_ours(run: Path) -> None:
+    """Raise RunError if a folder holds files and no run: nothing is written into it."""
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file, and a run is a folder; choose another --out")
+    if not run.is_dir() or (run / PLAN).exists():
+        return
+    ours = (RunFolder(run).leases.name, RunFolder(run).stores.name)
+    names = sorted(path.name for path in run.iterdir())
+    others = [name for name in names if name not in ours and not name.startswith(partial_prefix(PLAN))]
+    if others:
+        raise RunError(f"{run} holds other files ({', '.join(others[:3])}) and no run; choose another --out")
+
+
+def _first_difference(there: Any, here: Any, name: str) -> str | None:
+    """Return the first field in which two nested values differ, in words."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted({*there, *here}):
+            found = _first_difference(there.get(key), here.get(key), f"{name}.{key}".lstrip("."))
+            if found:
+                return found
+        return None
+    return None if there == here else f"{name} is {there} there and {here} here"
+
+
+def _clear(run: Path, leases: Leases) -> None:
+    """Delete what a run leaves, by name; packed volumes, other files, and a shared cache stay."""
+    for path in sorted(leases.folder.glob(f"{WORKER}-*.lease")):
+        lease = leases.acquire(path.stem)
+        if lease is None:
+            raise RunError(f"another process works on {run}; wait for it, stop it, or choose another --out")
+        lease.release()
+    if not (run / PLAN).exists():
+        return
+    own = RunFolder(run)
+    folders = [
+        *own.encoders.glob("*"),
+        *own.features.glob("*"),
+        *own.evaluations.glob("*/*"),
+        *own.evaluations.glob("*"),
+    ]
+    for folder in (folder for folder in folders if not folder.is_symlink()):
+        for name in ARTIFACT_FILES:
+            for path in (folder / name, *folder.glob(f"{partial_prefix(name)}*")):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # another file is in it
+            folder.rmdir()
+    for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, the deletion can be repeated
+        (run / name).unlink(missing_ok=True)
+
+
+def _written(experiment: Experiment) -> dict[str, Any]:
+    """Return what was asked for, and what is spread out; other defaults, written out, would win over presets."""
+    spread = experiment.model_dump(mode="json", include={"methods", "backbones", "seeds", "baselines"})
+    asked = experiment.asked()
+    return {**spread, **asked, "data": {"name": list(experiment.data.name), **asked.get("data", {})}}
+
+
+def _without_none(value: Any) -> Any:
+    """Return nested values without those that are unset: TOML has no null."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value

@@ -1,0 +1,183 @@
+"""One encoder: built, pretrained if its method trains, written with its record, and loaded with its hash checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from ssl3d.backbone import Backbone
+from ssl3d.data.corpus import Corpus
+from ssl3d.errors import RunError, UserError
+from ssl3d.files import LOG, write_atomic
+from ssl3d.method import AnyMethod
+from ssl3d.recipe import EncoderRecipe
+from ssl3d.results.folder import MODEL_CARD, WEIGHTS
+from ssl3d.results.lease import Lease, Leases
+from ssl3d.results.model import CorpusRecord, EncoderRecord, PlannedEncoder, Price
+from ssl3d.results.model_card import model_card
+from ssl3d.results.provenance import made_by
+from ssl3d.results.records import find_record, read_file, read_record, sound, write_record
+from ssl3d.run.artifact import Artifact, Context
+from ssl3d.run.devices import device_name, open_device
+from ssl3d.run.pretraining import Made, Pretraining, pretrained
+from ssl3d.train import checkpoint
+from ssl3d.train.build import build_backbone, build_method
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder that a run needs.
+
+    Attributes:
+        planned: its key, name, recipe and sources.
+        fold: of the evaluated data sets, whose test cases it has not seen.
+        corpus: that it is pretrained on; None if it is not.
+        label: in messages.
+        weights_sha256: hash of the weights that it starts from; None without.
+        distributions: packages that its plugins come from.
+        problem: why it cannot be made, if that is known.
+    """
+
+    planned: PlannedEncoder
+    fold: int
+    corpus: Corpus | None
+    label: str
+    weights_sha256: str | None = None
+    distributions: tuple[str, ...] = ()
+    problem: UserError | None = None
+    kind: ClassVar[Literal["encoder"]] = "encoder"
+    needs: ClassVar[Sequence[Artifact]] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of what decides it."""
+        return self.planned.key
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.planned.name
+
+    @property
+    def recipe(self) -> EncoderRecipe:
+        """Its recipe."""
+        return self.planned.recipe
+
+    def folder(self, context: Context) -> Path:
+        """Return where it is kept."""
+        return context.folder.folder_of(EncoderRecord, self.name)
+
+    def leases(self, context: Context) -> Leases:
+        """Return the leases of encoders."""
+        return context.leases(context.folder.shared_leases)
+
+    def record(self, context: Context) -> EncoderRecord | None:
+        """Return its record; None if it is not complete."""
+        return find_record(self.folder(context), EncoderRecord, key=self.key)
+
+    def is_complete(self, context: Context) -> bool:
+        """Return whether record, weights and log are there, whole."""
+        record = self.record(context)
+        return record is not None and WEIGHTS in record.files and sound(self.folder(context), record)
+
+    def make(self, context: Context, lease: Lease) -> str:
+        """Build it, pretrain it from the last checkpoint, and write it."""
+        if self.problem is not None:
+            raise self.problem
+        folder = self.folder(context)
+        folder.mkdir(parents=True, exist_ok=True)
+        method = build_method(self.recipe, context.options.weights, task=self.corpus.task if self.corpus else None)
+        loaded = method.backbone.loaded
+        fabric = open_device(context.options.device, self._precision)
+        method.to(fabric.device)
+        made = Made(Price(device=device_name(fabric.device)))
+        if self.corpus is not None:
+            what = Pretraining(self.planned, self.fold, self.corpus, folder, self.label)
+            made = pretrained(what, method, fabric, context.options, context.progress)
+        state = {name: value.detach().cpu().contiguous() for name, value in _encoder(method).state_dict().items()}
+        record = EncoderRecord(
+            key=self.key,
+            name=self.name,
+            made_by=made_by(self.planned.sources, self.distributions),
+            notes=made.notes,
+            recipe=self.recipe,
+            corpus=None if self.corpus is None else _corpus_record(self.corpus),
+            weights=loaded,
+            weights_sha256=self.weights_sha256,
+            labels_used=self.recipe.task is not None,
+            exactness=made.measured.exactness if made.measured else "not trained",
+            gradient_error=made.measured.error if made.measured else None,
+            departures=method.card.departures,
+            engine=made.engine,
+            collapse=made.collapse,
+            price=made.price,
+        )
+        lease.require()
+        write_atomic(folder / MODEL_CARD, model_card(record))  # for people to edit: not among the checked files
+        weights = save(state, metadata={"recipe": self.recipe.canonical()})
+        write_record(folder, record, {WEIGHTS: weights}, also=[LOG] if self.corpus else [])
+        checkpoint.remove(folder)
+        return _outcome(made)
+
+    @property
+    def _precision(self) -> str:
+        return self.recipe.pretrain.precision if self.recipe.pretrain else "32-true"
+
+
+def load_weights(folder: Path, record: EncoderRecord) -> Backbone:
+    """Return the network of an encoder, float32, in evaluation mode, on the CPU.
+
+    Raises:
+        DamagedError: its file is absent or was changed.
+        RunError: the file does not fit the network, as its plugins are now.
+    """
+    data = read_file(folder, record, WEIGHTS)
+    encoder = build_backbone(record.recipe, initialise=False)
+    try:
+        encoder.load_state_dict(load(data))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{folder / WEIGHTS} does not fit {record.recipe.backbone!r} as it is now ({reason})") from None
+    return encoder.eval()
+
+
+def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, EncoderRecord]:
+    """Return the network of a complete encoder on the context's device, and its record; the last one is kept.
+
+    Raises:
+        DamagedError: it is not complete, or its file was changed.
+    """
+    folder = encoder.folder(context)
+    record = read_record(folder, EncoderRecord)
+    digest = record.files[WEIGHTS]
+    if context.encoder is None or context.encoder[0] != digest:
+        context.encoder = None  # its memory is free before the next one is loaded
+        device = open_device(context.options.device, "32-true").device
+        context.encoder = digest, load_weights(folder, record).to(device)
+    return context.encoder[1], record
+
+
+def _encoder(method: AnyMethod) -> Backbone:
+    return method.encoder().float().eval()
+
+
+def _corpus_record(corpus: Corpus) -> CorpusRecord:
+    return CorpusRecord(
+        name=corpus.name,
+        synthetic=corpus.synthetic,
+        fingerprint=corpus.fingerprint,
+        volumes=len(corpus),
+        excluded=corpus.excluded,
+    )
+
+
+def _outcome(made: Made) -> str:
+    if made.price.pretrain_seconds is None:
+        return "not trained"
+    collapse = ", COLLAPSED" if made.collapse.collapsed else ""
+    return f"pretrained in {made.price.pretrain_seconds:.0f} s{collapse}"

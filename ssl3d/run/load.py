@@ -1,0 +1,61 @@
+"""Encoders of finished runs, loaded for use elsewhere."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from ssl3d.backbone import Backbone
+from ssl3d.errors import RunError
+from ssl3d.results.folder import PLAN, RECORDS, RunFolder
+from ssl3d.results.model import EncoderRecord, EvaluationRecord
+from ssl3d.results.read import open_run, read_plan
+from ssl3d.results.records import read_model, read_record
+from ssl3d.run.encoder import load_weights
+from ssl3d.run.graph import plugin_sources
+from ssl3d.train.build import backbone_class
+
+
+def load_encoder(folder: str | Path) -> Backbone:
+    """Return a pretrained encoder, float32, in evaluation mode, on the CPU.
+
+    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim). Its plugins are imported by the
+    names that its record holds: load encoders only from people whose code you would run.
+
+    Args:
+        folder: of an encoder, ``runs/NAME/encoders/ENCODER`` or a copy of it, or of an evaluation of it.
+
+    Raises:
+        RunError: there is no encoder, its file is damaged or does not fit, or its backbone is named by a file that was
+            edited since.
+    """
+    folder = Path(folder)
+    if (folder / PLAN).is_file():
+        raise RunError(f"{folder} is a run; name one of its encoders, below {RunFolder(folder).encoders}")
+    if (folder / RECORDS[EvaluationRecord]).is_file():
+        folder = _encoder_of(folder)
+    record = read_model(folder / RECORDS[EncoderRecord], EncoderRecord)
+    _check_sources(folder, record)
+    return load_weights(folder, record)
+
+
+def _encoder_of(folder: Path) -> Path:
+    """Return the folder of the encoder that an evaluation is of."""
+    record = read_record(folder, EvaluationRecord)
+    run = folder.resolve().parents[2]
+    planned = read_plan(run).encoders.get(record.encoder)
+    if planned is None:
+        raise RunError(f"{run / PLAN} does not know the encoder of {folder}; run its `ssl3d bench` command again")
+    return open_run(run).folder_of(EncoderRecord, planned.name)
+
+
+def _check_sources(folder: Path, record: EncoderRecord) -> None:
+    """Refuse a backbone whose own file was edited since; warn of a package's that differs."""
+    reference = record.recipe.backbone
+    now, then = plugin_sources("backbones", reference, backbone_class(reference)), record.made_by.sources["backbone"]
+    if now == then:
+        return
+    text = f"the source of backbone {reference!r} has changed since the encoder in {folder} was made"
+    if ".py:" in reference:
+        raise RunError(f"{text}; put the old file back, or run it again")
+    warnings.warn(f"{text}; its features may differ", stacklevel=3)

@@ -1,0 +1,127 @@
+"""The settings of one encoder: defaults, the method's preset, and what was asked for, in one checked recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ssl3d.backbone import Backbone
+from ssl3d.config import Config
+from ssl3d.errors import RecipeError
+from ssl3d.experiment import Experiment
+from ssl3d.method import AnyMethod
+from ssl3d.recipe import AugmentRecipe, CorpusPart, EncoderRecipe, Size
+from ssl3d.run.datasets import DataPlane
+from ssl3d.train.build import backbone_class, method_class
+
+
+def encoder_recipe(
+    experiment: Experiment,
+    parts: Sequence[CorpusPart],
+    planes: Sequence[DataPlane],
+    *,
+    method: str,
+    backbone: str,
+    seed: int,
+    task: str | None,
+) -> EncoderRecipe:
+    """Return the recipe of an encoder.
+
+    What was asked for wins over the method's preset, and that over defaults. All settings are written out, so that a
+    default that changes in the code is another recipe.
+
+    Args:
+        experiment: what was asked for.
+        parts: of the corpus.
+        planes: the same as data sets; the first decides the size of a view that is not set.
+        method: its name.
+        backbone: its name.
+        seed: of the repetition.
+        task: whose labels the method sees; None where it needs none.
+
+    Raises:
+        RecipeError: a setting is unknown or out of bounds, or the method, the backbone and the view do not fit.
+    """
+    kind, network = method_class(method), backbone_class(backbone)
+    asked = experiment.asked()
+    sections: dict[str, Any] = {name: asked[name] for name in ("augment", "pretrain") if name in asked}
+    sections["backbone_config"] = asked.get("backbone", {}).get(backbone, {})
+    values = merge(kind.preset, sections)
+    values["view_size"] = _view_size(experiment, planes[0], kind, network, values.get("view_size"))
+    values["method_config"] = _whole(kind.Config, asked.get("method", {}).get(method, {}), f"method.{method}")
+    values["backbone_config"] = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")
+    values |= {"method": method, "backbone": backbone, "seed": seed, "task": task}
+    if kind.trains:
+        values = {"augment": {}, "pretrain": {}, **values, "corpus": [part.model_dump() for part in parts]}
+    else:
+        values = {**values, "augment": None, "pretrain": None}
+    recipe = EncoderRecipe.checked(values)
+    _check_fit(recipe, kind, network)
+    if recipe.augment is None:
+        return recipe
+    augment = recipe.augment
+    for data_plane in planes:
+        augment = without_left_right_flips(augment, data_plane)
+    return recipe.model_copy(update={"augment": augment})
+
+
+def without_left_right_flips(augment: AugmentRecipe, data_plane: DataPlane) -> AugmentRecipe:
+    """Return augmentation that never swaps left and right, where that is not asked for."""
+    axis = data_plane.dataset.left_right
+    if axis is None or augment.flip_left_right:
+        return augment
+    flip = tuple(0.0 if other == axis else chance for other, chance in enumerate(augment.flip))
+    return augment.model_copy(update={"flip": flip})
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values in which ``over`` wins, section by section."""
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[name] = merge(below, value) if both else value  # type: ignore[arg-type]  # both are mappings here
+    return merged
+
+
+def _whole(config: type[Config], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return checked settings with all defaults written out."""
+    return config.checked(values, where).model_dump(mode="json")
+
+
+def _view_size(
+    experiment: Experiment, data_plane: DataPlane, kind: type[AnyMethod], network: type[Backbone], preset: Any
+) -> Size:
+    """Return the size asked for; else the method's; else that of its pretrained weights; else the data set's."""
+    if experiment.view_size is not None:
+        return experiment.view_size
+    if preset is not None:
+        size: Size = tuple(preset)
+        return size
+    if kind.initial_weights is not None and kind.initial_weights in network.weights:
+        slices, rows, columns = network.weights[kind.initial_weights].size
+        return (
+            slices if slices > 1 else data_plane.dataset.view_size[0],
+            rows,
+            columns,
+        )  # one slice: an encoder of slices
+    return data_plane.dataset.view_size
+
+
+def _check_fit(recipe: EncoderRecipe, kind: type[AnyMethod], network: type[Backbone]) -> None:
+    if any(have < need for have, need in zip(recipe.view_size, network.min_size, strict=True)):
+        raise RecipeError(
+            f"view_size = {recipe.view_size} is smaller than backbone {recipe.backbone!r} takes, {network.min_size} "
+            "(slices, rows, columns); set a larger one"
+        )
+    if kind.initial_weights is not None and kind.initial_weights not in network.weights:
+        known = ", ".join(network.weights) or "none"
+        raise RecipeError(
+            f"method {recipe.method!r} starts from {kind.initial_weights} weights, and backbone {recipe.backbone!r} "
+            f"has none of that name (it has: {known}); choose another backbone, or leave {recipe.method!r} out"
+        )
+    if kind.needs_tokens and not network.tokens:
+        raise RecipeError(
+            f"method {recipe.method!r} needs a backbone with tokens, and {recipe.backbone!r} has none; choose a vision "
+            "transformer, such as vit3d_tiny"
+        )

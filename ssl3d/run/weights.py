@@ -1,0 +1,35 @@
+"""The published weights that an encoder starts from: found, or fetched, and hashed for its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssl3d.errors import UserError, WeightsError
+from ssl3d.pretrained import published_file
+from ssl3d.recipe import EncoderRecipe, digest
+from ssl3d.registry import split_variant
+from ssl3d.results.records import file_sha256
+from ssl3d.train.build import backbone_class, method_class
+
+
+def weights_hash(recipe: EncoderRecipe, file: Path | None) -> tuple[str | None, UserError | None]:
+    """Return the SHA-256 of the weights that an encoder starts from, and why there are none if they cannot be had.
+
+    Args:
+        recipe: of the encoder.
+        file: local file of weights, in place of a download.
+
+    Returns:
+        (None, None) if it starts from none. Weights that cannot be had have the hash of their name.
+    """
+    name = method_class(recipe.method).initial_weights
+    if name is None:
+        return None, None
+    weights = backbone_class(recipe.backbone).weights[name]
+    try:
+        path = file or published_file(weights, split_variant("backbones", recipe.backbone)[1])
+        if not path.is_file():
+            raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
+        return file_sha256(path), None
+    except UserError as error:
+        return digest([name, weights.url], 64), error

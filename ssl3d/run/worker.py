@@ -1,0 +1,180 @@
+"""A worker: takes whatever artifact is ready, until nothing is left. Several of them share a run by leases."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ssl3d.errors import RunError, UserError
+from ssl3d.files import write_atomic
+from ssl3d.results.folder import ERROR, FAILURE
+from ssl3d.results.lease import Lease, LostError
+from ssl3d.results.model import FailureRecord
+from ssl3d.results.provenance import now
+from ssl3d.results.records import DamagedError, read_model, write_model
+from ssl3d.run.artifact import Artifact, Context
+from ssl3d.run.graph import Graph
+from ssl3d.train.pretrain import TrainingError
+from ssl3d.train.tuning.memory import out_of_memory
+
+POLL_SECONDS = 1.0  # between two looks at what another worker makes
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BEFORE = "done before"  # outcome of what was there already
+
+
+class State(Enum):
+    """How far an artifact has come, as a worker knows it."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
+@dataclass
+class Worker:
+    """Works on one graph.
+
+    Attributes:
+        graph: what is to be made.
+        context: where it is made.
+        after_each: called after every artifact that was made or failed.
+    """
+
+    graph: Graph
+    context: Context
+    after_each: Callable[[], None] = lambda: None
+    _complete: set[str] = field(default_factory=set)
+    _failed: dict[str, FailureRecord] = field(default_factory=dict)
+    _failed_before: dict[str, FailureRecord | None] = field(default_factory=dict)
+    _noted: set[str] = field(default_factory=set)
+
+    def work(self) -> dict[str, str]:
+        """Make every artifact, or find it; return the reasons of failures, by the label of what failed first.
+
+        Raises:
+            Interrupted: a signal asked to stop.
+            RunError: the disk is full.
+        """
+        self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
+        pending = list(self.graph.artifacts)
+        while pending:
+            left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
+            if len(left) == len(pending):
+                time.sleep(POLL_SECONDS)
+            pending = left
+        causes = [record for record in self._failed.values() if record.caused_by is None]
+        labels = {artifact.key: artifact.label for artifact in self.graph.artifacts}
+        return {labels[record.key]: record.reason for record in causes}
+
+    def _advance(self, artifact: Artifact) -> State:
+        """Take an artifact if what it needs is there; fail it if that has failed."""
+        cause = next((self._failed[one.key] for one in artifact.needs if one.key in self._failed), None)
+        if cause is not None:
+            return self._fail(artifact, cause.reason, cause.caused_by or cause.key)
+        if not all(one.key in self._complete for one in artifact.needs):
+            return State.WAITING
+        if artifact.is_complete(self.context):
+            return self._found(artifact)
+        failure = self._failure(artifact)
+        if failure is not None and failure != self._failed_before[artifact.key]:  # of another worker, just now
+            return self._record_failure(artifact, failure)
+        return self._take(artifact)
+
+    def _take(self, artifact: Artifact) -> State:
+        """Make an artifact, unless another worker makes it or has just made it."""
+        with artifact.leases(self.context).hold(artifact.key) as lease:
+            if lease is None:
+                self._note_waiting(artifact)
+                return State.WAITING
+            return self._found(artifact) if artifact.is_complete(self.context) else self._make(artifact, lease)
+
+    def _make(self, artifact: Artifact, lease: Lease) -> State:
+        self.context.progress.started(artifact.label)
+        try:
+            outcome = artifact.make(self.context, lease)
+        except LostError as error:
+            self.context.progress.note(str(error))
+            return State.WAITING
+        except Exception as error:  # one artifact that fails never takes the others with it
+            if full := disk_full(error):
+                raise full from error
+            write_atomic(artifact.folder(self.context) / ERROR, traceback.format_exc())
+            state = self._fail(artifact, reason(error), None)
+        else:
+            for name in (ERROR, FAILURE):
+                (artifact.folder(self.context) / name).unlink(missing_ok=True)
+            self._complete.add(artifact.key)
+            self.context.progress.finished(artifact.label, outcome)
+            state = State.COMPLETE
+        self.after_each()
+        return state
+
+    def _found(self, artifact: Artifact) -> State:
+        self._complete.add(artifact.key)
+        self.context.progress.finished(artifact.label, BEFORE)
+        return State.COMPLETE
+
+    def _fail(self, artifact: Artifact, why: str, caused_by: str | None) -> State:
+        record = FailureRecord(
+            kind=artifact.kind,
+            key=artifact.key,
+            name=artifact.name,
+            reason=why,
+            caused_by=caused_by,
+            finished_at=now(),
+        )
+        write_model(artifact.folder(self.context) / FAILURE, record)
+        return self._record_failure(artifact, record)
+
+    def _record_failure(self, artifact: Artifact, record: FailureRecord) -> State:
+        self._failed[artifact.key] = record
+        if record.caused_by is None:  # what follows from it is not worth a line each
+            self.context.progress.finished(artifact.label, f"failed: {record.reason}")
+        return State.FAILED
+
+    def _failure(self, artifact: Artifact) -> FailureRecord | None:
+        """Return the failure that is recorded of an artifact: of a call before, or of another worker."""
+        path = artifact.folder(self.context) / FAILURE
+        try:
+            return read_model(path, FailureRecord) if path.is_file() else None
+        except DamagedError:
+            return None
+
+    def _note_waiting(self, artifact: Artifact) -> None:
+        if artifact.key not in self._noted:
+            self._noted.add(artifact.key)
+            self.context.progress.note(f"{artifact.label}: another process makes it; waiting for that where needed")
+
+
+def reason(error: BaseException) -> str:
+    """Return one sentence on why an artifact failed."""
+    if out_of_memory(error):
+        return "out of memory; set a smaller --micro-batch: under exact accumulation the gradient stays the same"
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, UserError | TrainingError):
+        return text
+    return f"{type(error).__name__}: {text} (traceback: {ERROR} in the artifact's folder)"
+
+
+def disk_full(error: BaseException) -> RunError | None:
+    """Return the error to stop a run with, if a full disk is behind an error."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            where = f" ({cause.filename})" if cause.filename else ""
+            return RunError(f"the disk is full{where}; free space, and the same command goes on from here")
+        if "PytorchStreamWriter failed" in str(cause):  # torch.save does not say why
+            return RunError(
+                "a checkpoint cannot be written: the disk is full; free space, and the same command goes on"
+            )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
