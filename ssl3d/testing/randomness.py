@@ -1,4 +1,4 @@
-"""The global random state: read and moved here only, to show that plugins do neither."""
+"""The global random state: read and moved here alone, to show that plugins do neither."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(what: str) -> Iterator[None]:
-    """Demand that the global random states are inside what they were before.
+def untouched(what: str, advice: str) -> Iterator[None]:
+    """Demand that the global random states are the same after the block as before it.
 
     Args:
         what: named in the message, "views".
+        advice: what to do, "draw every number from rng".
     """
     before = _states()
     yield
     moved = [name for name, state in _states().items() if state != before[name]]
-    require(not moved, f"{what} draws from the global random state of {', '.join(moved)}")
+    require(not moved, f"{what} moves the global random state of {', '.join(moved)}; {advice}")
 
 
 def _states() -> dict[str, object]:

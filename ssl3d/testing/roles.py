@@ -1,40 +1,41 @@
 """Which parameters of a method belong to its momentum encoder, and which online ones they follow.
 
 Found from what a method does, not from its names alone. A parameter belongs to a momentum encoder if it is inside a
-:class:`ssl3d.momentum.MomentumEncoder`, or if ``target`` depends on it and ``online`` does not, or if it takes part in the
-loss without being trainable, or if ``after_step`` moves it along the line to another parameter.
+:class:`ssl3d.momentum.Momentum`, or if ``target`` depends on it and ``online`` does not, or if the loss depends on it
+without training it and ``online`` does not, or if ``after_step`` moves it along the line to another parameter; and if
+there is an online parameter of its shape and with the end of its name.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ssl3d.method import Method
-from ssl3d.momentum import MomentumEncoder
+from ssl3d.method import AnyMethod, Features
+from ssl3d.momentum import Momentum
+from ssl3d.testing.kit import MethodKit, Training
 from ssl3d.testing.randomness import seeded
 
-if TYPE_CHECKING:
-    from ssl3d.testing.kit import MethodKit, Training
 
-
-def momentum_parameters(kit: MethodKit) -> dict[str, str | None]:
-    """Return, for each parameter of a momentum encoder, the online one that it follows; None if none is like it."""
+@lru_cache(maxsize=1)  # several rules ask
+def momentum_parameters(kit: MethodKit) -> dict[str, str]:
+    """Return the online parameter that each parameter of a momentum encoder follows, by name."""
     training = kit.training
-    found = (
-        _inside(training.method)
-        | _behind_target(kit, copy.deepcopy(training.method).eval())
-        | _frozen_in_loss(kit, copy.deepcopy(training.method))
-        | _moved_along_a_line(training)
-    )
-    online = [name for name in training.initial if name not in found]
-    return {name: _counterpart(training, name, online) for name in sorted(found)}
+    stated = _inside(training.method)
+    influences = _influences(kit, copy.deepcopy(training.method).eval())
+    frozen = {name for name, parameter in training.method.named_parameters() if not parameter.requires_grad}
+    found = (influences.target | (influences.loss & frozen)) - influences.online
+    found |= _moved_along_a_line(training)
+    online = [name for name in training.initial if name not in found | stated.keys()]
+    guessed = {name: _counterpart(training, name, online) for name in found - stated.keys()}
+    pairs = stated | {name: other for name, other in guessed.items() if other is not None}
+    return dict(sorted(pairs.items()))
 
 
 def parallel(moved: Tensor, line: Tensor) -> bool:
@@ -44,43 +45,57 @@ def parallel(moved: Tensor, line: Tensor) -> bool:
     return abs(float(torch.cosine_similarity(moved.flatten(), line.flatten(), dim=0))) > 1 - 1e-6
 
 
-def _inside(method: Method) -> set[str]:
-    encoders = [(path, module) for path, module in method.named_modules() if isinstance(module, MomentumEncoder)]
-    return {f"{path}.{name}" for path, module in encoders for name, _ in module.named_parameters()}
+def _inside(method: AnyMethod) -> dict[str, str]:
+    """Parameters of the :class:`Momentum` modules, and what each follows."""
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    pairs = {}
+    for module in method.modules():
+        if isinstance(module, Momentum):
+            for ours, theirs in zip(module.module.parameters(), module.source.parameters(), strict=False):
+                if id(ours) in names and id(theirs) in names:
+                    pairs[names[id(ours)]] = names[id(theirs)]
+    return pairs
 
 
-def _behind_target(kit: MethodKit, method: Method) -> set[str]:
-    view = kit.views(method)[0].double()
-    if method.target(view) is None:
-        return set()
-    return _influences(method, lambda: method.target(view)) - _influences(method, lambda: method.online(view))
+@dataclass(frozen=True)
+class _Influences:
+    """Names of the parameters that change what ``online``, ``target`` and ``loss`` return when they are changed."""
 
-
-def _frozen_in_loss(kit: MethodKit, method: Method) -> set[str]:
-    frozen = {name for name, parameter in method.named_parameters() if not parameter.requires_grad}
-    if not frozen:
-        return set()
-    with torch.no_grad():
-        online, target = kit.features(method)
-    return frozen & _influences(method, lambda: method.loss(online, target)["loss"])
+    online: set[str] = field(default_factory=set)
+    target: set[str] = field(default_factory=set)
+    loss: set[str] = field(default_factory=set)
 
 
 @torch.no_grad()
-def _influences(method: Method, output: Callable[[], Tensor | None]) -> set[str]:
-    """Return the names of the parameters that change an output when they are changed.
+def _influences(kit: MethodKit, method: AnyMethod) -> _Influences:
+    """Change one parameter after the other and see what follows.
 
-    Gradients would not tell: they are cut where a target is detached. Each time all state is put back, for the case
-    that computing the output moves it.
+    Gradients would not show it: they are cut where a target is detached. Each time all state is put back, in case that
+    computing the output moves it.
     """
     before = copy.deepcopy(method.state_dict())
-    expected, found = torch.as_tensor(output()), set()
+    expected, found = _outputs(kit, method), _Influences()
     for name, parameter in method.named_parameters():
         method.load_state_dict(before)
         with seeded(0):
             parameter.add_(torch.randn_like(parameter))
-        if not torch.equal(torch.as_tensor(output()), expected):
-            found.add(name)
+        for names, ours, theirs in zip(
+            (found.online, found.target, found.loss), _outputs(kit, method), expected, strict=True
+        ):
+            if not torch.equal(ours, theirs):
+                names.add(name)
     return found
+
+
+def _outputs(kit: MethodKit, method: AnyMethod) -> tuple[Tensor, Tensor, Tensor]:
+    """All features of ``online`` and of ``target``, each in one row, and the loss."""
+    seen = kit.seen(method, range(4))
+    return _row(seen.online_features), _row(seen.target_features), kit.loss(method, seen, 4).value
+
+
+def _row(views: tuple[Features, ...]) -> Tensor:
+    tensors = [t for one in views for t in ([one] if isinstance(one, Tensor) else one.values())]
+    return torch.cat([tensor.double().flatten() for tensor in tensors]) if tensors else torch.zeros(0)
 
 
 def _moved_along_a_line(training: Training) -> set[str]:

@@ -1,34 +1,49 @@
-"""What checks a plugin: rules, each a small function, all of them run, and what was found."""
+"""What checks a plugin: rules, each a small function, and what each of them found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ssl3d.errors import PluginError, nearest
+from ssl3d.testing.blame import explain
 
 Outcome = Literal["passed", "failed", "expected failure", "not applicable"]
-Kit = TypeVar("Kit")
+
+
+class HasKind(Protocol):
+    """What rules look at, of a plugin of any kind."""
+
+    @property
+    def kind(self) -> type[Any]:
+        """The class that is checked."""
+
+
+Kit = TypeVar("Kit", bound=HasKind)
 
 
 class NotApplicable(Exception):  # noqa: N818  # nothing is wrong
-    """A rule has nothing to say about this plugin; the message says why."""
+    """A rule does not apply to this plugin; the message says why."""
 
 
 class ConformanceError(AssertionError):
     """A plugin breaks rules of its contract. The message has a line for each."""
 
 
+class BrokenRuleError(AssertionError):
+    """A rule is broken: one sentence with what the plugin did and what to do. Raised by :func:`require`."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What one rule said of one plugin.
+    """What one rule found about one plugin.
 
     Attributes:
         rule: its name, "check_state_survives".
         sentence: what it demands.
         outcome: whether that is so.
-        message: why not, or why the rule did not apply; empty where it passed.
+        message: why not, or why the rule did not apply; where it passed, what it did differently from usual, or empty.
         error: what was raised, for its traceback.
     """
 
@@ -45,6 +60,8 @@ class Finding:
 
     def __str__(self) -> str:
         word = {"passed": "ok", "failed": "FAILED"}.get(self.outcome, self.outcome)
+        if self.outcome == "passed":
+            return f"{self.rule}: {word}: {self.sentence}{f' ({self.message})' if self.message else ''}"
         return f"{self.rule}: {word}: {self.message or self.sentence}"
 
 
@@ -53,12 +70,12 @@ class Rule(Generic[Kit]):
     """One demand of a contract.
 
     Attributes:
-        check: raises AssertionError with one sentence where it is not met, NotApplicable where it cannot be asked.
-        after: rules without which this one has no meaning; it is not asked where one of them fails.
+        check: raises BrokenRuleError where it is not met, NotApplicable where it does not apply; may return a remark.
+        after: rules without which this one has no meaning; it is skipped where one of them fails.
     """
 
-    check: Callable[[Kit], None]
-    after: tuple[Callable[[Kit], None], ...] = ()
+    check: Callable[[Kit], str | None]
+    after: tuple[Callable[[Kit], str | None], ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,13 +89,13 @@ class Rule(Generic[Kit]):
 
 
 def require(condition: Any, sentence: str) -> None:
-    """Raise AssertionError with a sentence unless a condition holds; unlike ``assert``, under ``python -O`` too."""
+    """Raise BrokenRuleError with a sentence unless a condition holds; unlike ``assert``, under ``python -O`` too."""
     if not condition:
-        raise AssertionError(sentence)
+        raise BrokenRuleError(sentence)
 
 
 def run(kit: Kit, rules: Sequence[Rule[Kit]], expected_failures: Mapping[str, str] | None = None) -> list[Finding]:
-    """Ask every rule, and return what each said, in their order.
+    """Apply every rule, and return what each found, in their order.
 
     Args:
         kit: what the rules look at.
@@ -92,11 +109,11 @@ def run(kit: Kit, rules: Sequence[Rule[Kit]], expected_failures: Mapping[str, st
     names = {rule.name for rule in rules}
     for name in expected:
         if name not in names:
-            raise PluginError(f"a failure is expected of {name!r}, which is no rule{nearest(name, names)}")
+            raise PluginError(f"a failure is expected of {name!r}, which is not a rule{nearest(name, names)}")
     findings: dict[str, Finding] = {}
     for rule in rules:
-        asked = _ask(kit, rule, [findings[needed.__name__] for needed in rule.after])
-        findings[rule.name] = _judge(asked, expected.get(rule.name))
+        found = _apply(kit, rule, [findings[needed.__name__] for needed in rule.after])
+        findings[rule.name] = _with_expectation(found, expected.get(rule.name))
     return list(findings.values())
 
 
@@ -104,37 +121,34 @@ def raise_failures(plugin: str, findings: Sequence[Finding]) -> None:
     """Raise ConformanceError if a finding is a failure."""
     failures = [finding for finding in findings if finding.failed]
     if failures:
-        lines = "\n".join(f"  {finding.rule}: {finding.message}" for finding in failures)
-        heading = f"{plugin} breaks {len(failures)} of {len(findings)} rules:"
-        raise ConformanceError(f"{heading}\n{lines}") from failures[0].error
+        lines = "".join(f"\n- {finding.rule}: {finding.message}" for finding in failures)
+        raise ConformanceError(f"{plugin} breaks {len(failures)} of {len(findings)} rules:{lines}") from failures[
+            0
+        ].error
 
 
-def _ask(kit: Kit, rule: Rule[Kit], needed: Sequence[Finding]) -> Finding:
+def _apply(kit: Kit, rule: Rule[Kit], needed: Sequence[Finding]) -> Finding:
     for finding in needed:
         if finding.outcome == "not applicable":
             return Finding(rule.name, rule.sentence, "not applicable", finding.message)
         if finding.outcome != "passed":
-            return Finding(rule.name, rule.sentence, "not applicable", f"it means nothing while {finding.rule} fails")
+            return Finding(rule.name, rule.sentence, "not applicable", f"it has no meaning while {finding.rule} fails")
     try:
-        rule.check(kit)
+        remark = rule.check(kit)
     except NotApplicable as reason:
         return Finding(rule.name, rule.sentence, "not applicable", str(reason))
-    except AssertionError as fault:
-        return Finding(rule.name, rule.sentence, "failed", str(fault) or rule.sentence, fault)
-    except Exception as error:  # whatever a plugin raises is a fault of it, and becomes a finding
-        return Finding(rule.name, rule.sentence, "failed", f"{type(error).__name__}: {_line(error)}", error)
-    return Finding(rule.name, rule.sentence, "passed")
+    except BrokenRuleError as fault:
+        return Finding(rule.name, rule.sentence, "failed", str(fault), fault)
+    except Exception as error:  # whatever a plugin raises is its fault, and becomes a finding
+        return Finding(rule.name, rule.sentence, "failed", explain(error, kit.kind), error)
+    return Finding(rule.name, rule.sentence, "passed", remark or "")
 
 
-def _judge(finding: Finding, reason: str | None) -> Finding:
+def _with_expectation(finding: Finding, reason: str | None) -> Finding:
     """Turn a failure that was expected into one, and a pass that was not into a failure."""
     if reason is None or finding.outcome == "not applicable":
         return finding
     if finding.failed:
         return Finding(finding.rule, finding.sentence, "expected failure", reason, finding.error)
-    message = f"it was expected to fail ({reason}) and passes; expect it no longer"
+    message = f"it was expected to fail ({reason}) and passes; remove the expectation"
     return Finding(finding.rule, finding.sentence, "failed", message)
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")
