@@ -21,12 +21,12 @@ from ssl3d.evaluate.statistics.delong import (
     mean_paired_test,
     wald,
 )
-from ssl3d.tables.comparisons import comparisons
-from ssl3d.tables.leaderboard import leaderboard
-from ssl3d.tables.render import render
-from tests.cells import LABELS, Cell, cell, failed
+from ssl3d.recipe import CorpusPart
+from ssl3d.results.results import Evaluated, Failed
+from ssl3d.tables.formats.render import render
+from ssl3d.tables.tables import Tables
+from tests.records import LABELS, evaluated, failed, results
 
-ONE = {"evaluate": {"protocols": ["linear"]}}
 N = 120
 PREVALENCE = (0.79, 0.45, 0.43)  # abnormal, acl, meniscus in MRNet's validation exams
 TRUE = (0.9, 0.85, 0.75)
@@ -37,7 +37,7 @@ Tasks = tuple[list[np.ndarray], list[list[np.ndarray]]]
 
 
 def exams(rng: np.random.Generator, methods: int = 1) -> Tasks:
-    """Labels (N,) of three tasks that go together, and for each method its scores (N,), correlated in every way."""
+    """Labels (N,) of three correlated tasks, and for each method its scores (N,), correlated in every way."""
     disease, look = rng.standard_normal((2, N))
     labels, scores = [], []
     for prevalence, auc in zip(PREVALENCE, TRUE, strict=True):
@@ -158,11 +158,15 @@ def test_scores_of_different_folds_are_never_ranked_against_each_other() -> None
 # Tables
 
 
-def three_tasks(method: str = "byol", seed: int = 0, noise: int = 0, **changes: Any) -> list[Cell]:
-    tasks = {"acl": LABELS, "meniscus": np.roll(LABELS[::-1], 7), "abnormal": np.array([1, 1, 1, 0] * 30)}
+def tables(*found: Evaluated | Failed) -> Tables:
+    return Tables(results(*found))
+
+
+def three_tasks(method: str = "byol", seed: int = 0, noise: int = 0, **changes: Any) -> list[Evaluated]:
+    targets = {"acl": LABELS, "meniscus": np.roll(LABELS[::-1], 7), "abnormal": np.array([1, 1, 1, 0] * 30)}
     return [
-        cell(method, seed, labels=y, noise=noise + i, data={"task": task}, recipe=ONE, **changes)
-        for i, (task, y) in enumerate(tasks.items())
+        evaluated(method, seed, labels=y, noise=noise + i, target=task, **changes)
+        for i, (task, y) in enumerate(targets.items())
     ]
 
 
@@ -171,18 +175,19 @@ def mean_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_the_mean_over_tasks_is_a_table_of_its_own() -> None:
-    results = [
+    made = tables(
         *three_tasks("byol", strength=1.5),
         *three_tasks("simclr", noise=10, strength=1.2),
         *three_tasks("random", noise=20, strength=0),
-    ]
-    board, pairs = leaderboard(results), comparisons(results)
+    )
+    board, pairs = made.leaderboard, made.comparisons
     rows = mean_rows(board).set_index("method")
     for method in ("byol", "simclr", "random"):
         single = board[(board["method"] == method) & ~board["task"].str.startswith("mean")]
         assert rows.loc[method, "auc"] == pytest.approx(single["auc"].mean())
         assert rows.loc[method, "average_precision"] == pytest.approx(single["average_precision"].mean())
     assert set(rows["interval"]) == {"bootstrap"}
+    assert set(rows["n_test"]) == {120}
     assert rows.loc["random", "group"] != rows.loc["byol", "group"]
     assert len(mean_rows(pairs)) == 3
     assert (mean_rows(pairs)["test"] == "bootstrap").all()
@@ -193,41 +198,46 @@ def test_the_mean_over_tasks_is_a_table_of_its_own() -> None:
 
 
 def test_a_task_alone_has_the_same_rows_as_among_others() -> None:
-    results = [*three_tasks("byol"), *three_tasks("simclr", noise=10)]
-    alone = [pair for pair in results if pair[0].data is not None and pair[0].data.task == "acl"]
-    for make in (leaderboard, comparisons):
-        among = make(results)
-        pd.testing.assert_frame_equal(among[among["task"] == "acl"].reset_index(drop=True), make(alone))
+    found = [*three_tasks("byol"), *three_tasks("simclr", noise=10)]
+    among, alone = tables(*found), tables(*(one for one in found if one.record.recipe.task == "acl"))
+    for name in ("leaderboard", "comparisons"):
+        table = getattr(among, name)
+        pd.testing.assert_frame_equal(table[table["task"] == "acl"].reset_index(drop=True), getattr(alone, name))
 
 
 def test_there_is_no_mean_over_tasks_of_different_cases_or_of_some_tasks() -> None:
-    one, *others = three_tasks()
-    ids = [f"x{i}" for i in range(len(LABELS))]
-    other_cases = cell("byol", labels=LABELS, ids=ids, data={"task": "acl"}, recipe=ONE)
-    assert one[0].data is not None
-    assert one[0].data.task == "acl"
-    assert mean_rows(leaderboard([other_cases, *others])).empty
-    assert list(mean_rows(leaderboard([*three_tasks(), *three_tasks("moco", noise=3)[1:]]))["method"]) == ["byol"]
+    _, *others = three_tasks()
+    other_cases = evaluated("byol", ids=[f"x{i}" for i in range(len(LABELS))], target="acl")
+    assert mean_rows(tables(other_cases, *others).leaderboard).empty
+    partly = tables(*three_tasks(), *three_tasks("moco", noise=3)[1:])
+    assert list(mean_rows(partly.leaderboard)["method"]) == ["byol"]
+
+
+def test_data_sets_have_means_of_their_own() -> None:
+    elsewhere = three_tasks(recipe={"data": "knees"}, data={"fingerprint": "beef"})[:1]
+    rows = mean_rows(tables(*three_tasks(), *elsewhere).leaderboard)
+    assert list(rows["data"]) == ["demo"]
 
 
 def test_seeds_that_lack_a_task_are_left_out_of_the_mean_and_named() -> None:
-    results = [*three_tasks(seed=0), *three_tasks(seed=1), *three_tasks(seed=2)[1:]]
-    row = mean_rows(leaderboard(results)).iloc[0]
+    made = tables(*three_tasks(seed=0), *three_tasks(seed=1), *three_tasks(seed=2)[1:])
+    row = mean_rows(made.leaderboard).iloc[0]
     assert (row["seeds"], row["status"]) == (2, "partial")
-    assert "seed 2 is left out: it is not finished for every task" in row["note"]
+    assert "seed 2 is left out: it is not complete for every task" in row["note"]
 
 
-def folds(method: str, seed: int = 0, k: int = 3, noise: int = 0, strength: float = 1.0) -> list[Cell]:
-    """One cell a fold, of 40 cases each."""
+def folds(method: str, seed: int = 0, k: int = 3, noise: int = 0, strength: float = 1.0) -> list[Evaluated]:
+    """One evaluation per fold, of 40 cases each."""
     return [
-        cell(
+        evaluated(
             method,
             seed,
             strength,
             labels=LABELS[:40],
             noise=noise + 100 * fold,
             ids=[f"{fold}-{i}" for i in range(40)],
-            recipe=ONE | {"data": {"folds": k, "fold": fold}},
+            recipe={"folds": k, "fold": fold},
+            encoder_recipe={"corpus": (CorpusPart(plane="sagittal", folds=k, fold=fold),)},
         )
         for fold in range(k)
     ]
@@ -235,44 +245,48 @@ def folds(method: str, seed: int = 0, k: int = 3, noise: int = 0, strength: floa
 
 def test_folds_of_one_seed_are_one_row_with_delongs_interval_within_folds() -> None:
     a, b = folds("byol"), folds("simclr", noise=7)
-    board, pairs = leaderboard([*a, *b]), comparisons([*a, *b])
-    row = board.set_index("method").loc["byol"]
-    predicted = [(table["label"].to_numpy(), table["p_1"].to_numpy()) for _, table in a if table is not None]
+    made = tables(*a, *b)
+    row = made.leaderboard.set_index("method").loc["byol"]
+    predicted = [(one.predictions["label"].to_numpy(), one.predictions["p_1"].to_numpy()) for one in a]
     expected = mean_interval(predicted)
     assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
         (expected.estimate, expected.low, expected.high)
     )
     assert (row["interval"], row["seeds"], row["folds"], row["n_test"], row["status"]) == ("DeLong", 1, 3, 120, "done")
-    second = [table["p_1"].to_numpy() for _, table in b if table is not None]
+    assert row["n_test_patients"] == 120
+    second = [one.predictions["p_1"].to_numpy() for one in b]
     test = mean_paired_test([(y, x, z) for (y, x), z in zip(predicted, second, strict=True)])
-    assert pairs.iloc[0]["p"] == pytest.approx(test.p)
-    assert abs(pairs.iloc[0]["difference"]) == pytest.approx(abs(test.estimate))
+    assert made.comparisons.iloc[0]["p"] == pytest.approx(test.p)
+    assert abs(made.comparisons.iloc[0]["difference"]) == pytest.approx(abs(test.estimate))
     for form in ("md", "latex"):
-        text = render(board, pairs, form)  # type: ignore[arg-type]  # one of its forms
+        text = render(made.leaderboard, made.comparisons, form)  # type: ignore[arg-type]  # one of its forms
         assert "3-fold cross-validation" in text
         assert "treat these as independent" in text
 
 
 def test_folds_and_seeds_are_bootstrapped_within_folds() -> None:
-    results = [pair for seed in range(3) for pair in folds("byol", seed)]
-    row = leaderboard(results).iloc[0]
+    found = [one for seed in range(3) for one in folds("byol", seed)]
+    row = tables(*found).leaderboard.iloc[0]
     assert (row["interval"], row["seeds"], row["n_test"]) == ("bootstrap", 3, 120)
-    aucs = [result.scores["linear"].metrics["auc"] for result, _ in results]
+    aucs = [one.record.score.metrics["auc"] for one in found]
     assert row["auc"] == pytest.approx(np.mean(aucs))
     assert row["spread"] == pytest.approx(np.std(np.mean(np.reshape(aucs, (3, 3)), axis=1), ddof=1))
-    alone = leaderboard(results[:3]).iloc[0]
+    alone = tables(*found[:3]).leaderboard.iloc[0]
     assert row["ci_high"] - row["ci_low"] < 1.3 * (alone["ci_high"] - alone["ci_low"])
 
 
 def test_a_seed_that_lacks_a_fold_is_left_out_and_named() -> None:
-    results = [*folds("byol"), *folds("byol", 1)[:2], failed("byol", 1, "diverged", folds=3, fold=2)]
-    row = leaderboard(results).query("protocol == 'linear'").iloc[0]
+    recipe = {"folds": 3, "fold": 2}
+    corpus = {"corpus": (CorpusPart(plane="sagittal", **recipe),)}
+    broken = failed("byol", 1, "the loss is not finite", recipe=recipe, encoder_recipe=corpus)
+    row = tables(*folds("byol"), *folds("byol", 1)[:2], broken).leaderboard.iloc[0]
     assert (row["seeds"], row["status"]) == (1, "partial")
+    assert "seed 1 failed: the loss is not finite" in row["note"]
     assert "seed 1 is left out: fold 2 of 3 is not done" in row["note"]
-    unfinished = leaderboard(folds("byol")[:2]).iloc[0]
+    unfinished = tables(*folds("byol")[:2]).leaderboard.iloc[0]
     assert (unfinished["status"], pd.isna(unfinished["auc"])) == ("partial", True)
 
 
-def test_cells_with_and_without_folds_are_not_compared() -> None:
-    with pytest.raises(RunError, match=r"data\.folds differs \(None and 3\)"):
-        leaderboard([cell("simclr", recipe=ONE), *folds("byol")])
+def test_evaluations_with_and_without_folds_are_not_compared() -> None:
+    with pytest.raises(RunError, match=r"number of folds differs \(None and 3\)"):
+        tables(evaluated("simclr"), *folds("byol")).leaderboard  # noqa: B018

@@ -1,0 +1,403 @@
+"""The leaderboard and comparisons: rows, ranks, intervals, and what may stand in one table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ssl3d.errors import RunError
+from ssl3d.evaluate.statistics.delong import auc_interval, paired_test
+from ssl3d.protocol import Prediction
+from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, LEADERBOARD_MD
+from ssl3d.results.predictions import predictions_frame
+from ssl3d.results.read import read_results
+from ssl3d.results.results import Evaluated, Failed, Results
+from ssl3d.results.scoring import score
+from ssl3d.tables import comparisons, evaluations, leaderboard
+from ssl3d.tables.columns import read_table
+from ssl3d.tables.comparable import check_shared
+from ssl3d.tables.tables import Tables
+from ssl3d.tables.write import write_tables
+from ssl3d.task import Task
+from tests.records import LABELS, encoder, evaluated, failed, results, write_run
+
+
+def tables(*found: Evaluated | Failed) -> Tables:
+    return Tables(results(*found))
+
+
+def three_methods(protocol: str = "linear") -> list[Evaluated]:
+    """Two that cannot be separated, and one far below them."""
+    strong = [evaluated(name, strength=1.6, noise=i, protocol=protocol) for name, i in (("byol", 1), ("simclr", 5))]
+    return [*strong, evaluated("random", strength=0.0, noise=3, protocol=protocol)]
+
+
+def test_there_is_one_row_per_method_and_protocol_best_first() -> None:
+    table = tables(*three_methods(), *three_methods("knn")).leaderboard
+    assert list(table["protocol"]) == ["linear"] * 3 + ["knn"] * 3
+    for _, rows in table.groupby("protocol"):
+        assert rows["auc"].is_monotonic_decreasing
+        assert set(rows["method"]) == {"byol", "simclr", "random"}
+    assert (table["ci_low"] < table["auc"]).all()
+    assert (table["auc"] < table["ci_high"]).all()
+
+
+def test_methods_that_cannot_be_separated_share_a_rank_and_a_letter() -> None:
+    table = tables(*three_methods()).leaderboard.set_index("method")
+    assert table.loc["byol", "rank"] == table.loc["simclr", "rank"] == 1
+    assert table.loc["random", "rank"] == 3
+    assert table.loc["byol", "group"] == table.loc["simclr", "group"] == "a"
+    assert table.loc["random", "group"] == "b"
+
+
+def test_one_seed_has_delongs_interval_and_test() -> None:
+    a, b = evaluated("byol", noise=1), evaluated("simclr", noise=2)
+    p = {"byol": a.predictions["p_1"].to_numpy(), "simclr": b.predictions["p_1"].to_numpy()}
+    made = tables(a, b)
+    row = made.leaderboard.set_index("method").loc["byol"]
+    interval = auc_interval(LABELS, p["byol"])
+    assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
+        (interval.estimate, interval.low, interval.high)
+    )
+    assert (row["interval"], row["seeds"], np.isnan(row["spread"])) == ("DeLong", 1, True)
+    pair = made.comparisons.iloc[0]
+    test = paired_test(LABELS, p[pair["method_a"]], p[pair["method_b"]])
+    assert (pair["p"], pair["p_holm"], pair["difference"]) == pytest.approx((test.p, test.p, test.estimate))
+    assert pair["test"] == "DeLong"
+
+
+def test_several_seeds_are_averaged_with_their_spread() -> None:
+    seeds = [evaluated("byol", seed, strength=1 + seed / 4, noise=1) for seed in range(3)]
+    row = tables(*seeds).leaderboard.iloc[0]
+    aucs = [one.record.score.metrics["auc"] for one in seeds]
+    assert row["auc"] == pytest.approx(np.mean(aucs))
+    assert row["spread"] == pytest.approx(np.std(aucs, ddof=1))
+    assert (row["seeds"], row["interval"], row["pretrain_seconds"]) == (3, "bootstrap", 11.0)
+
+
+def test_tables_are_the_same_in_any_order_of_evaluations() -> None:
+    found = [evaluated(method, seed, noise=n) for n, method in enumerate("abc") for seed in range(2)]
+    one, other = tables(*found), tables(*found[::-1])
+    pd.testing.assert_frame_equal(one.leaderboard, other.leaderboard, check_exact=False, rtol=1e-12)
+    pd.testing.assert_frame_equal(one.comparisons, other.comparisons, check_exact=False, rtol=1e-12)
+
+
+def test_predictions_are_joined_by_case_not_by_order() -> None:
+    order = np.random.default_rng(0).permutation(len(LABELS))
+    straight = tables(evaluated("byol", noise=1), evaluated("simclr", noise=2))
+    shuffled = tables(evaluated("byol", noise=1), evaluated("simclr", noise=2, order=order))
+    pd.testing.assert_frame_equal(straight.comparisons, shuffled.comparisons)
+
+
+def test_p_values_are_corrected_over_all_pairs_of_a_protocol() -> None:
+    found = [
+        evaluated(name, noise=i, strength=1 + 0.1 * i, protocol=protocol)
+        for protocol in ("linear", "knn")
+        for i, name in enumerate("abcd")
+    ]
+    table = tables(*found).comparisons
+    assert list(table.groupby("protocol").size()) == [6, 6]
+    assert (table["p_holm"] >= table["p"]).all()
+    for _, rows in table.groupby("protocol"):
+        assert rows["p_holm"].min() == pytest.approx(min(1.0, 6 * rows["p"].min()))
+
+
+def test_verdicts_are_words() -> None:
+    table = tables(*three_methods()).comparisons.set_index(["method_a", "method_b"])
+    assert table.loc[("byol", "random"), "verdict"] == "byol better than random"
+    tied = table[table.index.map(lambda pair: "random" not in pair)].iloc[0]
+    assert tied["verdict"] == "cannot be separated"
+    assert tied["smallest_detectable"] > tied["difference"]
+
+
+def test_failed_evaluations_stay_in_the_table_with_their_reason() -> None:
+    made = tables(
+        evaluated("byol"), failed("moco"), evaluated("simclr", noise=4), failed("simclr", 1, "the loss is not finite")
+    )
+    table = made.leaderboard.set_index("method")
+    assert table.loc["moco", "status"] == "failed"
+    assert table.loc["moco", "note"] == "seed 0 failed: out of memory"
+    assert pd.isna(table.loc["moco", "rank"])
+    assert table.loc["simclr", "status"] == "partial"
+    assert "seed 1 failed: the loss is not finite" in table.loc["simclr", "note"]
+    assert list(table.index) == ["byol", "simclr", "moco"]
+    assert len(made.evaluations.query("status == 'failed'")) == 2
+
+
+def test_a_failed_evaluation_joins_the_row_with_its_code() -> None:
+    edited = {"sources": {"method": "ed17ed"}}
+    both = [evaluated("byol"), evaluated("byol", noise=2, encoder_fields=edited)]
+    broken = failed("byol", 1)
+    broken = Failed(
+        broken.evaluation, broken.encoder.model_copy(update={"sources": both[1].encoder.made_by.sources}), "no space"
+    )
+    made = tables(*both, broken)
+    (row,) = (entry for entry in made.entries if entry.failed)
+    assert row.done == (both[1],)
+
+
+def test_nothing_but_failures_is_still_a_table() -> None:
+    made = tables(failed("moco"), failed("moco", protocol="knn"))
+    assert list(made.leaderboard["status"]) == ["failed", "failed"]
+    assert made.comparisons.empty
+    assert Tables(Results()).leaderboard.empty
+
+
+def test_one_class_in_the_test_set_leaves_no_auc_and_says_why() -> None:
+    labels = np.ones(20, int)
+    made = tables(evaluated("byol", labels=labels), evaluated("simclr", labels=labels, noise=3))
+    assert made.leaderboard["auc"].isna().all()
+    assert made.leaderboard["rank"].isna().all()
+    assert made.leaderboard["note"].str.contains("no auc: all 20 test cases are of class 1").all()
+    assert made.comparisons.empty
+
+
+def test_an_auc_of_zero_is_a_number() -> None:
+    made = tables(evaluated("byol", strength=-40.0), evaluated("simclr", noise=3))
+    row = made.leaderboard.set_index("method").loc["byol"]
+    assert (row["auc"], row["rank"], row["sensitivity"], row["ci_low"]) == (0.0, 2, 0.0, 0.0)
+    assert made.comparisons.iloc[0]["auc_b"] == 0.0
+    assert made.evaluations["auc"].tolist() == [0.0, made.leaderboard["auc"].max()]
+
+
+def test_more_than_two_classes_are_bootstrapped() -> None:
+    labels = np.arange(90) % 3
+    found = [evaluated(name, labels=labels, K=3, noise=i, strength=1.5 - i) for i, name in enumerate("ab")]
+    made = tables(*found)
+    assert set(made.leaderboard["interval"]) == {"bootstrap"}
+    assert made.leaderboard["sensitivity"].isna().all()
+    assert made.leaderboard["log_loss"].notna().all()
+    assert made.comparisons["verdict"].str.fullmatch("a better than b").all()
+
+
+def test_the_same_encoder_reached_twice_counts_once() -> None:
+    published = encoder("kinetics", recipe={"pretrain": None, "corpus": ()})
+    table = tables(*(evaluated(of=published, recipe={"seed": seed}) for seed in (0, 1, 2))).leaderboard
+    assert table["seeds"].tolist() == [1]
+    assert table["note"].isna().all()
+
+
+def test_two_encoders_of_one_seed_count_once_with_a_note() -> None:
+    one = evaluated("byol")
+    other = evaluated("byol", of=one.encoder.model_copy(update={"key": "beef"}))
+    table = tables(one, other).leaderboard
+    assert table["seeds"].tolist() == [1]
+    assert table["note"].tolist() == ["seed 0 has more than one encoder, the first is used"]
+
+
+def test_other_settings_are_another_row() -> None:
+    table = tables(
+        evaluated("byol"), evaluated("byol", encoder_recipe={"backbone_config": {"width": 8}}, noise=5)
+    ).leaderboard
+    assert table["settings"].nunique() == len(table) == 2
+    assert table["note"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"encoder_fields": {"sources": {"method": "ed17ed"}}}, {"sources": {"protocol": "ed17ed"}}],
+    ids=["method", "protocol"],
+)
+def test_two_versions_of_the_code_are_two_rows_and_the_notes_say_so(changed: dict[str, Any]) -> None:
+    table = tables(evaluated("byol"), evaluated("byol", 1, noise=5, **changed)).leaderboard
+    assert table["seeds"].tolist() == [1, 1]
+    first, second = table["settings"]
+    assert table["note"].tolist() == [
+        f"its code differs from that of settings {second}",
+        f"its code differs from that of settings {first}",
+    ]
+    assert "byol" in tables(evaluated("byol"), evaluated("byol", 1, **changed)).comparisons["method_a"].tolist()
+
+
+@pytest.mark.parametrize("which", ["encoder", "evaluation"])
+def test_versions_of_packages_that_differ_within_a_row_are_named(which: str) -> None:
+    newer = {"torch": "2.9.0"}
+    changed: dict[str, Any] = {"versions": newer} if which == "evaluation" else {"encoder_fields": {"versions": newer}}
+    table = tables(evaluated("byol"), evaluated("byol", 1, **changed), evaluated("simclr", noise=2)).leaderboard
+    notes = table.set_index("method")["note"]
+    assert notes["byol"] == "made with several versions of packages: torch 2.8.0 and 2.9.0"
+    assert pd.isna(notes["simclr"])
+
+
+def test_exactness_labels_corpus_and_patients_stand_in_the_row() -> None:
+    patients = [f"p{i // 2}" for i in range(len(LABELS))]
+    seen = {"labels_used": True, "exactness": "not exact", "gradient_error": 0.7}
+    made = tables(
+        evaluated("supervised", encoder_fields=seen, patients=patients),
+        evaluated("random", noise=1, encoder_recipe={"pretrain": None, "corpus": ()}, patients=patients),
+    )
+    table = made.leaderboard.set_index("method")
+    assert table["labels_used"].to_dict() == {"supervised": True, "random": False}
+    assert table["exactness"].to_dict() == {"supervised": "not exact", "random": "not trained"}
+    assert table.loc["supervised", "gradient_error"] == 0.7
+    assert pd.isna(table.loc["random", "gradient_error"])
+    assert table.loc["supervised", "corpus"] == "demo sagittal"
+    assert pd.isna(table.loc["random", "corpus"])
+    assert (table["n_test"] == 120).all()
+    assert (table["n_test_patients"] == 60).all()
+    assert made.evaluations["n_test_patients"].tolist() == [60, 60]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("fingerprint", "beef", "data fingerprint differs ('f00d' and 'beef')"),
+        ("n_train", 299, "number of training cases differs (300 and 299)"),
+    ],
+)
+def test_what_is_not_comparable_is_refused_with_the_reason(field: str, value: object, said: str) -> None:
+    made = tables(evaluated("byol"), evaluated("simclr", data={field: value}))
+    with pytest.raises(RunError) as error:
+        made.leaderboard  # noqa: B018
+    assert said in str(error.value)
+    assert "demo-acl/byol-tiny-s0-linear" in str(error.value)
+    assert "demo-acl/simclr-tiny-s0-linear" in str(error.value)
+
+
+def test_other_inner_folds_or_protocol_settings_are_refused() -> None:
+    made = tables(evaluated("byol"), evaluated("simclr", recipe={"inner_folds": 3}))
+    with pytest.raises(RunError, match=r"number of inner folds differs \(5 and 3\)"):
+        made.leaderboard  # noqa: B018
+    few, many = ({"protocol_config": {"neighbours": [n]}} for n in (5, 50))
+    made = tables(evaluated("byol", protocol="knn", recipe=few), evaluated("simclr", protocol="knn", recipe=many))
+    with pytest.raises(RunError, match=r"knn\.neighbours differs \(\[5\] and \[50\]\)"):
+        made.leaderboard  # noqa: B018
+
+
+def other_table(field: str, method: str = "random") -> Evaluated:
+    if field == "data":
+        return evaluated(method, recipe={"data": "knees"}, data={"fingerprint": "beef"})
+    return evaluated(method, target="meniscus") if field == "task" else evaluated(method, plane="axial")
+
+
+@pytest.mark.parametrize("field", ["data", "task", "plane"])
+def test_other_data_sets_tasks_and_planes_stand_in_tables_of_their_own(field: str) -> None:
+    made = tables(evaluated("byol"), evaluated("simclr", noise=2), other_table(field))
+    board = made.leaderboard
+    value = {"data": "knees", "task": "meniscus", "plane": "axial"}[field]
+    assert list(board[board[field] == value]["method"]) == ["random"]
+    assert (board[board[field] == value]["rank"] == 1).all()
+    assert set(made.comparisons[field]) == set(board[field]) - {value}
+
+
+@pytest.mark.parametrize(("field", "said"), [("data", "data set"), ("task", "task"), ("plane", "plane")])
+def test_runs_that_share_no_table_are_refused(field: str, said: str) -> None:
+    one, other = results(evaluated("byol")), results(other_table(field, "simclr"))
+    check_shared([one, one])
+    check_shared([one, results(*one.evaluated, *other.evaluated)])
+    with pytest.raises(RunError, match=f"runs cannot be compared: {said} differs"):
+        check_shared([one, other])
+
+
+def test_other_test_cases_or_labels_are_refused() -> None:
+    ids = [f"{i:04d}" for i in range(len(LABELS))]
+    for changed, said in (
+        ({"ids": ["x", *ids[1:]]}, "case '0000' is in its test set or in that of the others"),
+        ({"labels": np.array([1, 1, *LABELS[2:]])}, "its label of case '0000' differs"),
+        ({"ids": ["0000", "0000", *ids[2:]]}, "predicts case '0000' twice"),
+    ):
+        made = tables(evaluated("byol"), evaluated("simclr", **changed))  # type: ignore[arg-type]  # one of them
+        with pytest.raises(RunError, match=said):
+            made.comparisons  # noqa: B018
+
+
+def test_tables_come_back_from_disk_unchanged(tmp_path: Path) -> None:
+    made = tables(*three_methods(), failed("moco"), evaluated("byol", 1, noise=9))
+    write_tables(tmp_path, made)
+    frames = {
+        LEADERBOARD: (made.leaderboard, leaderboard.COLUMNS),
+        COMPARISONS: (made.comparisons, comparisons.COLUMNS),
+        EVALUATIONS: (made.evaluations, evaluations.COLUMNS),
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*frames, LEADERBOARD_MD])
+    for name, (table, columns) in frames.items():
+        pd.testing.assert_frame_equal(read_table(tmp_path / name, columns), table, check_exact=True)
+        assert {c: str(t) for c, t in table.dtypes.items()} == {c: column.dtype for c, column in columns.items()}
+
+
+def test_tables_from_a_run_folder_are_those_of_its_records(tmp_path: Path) -> None:
+    made = tables(*three_methods(), failed("moco"), evaluated("byol", 1, noise=9))
+    again = Tables(read_results(write_run(tmp_path, made.results)))
+    for name in ("leaderboard", "comparisons", "evaluations"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(made, name), check_exact=True)
+
+
+def test_an_evaluation_has_a_row_with_everything_that_is_known_of_it() -> None:
+    one = evaluated("byol", 2, protocol="knn", notes=("folds reduced to 3",), recipe={"folds": 4, "fold": 1})
+    row = tables(one).evaluations.iloc[0]
+    assert (row["evaluation"], row["key"], row["encoder"]) == (one.record.name, one.record.key, one.encoder.name)
+    assert (row["seed"], row["fold"], row["folds"], row["fingerprint"]) == (2, 1, 4, "f00d")
+    assert row["auc"] == one.record.score.metrics["auc"]
+    assert row["notes"] == "folds reduced to 3"
+    assert '"torch": "2.8.0"' in row["versions"]
+    assert pd.isna(row["draw"])
+
+
+def multilabel(method: str, noise: int, strength: float = 1.0, positive: float = 0.5) -> Evaluated:
+    """Two labels of one task, the second positive in a share of the cases."""
+    task = Task(name="findings", kind="multilabel", classes=("edema", "fracture"))
+    rng = np.random.default_rng([noise, 7])
+    targets = np.stack([LABELS, (np.arange(len(LABELS)) < positive * len(LABELS)).astype(int)], axis=1)
+    p = 1 / (1 + np.exp(-(strength * (2 * targets - 1) + rng.standard_normal(targets.shape))))
+    return _with_prediction(evaluated(method, noise=noise), task, targets, p)
+
+
+def _with_prediction(one: Evaluated, task: Task, targets: np.ndarray, p: np.ndarray) -> Evaluated:
+    record = one.record.model_copy(
+        update={
+            "recipe": one.record.recipe.model_copy(update={"task": task.name}),
+            "data": one.record.data.model_copy(update={"task": task}),
+            "score": score(Prediction(p, None), targets, task),
+        }
+    )
+    ids = list(one.predictions["case"])
+    return Evaluated(record, one.encoder, predictions_frame(ids, ids, targets, p, task))
+
+
+def test_a_multi_label_task_is_the_mean_over_its_labels() -> None:
+    made = tables(multilabel("byol", 1, 1.5), multilabel("simclr", 2), multilabel("random", 3, 0.0))
+    row = made.leaderboard.set_index("method").loc["byol"]
+    metrics = made.results.evaluated[0].record.score.metrics
+    assert row["auc"] == pytest.approx(metrics["auc"])
+    assert (row["interval"], row["kind"], row["n_test"]) == ("bootstrap", "multilabel", 120)
+    assert row["ci_low"] < row["auc"] < row["ci_high"]
+    assert len(made.comparisons) == 3
+    assert '"auc:edema"' in made.evaluations.iloc[0]["by_label"]
+    one_label = tables(multilabel("byol", 1, positive=0.0), multilabel("simclr", 2, positive=0.0))
+    assert one_label.leaderboard["auc"].notna().all()
+    assert set(one_label.leaderboard["interval"]) == {"DeLong"}
+
+
+def test_a_regression_is_in_the_order_of_its_error_without_ranks() -> None:
+    task = Task(name="age", kind="regression", classes=())
+    rng = np.random.default_rng(0)
+    ages = rng.uniform(20, 80, len(LABELS))
+    found = [
+        _with_prediction(evaluated(name), task, ages, (ages + rng.normal(0, width, len(ages)))[:, None])
+        for name, width in (("a", 9.0), ("b", 3.0), ("c", 6.0))
+    ]
+    made = tables(*found)
+    assert list(made.leaderboard["method"]) == ["b", "c", "a"]
+    assert made.leaderboard["rank"].isna().all()
+    assert made.leaderboard["spearman"].notna().all()
+    assert made.comparisons.empty
+
+
+def test_tables_load_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
+    write_run(tmp_path, results(*three_methods(), evaluated("byol", recipe={"labels": 0.5})))
+    code = (
+        "import sys; from pathlib import Path; import ssl3d.tables.dictionary, ssl3d.tables.baseline; "
+        "import ssl3d.tables.formats.render; from ssl3d.results.read import read_results; "
+        "from ssl3d.tables.tables import Tables; from ssl3d.tables.write import write_tables; "
+        "run = Path(sys.argv[1]); write_tables(run, Tables(read_results(run))); "
+        "sys.exit(', '.join({'torch', 'sklearn'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert (tmp_path / CURVES).exists()
