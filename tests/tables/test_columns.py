@@ -5,38 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import pytest
+from click.testing import CliRunner
 
-from ssl3d.cli import run
+from ssl3d.cli.export import export
+from ssl3d.errors import RunError
+from ssl3d.results.folder import PREDICTIONS
 from ssl3d.tables.baseline import COLUMNS as BASELINE
-from ssl3d.tables.dictionary import LOG, OF_RUN, PREDICTIONS, document
-from ssl3d.tables.write import TABLE_COLUMNS
-from tests.runs import cell_folder, small_run, write_knees
+from ssl3d.tables.dictionary import LOG_COLUMNS, OF_RUN, PREDICTION_COLUMNS, document
+from ssl3d.tables.tables import Tables
+from ssl3d.tables.write import TABLE_COLUMNS, write_tables
+from tests.records import evaluated, results, write_run
 
 
 def test_every_column_has_a_meaning() -> None:
-    for file, columns in {**TABLE_COLUMNS, "predictions.csv": PREDICTIONS, "log.csv": LOG, "": BASELINE}.items():
+    others = {"predictions": PREDICTION_COLUMNS, "log": LOG_COLUMNS, "baseline": BASELINE}
+    for file, columns in {**TABLE_COLUMNS, **others}.items():
         assert [name for name, column in columns.items() if not column.meaning] == [], file
     assert set(OF_RUN) == set(TABLE_COLUMNS)
 
 
-def test_the_command_prints_every_column_of_every_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["export", "--columns"]) == 0
-    out = capsys.readouterr().out
+def test_the_command_prints_every_column_of_every_table() -> None:
+    out = CliRunner().invoke(export, ["--columns"]).output
     assert out == document()
     for file, columns in TABLE_COLUMNS.items():
         part = out.partition(f"## {file}")[2].partition("## ")[0]
         assert [line.split(" | ")[0].removeprefix("| ") for line in part.splitlines()[4:] if line] == list(columns)
 
 
-def test_what_a_run_writes_has_the_columns_that_are_described(tmp_path: Path) -> None:
-    knees = write_knees(tmp_path / "knees")
-    half = {"evaluate__labels": [0.5, 1.0], "evaluate__draws": 1}
-    folder = small_run(knees, tmp_path / "run", methods=("byol", "simclr"), baselines=False, **half).folder
+def test_what_is_written_has_the_columns_that_are_described(tmp_path: Path) -> None:
+    found = results(evaluated(), evaluated("simclr", noise=1), evaluated(recipe={"labels": 0.5}))
+    write_tables(write_run(tmp_path, found), Tables(found))
     for file, columns in TABLE_COLUMNS.items():
-        assert list(pd.read_csv(folder / file)) == list(columns)
-    cell = cell_folder(folder, "simclr")
-    named = [*list(PREDICTIONS)[:-1], "p_0", "p_1"]
-    assert list(pd.read_csv(cell / "predictions.csv")) == named
-    assert list(pd.read_csv(cell / "training.csv")) == named
-    assert set(pd.read_csv(cell / "log.csv")) == set(LOG)
+        assert list(pd.read_csv(tmp_path / file)) == list(columns)
+    predictions = tmp_path / "evaluations" / found.evaluated[0].record.name / PREDICTIONS
+    assert list(pd.read_csv(predictions)) == [*list(PREDICTION_COLUMNS)[:-1], "p_0", "p_1"]
+
+
+def test_export_writes_evaluations_and_pairs(tmp_path: Path) -> None:
+    found = results(*(evaluated(name, noise=i) for i, name in enumerate("abc")))
+    run, target = write_run(tmp_path / "run", found), tmp_path / "out.csv"
+    done = CliRunner().invoke(export, [str(run), "--to", str(target)])
+    assert done.output == f"{target}: 3 rows\n{tmp_path}/out-pairs.csv: 3 rows\n"
+    assert pd.read_csv(target)["evaluation"].tolist() == [one.record.name for one in found.evaluated]
+    assert len(pd.read_csv(tmp_path / "out-pairs.csv")) == 3
+    nothing = CliRunner().invoke(export, [str(write_run(tmp_path / "none", results())), "--to", str(target)])
+    assert isinstance(nothing.exception, RunError)

@@ -1,4 +1,4 @@
-"""Curves: one row a share, intervals over cases and repetitions, comparable with the leaderboard."""
+"""Curves: one row per share of the labels, intervals over cases and repetitions, comparable with the leaderboard."""
 
 from __future__ import annotations
 
@@ -8,86 +8,87 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ssl3d.errors import RunError
 from ssl3d.evaluate.statistics.bootstrap import Resampled, resample, resample_cases, standard_error
 from ssl3d.evaluate.statistics.delong import auc_interval, logit_limits
-from ssl3d.protocol import Prediction
-from ssl3d.results.records import CurvePoint, predictions_frame
-from ssl3d.tables.curves import COLUMNS, curves
-from ssl3d.tables.leaderboard import leaderboard
-from ssl3d.tables.scoring import protocol_score
+from ssl3d.results.folder import CURVES
+from ssl3d.results.results import Evaluated, Failed
+from ssl3d.tables.columns import read_table
+from ssl3d.tables.curves import COLUMNS
 from ssl3d.tables.standings import BOOTSTRAP_SEED
-from ssl3d.tables.typed import read_table
+from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
-from tests.cells import LABELS, Cell, cell, failed
+from tests.records import LABELS, evaluated, failed, results
 
 SHARES = {0.5: 1.0, 0.1: 0.4}  # how strong the scores are
-IDS = [f"{i:04d}" for i in range(len(LABELS))]
 
 
-def prediction(strength: float, *key: int) -> np.ndarray:
-    z = np.random.default_rng(key).standard_normal(len(LABELS)) + strength * LABELS
-    p = 1 / (1 + np.exp(-z))
-    return np.stack([1 - p, p], axis=1)
+def tables(*found: Evaluated | Failed) -> Tables:
+    return Tables(results(*found))
 
 
-def with_curve(method: str = "byol", seed: int = 0, draws: int = 2, imbalance: bool = True) -> Cell:
-    """A finished cell with two shares of labels, and one of positives."""
-    evaluate = {"labels": [*SHARES, 1.0], "imbalance": [0.2] if imbalance else [], "draws": draws}
-    result, table = cell(method, seed, recipe={"evaluate": evaluate})
-    assert table is not None
-    points, tables = [], [table]
-    wanted = [("labels", share, strength) for share, strength in SHARES.items()]
-    wanted += [("positives", 0.2, 0.7)] if imbalance else []
-    for kind, share, strength in wanted:
-        for draw in range(draws):
-            condition = f"{kind}={share!r} draw={draw}"
-            for number, protocol in enumerate(("linear", "knn")):
-                p = prediction(strength, seed, draw, number, round(100 * share))
-                tables.append(predictions_frame(IDS, LABELS, {protocol: p}, condition))
-                points.append(
-                    CurvePoint(
-                        condition=condition,
-                        protocol=protocol,
-                        labels=share if kind == "labels" else 0.4,
-                        positives=share if kind == "positives" else None,
-                        draw=draw,
-                        n_train=round(300 * share),
-                        n_positive=round(60 * share),
-                        score=protocol_score(Prediction(p, 0.5), LABELS),
-                    )
-                )
-    return result.model_copy(update={"curve": tuple(points)}), pd.concat(tables, ignore_index=True)
+def at(share: float, draw: int, method: str = "byol", seed: int = 0, protocol: str = "linear") -> Evaluated:
+    """An evaluation with a share of the labels."""
+    noise = 1000 * draw + round(100 * share) + (7 if protocol == "knn" else 0)
+    recipe = {"labels": share, "draw": draw}
+    return evaluated(method, seed, SHARES.get(share, 0.4), protocol=protocol, noise=noise, recipe=recipe)
+
+
+def with_curve(method: str = "byol", seed: int = 0, draws: int = 2, protocol: str = "linear") -> list[Evaluated]:
+    """Evaluations with all labels, two shares of labels, and one of positives."""
+    whole = evaluated(method, seed, 1.6, protocol=protocol, noise=3)
+    shares = [at(share, draw, method, seed, protocol) for share in SHARES for draw in range(draws)]
+    return [whole, *shares, *(positives(method, seed, draw, protocol) for draw in range(draws))]
+
+
+def positives(method: str, seed: int, draw: int, protocol: str = "linear", **fields: int) -> Evaluated:
+    recipe = {"labels": 0.4, "positives": 0.2, "draw": draw}
+    return evaluated(method, seed, 0.7, protocol=protocol, noise=5000 + draw, recipe=recipe, **fields)
 
 
 def test_there_is_a_row_for_each_method_protocol_and_share_with_all_labels_first() -> None:
-    found = curves([with_curve("byol", seed) for seed in (0, 1)] + [with_curve("moco"), failed("simclr")])
-    assert list(found.columns) == list(COLUMNS)
-    assert len(found) == 2 * 2 * 4
-    part = found.query("method == 'byol' and protocol == 'knn'")
+    found = [
+        one
+        for protocol in ("linear", "knn")
+        for method, seed in (("byol", 0), ("byol", 1), ("moco", 0))
+        for one in with_curve(method, seed, protocol=protocol)
+    ]
+    table = tables(*found, failed("simclr")).curves
+    assert list(table.columns) == list(COLUMNS)
+    assert len(table) == 2 * 2 * 4
+    part = table.query("method == 'byol' and protocol == 'knn'")
     assert list(zip(part["condition"], part["share"], strict=True)) == [
         ("labels", 1.0), ("labels", 0.5), ("labels", 0.1), ("positives", 0.2),
     ]  # fmt: skip
-    assert part["n_train"].tolist() == [300, 150, 30, 60]
-    assert part["n_positive"].tolist()[1:] == [30, 6, 12]
+    assert part["n_labels"].tolist() == [300, 150, 30, 120]
+    assert part["n_positive"].tolist() == [150, 75, 15, 24]
     assert part["draws"].tolist() == [1, 2, 2, 2]
     assert part["seeds"].tolist() == [2, 2, 2, 2]
-    assert (found["ci_low"] < found["auc"]).all()
-    assert (found["auc"] < found["ci_high"]).all()
+    assert (table["ci_low"] < table["auc"]).all()
+    assert (table["auc"] < table["ci_high"]).all()
 
 
 def test_all_labels_stand_as_on_the_leaderboard() -> None:
-    results = [with_curve(seed=seed) for seed in (0, 1, 2)]
-    names = ["auc", "ci_low", "ci_high", "interval", "spread", "seeds", "n_test", "task", "settings"]
-    found = curves(results).query("share == 1").set_index("protocol")[names].sort_index()
-    board = leaderboard(results).set_index("protocol")[names].sort_index()
-    pd.testing.assert_frame_equal(found, board)
+    made = tables(*(one for seed in (0, 1, 2) for one in with_curve(seed=seed)))
+    names = ["auc", "ci_low", "ci_high", "interval", "spread", "seeds", "n_test", "data", "task", "settings"]
+    found = made.curves.query("share == 1")[names].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, made.leaderboard[names])
+
+
+def test_parts_of_the_labels_have_no_row_on_the_leaderboard() -> None:
+    made = tables(*with_curve())
+    assert len(made.leaderboard) == 1
+    assert len(made.evaluations) == 7
+    assert made.evaluations["labels"].tolist() == [1.0, 0.5, 0.5, 0.1, 0.1, 0.4, 0.4]
+    assert made.evaluations["draw"].fillna(-1).tolist() == [-1, 0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw_of_one_seed(seeds: int) -> None:
-    found = curves([with_curve(seed=seed, draws=3) for seed in range(seeds)])
-    row = found.query("protocol == 'linear' and share == 0.1").iloc[0]
-    layers = np.stack([prediction(0.4, seed, draw, 0, 10) for seed in range(seeds) for draw in range(3)])
+    row = tables(*(one for seed in range(seeds) for one in with_curve(seed=seed, draws=3))).curves
+    row = row.query("condition == 'labels' and share == 0.1").iloc[0]
+    drawn = [at(0.1, draw, seed=seed) for seed in range(seeds) for draw in range(3)]
+    layers = np.stack([one.predictions[["p_0", "p_1"]].to_numpy() for one in drawn])
     counts = resample_cases(LABELS, 2000, np.random.default_rng(BOOTSTRAP_SEED))
     each = resample(LABELS, layers, counts)
     if seeds > 1:
@@ -105,39 +106,52 @@ def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw
 
 
 def test_one_draw_of_one_seed_has_delongs_interval() -> None:
-    row = curves([with_curve(draws=1)]).query("protocol == 'knn' and share == 0.5").iloc[0]
-    expected = auc_interval(LABELS, prediction(1.0, 0, 0, 1, 50)[:, 1])
+    row = tables(*with_curve(draws=1)).curves.query("share == 0.5").iloc[0]
+    expected = auc_interval(LABELS, at(0.5, 0).predictions["p_1"].to_numpy())
     assert (row["auc"], row["ci_low"]) == pytest.approx((expected.estimate, expected.low))
     assert row["interval"] == "DeLong"
     assert pd.isna(row["spread"])
 
 
+def test_a_draw_that_a_seed_lacks_is_left_out_and_named() -> None:
+    found = [at(0.5, 0, seed=0), at(0.5, 1, seed=0), at(0.5, 0, seed=1)]
+    row = tables(*found).curves.iloc[0]
+    assert (row["draws"], row["seeds"]) == (1, 2)
+    assert row["note"] == "draw 1 is left out: not done for every seed and fold"
+
+
+def test_curves_stand_where_the_evaluation_with_all_labels_failed() -> None:
+    table = tables(at(0.5, 0), failed("byol")).curves
+    assert list(zip(table["condition"], table["share"], strict=True)) == [("labels", 0.5)]
+
+
 def test_a_curve_of_positives_alone_has_no_row_of_all_labels() -> None:
-    result, table = with_curve()
-    points = tuple(point for point in result.curve if point.positives is not None)
-    found = curves([(result.model_copy(update={"curve": points}), table)])
-    assert set(found["condition"]) == {"positives"}
+    table = tables(evaluated("byol"), positives("byol", 0, 0)).curves
+    assert set(table["condition"]) == {"positives"}
 
 
 def test_without_curves_there_is_no_table_and_no_file(tmp_path: Path) -> None:
-    assert curves([cell()]).empty
-    write_tables(tmp_path, [cell()])
-    assert not (tmp_path / "curves.csv").exists()
+    made = tables(evaluated())
+    assert made.curves.empty
+    write_tables(tmp_path, made)
+    assert not (tmp_path / CURVES).exists()
 
 
 def test_curves_come_back_from_their_file_unchanged(tmp_path: Path) -> None:
-    results = [with_curve(seed=seed) for seed in (0, 1)]
-    write_tables(tmp_path, results)
-    pd.testing.assert_frame_equal(read_table(tmp_path / "curves.csv", COLUMNS), curves(results), check_exact=True)
+    made = tables(*(one for seed in (0, 1) for one in with_curve(seed=seed)))
+    write_tables(tmp_path, made)
+    pd.testing.assert_frame_equal(read_table(tmp_path / CURVES, COLUMNS), made.curves, check_exact=True)
 
 
 def test_one_class_in_the_test_set_leaves_the_auc_out_and_says_why() -> None:
-    labels = np.ones(10, int)
-    p = np.full((10, 2), 0.5)
-    result, table = cell(labels=labels, recipe={"evaluate": {"labels": [0.5], "protocols": ["knn"]}})
-    score = protocol_score(Prediction(p, 0.5), labels)
-    point = CurvePoint(condition="labels=0.5 draw=0", protocol="knn", labels=0.5, draw=0, n_train=4, score=score)
-    more = predictions_frame(IDS[:10], labels, {"knn": p}, point.condition)
-    found = curves([(result.model_copy(update={"curve": (point,)}), pd.concat([table, more]))])
-    assert found["auc"].isna().all()
-    assert (found["note"] == "all 10 test cases are of class 1").all()
+    ones = np.ones(10, int)
+    table = tables(evaluated(labels=ones), evaluated(labels=ones, recipe={"labels": 0.5})).curves
+    assert table["share"].tolist() == [1.0, 0.5]
+    assert table["auc"].isna().all()
+    assert (table["note"] == "all 10 test cases are of class 1").all()
+
+
+def test_points_with_different_numbers_of_labels_are_not_compared() -> None:
+    made = tables(positives("byol", 0, 0), positives("simclr", 0, 0, n_positive=30))
+    with pytest.raises(RunError, match=r"number of labels used differs \(\(120, 24\) and \(120, 30\)\)"):
+        made.curves  # noqa: B018
