@@ -11,6 +11,7 @@ from enum import Enum
 
 from ssl3d.errors import RunError, UserError
 from ssl3d.files import write_atomic
+from ssl3d.progress import BEFORE
 from ssl3d.results.folder import ERROR, FAILURE
 from ssl3d.results.lease import Lease, LostError
 from ssl3d.results.model import FailureRecord
@@ -23,7 +24,6 @@ from ssl3d.train.tuning.memory import out_of_memory
 
 POLL_SECONDS = 1.0  # between two looks at what another worker makes
 FULL = (errno.ENOSPC, errno.EDQUOT)
-BEFORE = "done before"  # outcome of what was there already
 
 
 class State(Enum):
