@@ -134,7 +134,7 @@ def _shallow(read: Sequence[_Read]) -> Iterator[str]:
 def _summary(dataset: Dataset, cases: Sequence[Case]) -> Iterator[str]:
     yield f"{dataset.name}: {len(cases)} volumes ({_counts(Counter(case.split for case in cases))})"
     if dataset.knows_patients:
-        patients = {(case.split, case.patient) for case in cases}
+        patients = dict.fromkeys((case.split, case.patient) for case in cases)
         number = len({case.patient for case in cases})
         yield f"patients: {number} ({_counts(Counter(split for split, _ in patients))})"
     else:

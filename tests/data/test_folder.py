@@ -279,9 +279,9 @@ def test_a_fourth_axis_of_length_one_is_dropped(root: Path) -> None:
 
 
 def test_spacing_is_in_millimetres_and_unknown_where_the_file_does_not_say(root: Path) -> None:
-    image = nibabel.Nifti1Image(GREY, np.diag([0.002, 0.001, 0.001, 1.0]))  # type: ignore[no-untyped-call]
+    image: Any = nibabel.Nifti1Image(GREY, np.diag([0.002, 0.001, 0.001, 1.0]))  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("meter")
-    nibabel.save(image, root / "a.nii.gz")  # type: ignore[no-untyped-call]
+    nibabel.save(image, root / "a.nii.gz")
     data = Folder(root)
     first, _, last = data.cases()
     assert data.read(first).spacing == pytest.approx((2.0, 1.0, 1.0))

@@ -122,7 +122,8 @@ def test_a_patient_is_in_the_same_fold_in_planes_that_each_lack_another_one(tmp_
         stores[name] = pack(of_cases(made, name), tmp_path / name, splits=())
     alone = [folds_of(store.manifest.cases, 4) for store in stores.values()]
     assert any(a[id] != b[id] for a in alone for b in alone for id in set(a) & set(b))  # there is something to fix
-    among, tested = joined(store.manifest.cases for store in stores.values()), {}
+    among = joined(store.manifest.cases for store in stores.values())
+    tested: dict[str, list[int]] = {}
     for store in stores.values():
         for fold in range(4):
             view = fold_view(store, 4, fold, among)
@@ -166,7 +167,7 @@ def test_volumes_to_train_on_are_those_of_the_view(store: Store, fold: int) -> N
 
 
 def test_a_fold_without_a_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    targets = [{"tear": int(i < 3), "age": float(i), "finding": (0, i % 2, 0)} for i in range(12)]
+    targets: list[Targets] = [{"tear": int(i < 3), "age": float(i), "finding": (0, i % 2, 0)} for i in range(12)]
     store = pack(of_cases(cases(*targets), tasks=(TEAR, AGE, FINDING)), tmp_path / "store", splits=())
     check_folds(store, "tear", 3)
     check_folds(store, "finding", 6)  # labels that a fold lacks are reported where they are scored

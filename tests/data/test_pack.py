@@ -15,7 +15,7 @@ from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.data.store import Store
 from ssl3d.dataset import Case, Volume
 from ssl3d.errors import DataError
-from ssl3d.task import Target, Task
+from ssl3d.task import Target, Targets, Task
 from tests.data.arrays import (
     AGE,
     FINDING,
@@ -258,7 +258,7 @@ def test_a_target_that_its_task_does_not_allow_is_refused_before_anything_is_rea
 
 def test_targets_of_every_kind_come_back(folder: Path) -> None:
     tasks = (TEAR, GRADE, FINDING, AGE)
-    first = {"tear": 1, "grade": 3, "finding": (1, 0, 1), "age": 40.0}
+    first: Targets = {"tear": 1, "grade": 3, "finding": (1, 0, 1), "age": 40.0}
     store = pack(of_cases([Case("a", "train", "a", targets=first), Case("b", "test", "b")], tasks=tasks), folder)
     assert store.tasks == tasks
     assert store.manifest.cases[0].targets == first
