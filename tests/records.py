@@ -110,59 +110,34 @@ def evaluated(
     encoder_fields: Fields | None = None,
     sources: Fields | None = None,
     versions: Fields | None = None,
-    chosen: Fields | None = None,
     **fields: Any,
 ) -> Evaluated:
     """Return a complete evaluation: the test cases' scores are ``strength`` times the label plus noise.
 
-    Args:
-        method: its name.
-        seed: of the encoder and of the evaluation.
-        strength: how far apart the classes are.
-        protocol: its name.
-        labels: (N,) of the test cases.
-        K: number of classes.
-        noise: seed of the noise; equal for methods whose predictions are correlated.
-        order: in which the predictions stand in the file.
-        ids: of the N cases.
-        patients: of the N cases; each case is one of its own if None.
-        target: task, or its name.
-        plane: of the evaluation, and of the encoder's corpus.
-        recipe: further fields of the evaluation's recipe.
-        data: further fields of the data record.
-        of: the encoder; made by :func:`encoder` if None.
-        training: whether there are out-of-fold predictions of the training cases, of the same strength.
-        encoder_recipe: further fields of the encoder's recipe.
-        encoder_fields: further arguments of :func:`encoder`.
-        sources: of the protocol, by role.
-        versions: of packages, in place of the usual, for this evaluation alone.
-        chosen: what the protocol chose.
-        fields: further ones of the record.
+    ``labels`` (N,), ``ids`` and ``patients`` are those of the test cases, and ``order`` that of their rows in the file;
+    ``noise`` is a seed, equal for methods whose predictions are correlated. ``seed`` is of the encoder and of the
+    evaluation, ``plane`` of the evaluation and of the encoder's corpus; ``target`` is a task or its name. With
+    ``training`` there are out-of-fold predictions, too. ``of`` is the encoder; else :func:`encoder` makes one, with
+    ``encoder_recipe`` and further ``encoder_fields``. ``recipe``, ``data`` and ``fields`` are further fields of the
+    recipe, of the data record and of the record; ``sources`` and ``versions`` stand in for the usual ones of the
+    evaluation.
     """
     of = of or encoder(method, seed, plane=plane, recipe=encoder_recipe, **(encoder_fields or {}))
     predicted = target if isinstance(target, Task) else task(target, K)
     named = {"plane": plane, "task": predicted.name, "protocol": protocol, "seed": seed}
     made = EvaluationRecipe(**named | (recipe or {}))
-    order = np.arange(len(labels)) if order is None else order
     ids = ids or [f"{i:04d}" for i in range(len(labels))]
     patients = patients or ids
+    order = np.arange(len(labels)) if order is None else order
     p = simulated(labels, K, strength, noise, seed)
-    hashes = {"protocol": sha256(protocol.encode())[:8], **(sources or {})}
-    values = {
-        "recipe": made,
-        "encoder": of.key,
-        "encoder_sha256": "e0",
+    found = {
         "data": _data(made, predicted, len(labels), len(set(patients)), data or {}),
-        "n_labels": round(N_TRAIN * made.labels),
-        "n_positive": round(N_TRAIN * made.labels * (made.positives or 0.5)) if predicted.kind == "binary" else None,
-        "score": score(Prediction(p, 0.5 if K == 2 else None, chosen or {"C": 1.0}), labels, predicted, seconds=1.5),
-        "made_by": _made_by(hashes, versions),
+        "score": score(Prediction(p, 0.5 if K == 2 else None, {"C": 1.0}), labels, predicted, seconds=1.5),
+        "made_by": _made_by({"protocol": sha256(protocol.encode())[:8], **(sources or {})}, versions),
         **fields,
     }
-    key = evaluation_key(made, encoder=of.key, data=values["data"].fingerprint, sources=hashes)
-    record = EvaluationRecord(key=key, name=_evaluation_name(of.recipe, made, key), **values)
     return Evaluated(
-        record,
+        _evaluation_record(of, made, found),
         of,
         predictions_frame([ids[i] for i in order], [patients[i] for i in order], labels[order], p[order], predicted),
         _training(predicted, K, strength, noise, seed) if training else None,
@@ -225,11 +200,37 @@ def write_run(folder: Path, of: Results, base: Fields | None = None) -> Path:
     return folder
 
 
+def by_column(table: pd.DataFrame, column: str = "method") -> dict[str, dict[str, Any]]:
+    """Return the rows of a table as plain values, by the text in a column of theirs."""
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return {str(row[column]): row for row in rows}
+
+
+def aucs(found: Iterable[Evaluated]) -> list[float]:
+    """Return the AUC in the record of each evaluation."""
+    return [float(auc) for one in found if (auc := one.record.score.metrics["auc"]) is not None]
+
+
 def simulated(labels: np.ndarray, K: int, strength: float, *key: int) -> np.ndarray:
     """Return probabilities (N, K): the softmax of ``strength`` at the true class plus normal noise of a keyed seed."""
     logits = np.random.default_rng(key).standard_normal((len(labels), K)) + strength * np.eye(K)[labels]
     e = np.exp(logits)
     return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _evaluation_record(of: EncoderRecord, made: EvaluationRecipe, found: Fields) -> EvaluationRecord:
+    binary = found["data"].task.kind == "binary"
+    share = made.labels * (made.positives or 0.5)
+    values = {
+        "recipe": made,
+        "encoder": of.key,
+        "encoder_sha256": "e0",
+        "n_labels": round(N_TRAIN * made.labels),
+        "n_positive": round(N_TRAIN * share) if binary else None,
+        **found,
+    }
+    key = evaluation_key(made, encoder=of.key, data=values["data"].fingerprint, sources=values["made_by"].sources)
+    return EvaluationRecord(key=key, name=_evaluation_name(of.recipe, made, key), **values)
 
 
 def _training(predicted: Task, K: int, strength: float, *key: int) -> pd.DataFrame:

@@ -59,43 +59,48 @@ def combine_planes(results: Results) -> list[Evaluated | Failed]:
 
 
 def _plane_sets(results: Results) -> list[PlaneSet]:
-    whole = [one for one in results.evaluated if one.record.recipe.plane and not one.record.recipe.condition]
-    broken = [one for one in results.failed if one.evaluation.recipe.plane and not one.evaluation.recipe.condition]
-    planned = [(one.encoder.key, one.encoder.recipe, one.record.recipe) for one in whole]
-    planned += [(one.encoder.key, one.encoder.recipe, one.evaluation.recipe) for one in broken]
+    """Evaluations with all labels, by all but their plane, where there are several planes and one can be combined."""
+    every: list[Evaluated | Failed] = [*results.evaluated, *results.failed]
+    known = [one for one in every if _is_of_plane(_evaluation(one))]
     names: dict[tuple[str, str], set[str]] = defaultdict(set)  # planes of a data set and task
     evaluated_in: dict[str, set[str]] = defaultdict(set)  # planes that an encoder is evaluated in
-    for key, _, evaluation in planned:
-        names[evaluation.data, evaluation.task].add(str(evaluation.plane))
-        evaluated_in[key].add(str(evaluation.plane))
-    shared = {key for key, in_planes in evaluated_in.items() if len(in_planes) > 1}
-    failed = {
-        (_canonical(_without_plane(encoder, evaluation, key in shared)), evaluation.plane)
-        for key, encoder, evaluation in planned[len(whole) :]
-    }
-    found: dict[tuple[str, str], dict[str, Evaluated]] = defaultdict(dict)
-    recipes: dict[tuple[str, str], Recipes] = {}
-    for one in whole:
-        own = _without_plane(one.encoder.recipe, one.record.recipe, one.encoder.key in shared)
-        group = _canonical(own), _code(one)
-        recipes.setdefault(group, own)
-        found[group].setdefault(str(one.record.recipe.plane), one)
+    for one in known:
+        recipe = _evaluation(one)
+        names[recipe.data, recipe.task].add(str(recipe.plane))
+        evaluated_in[one.encoder.key].add(str(recipe.plane))
+    found: dict[tuple[str, str], dict[str, Evaluated]] = defaultdict(dict)  # by recipes and code, then by plane
+    failed: set[tuple[str, str]] = set()  # recipes and plane
+    recipes: dict[str, Recipes] = {}
+    for one in known:
+        own = _without_plane(one, shared=len(evaluated_in[one.encoder.key]) > 1)
+        text, plane = own[0].canonical() + own[1].canonical(), str(_evaluation(one).plane)
+        recipes.setdefault(text, own)
+        if isinstance(one, Evaluated):
+            found[text, _code(one)].setdefault(plane, one)
+        else:
+            failed.add((text, plane))
     sets = []
-    for group, members in found.items():
-        evaluation = recipes[group][1]
-        known = {
-            name: _usable(members.get(name), name, failed=(group[0], name) in failed)
-            for name in sorted(names[evaluation.data, evaluation.task])
-        }
-        sets.append(PlaneSet(recipes[group], known))
+    for (text, _), members in found.items():
+        wanted = sorted(names[recipes[text][1].data, recipes[text][1].task])
+        planes = {name: _usable(members.get(name), name, failed=(text, name) in failed) for name in wanted}
+        sets.append(PlaneSet(recipes[text], planes))
     return [one for one in sets if len(one.planes) > 1 and one.there]
 
 
-def _without_plane(encoder: EncoderRecipe, evaluation: EvaluationRecipe, shared: bool) -> Recipes:
+def _evaluation(one: Evaluated | Failed) -> EvaluationRecipe:
+    return one.record.recipe if isinstance(one, Evaluated) else one.evaluation.recipe
+
+
+def _is_of_plane(recipe: EvaluationRecipe) -> bool:
+    return bool(recipe.plane) and not recipe.condition
+
+
+def _without_plane(one: Evaluated | Failed, *, shared: bool) -> Recipes:
     """What planes of one exam share: all but the plane and the axis that swaps left and right, never flipped.
 
-    An encoder that is evaluated in several planes keeps its corpus.
+    An encoder that is ``shared``, evaluated in several planes, keeps its corpus.
     """
+    encoder, evaluation = one.encoder.recipe, _evaluation(one)
     corpus = tuple(part if shared else part.model_copy(update={"plane": None}) for part in encoder.corpus)
     return (
         encoder.model_copy(update={"corpus": corpus, "augment": _unflipped(encoder.augment)}),
@@ -105,10 +110,6 @@ def _without_plane(encoder: EncoderRecipe, evaluation: EvaluationRecipe, shared:
 
 def _unflipped(augment: AugmentRecipe | None) -> AugmentRecipe | None:
     return None if augment is None else augment.model_copy(update={"flip": AugmentRecipe().flip})
-
-
-def _canonical(recipes: Recipes) -> str:
-    return recipes[0].canonical() + recipes[1].canonical()
 
 
 def _code(one: Evaluated) -> str:

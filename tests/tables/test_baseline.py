@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def test_p_is_corrected_for_the_comparisons_with_the_baseline_alone() -> None:
 def test_every_form_shows_the_difference(name: str) -> None:
     board, pairs = tables(several(), name)
     for form in ("md", "latex", "svg"):
-        text = render(board, pairs, form).replace("&#160;", " ")  # type: ignore[arg-type]  # one of them
+        text = render(board, pairs, form).replace("&#160;", " ")
         assert "difference" in text
         assert f"minus that of {name}" in text
     csv = render(board, pairs, "csv").splitlines()
@@ -115,7 +116,7 @@ def test_one_class_among_the_test_cases_leaves_no_difference() -> None:
 
 
 def test_a_baseline_is_found_in_the_table_of_each_data_set() -> None:
-    elsewhere = {"recipe": {"data": "knees"}, "data": {"fingerprint": "beef"}}
+    elsewhere: dict[str, Any] = {"recipe": {"data": "knees"}, "data": {"fingerprint": "beef"}}
     found = [*several(), evaluated("byol", **elsewhere), evaluated("random", strength=0.2, noise=3, **elsewhere)]
     board, _ = tables(found, "random")
     others = board[board["method"] != "random"]

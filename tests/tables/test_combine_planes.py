@@ -48,7 +48,7 @@ def the_failure(*planes: Evaluated | Failed) -> str:
 def logit(table: pd.DataFrame | None) -> np.ndarray:
     assert table is not None
     rows = table.sort_values("case")
-    return np.log(rows["p_1"].to_numpy() / rows["p_0"].to_numpy())
+    return np.asarray(np.log(rows["p_1"].to_numpy() / rows["p_0"].to_numpy()))
 
 
 def test_planes_are_weighed_by_logistic_regression_on_training_exams_matched_by_id() -> None:
@@ -95,7 +95,7 @@ def test_planes_that_disagree_or_share_no_exam_say_so_beside_their_own_tables() 
     assert "coronal has no predictions of training exams" in the_failure(first, without)
     board = Tables(results(first, odd)).leaderboard.set_index("plane")
     assert board.loc[["axial", "coronal"], "auc"].notna().all()
-    assert "disagree on the label of exam 't000'" in board.loc["axial + coronal", "note"]
+    assert "disagree on the label of exam 't000'" in str(board.loc["axial + coronal", "note"])
 
 
 def test_probabilities_of_zero_and_one_are_clipped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def with_curve(method: str = "byol", seed: int = 0, draws: int = 2, protocol: st
     return [whole, *shares, *(positives(method, seed, draw, protocol) for draw in range(draws))]
 
 
-def positives(method: str, seed: int, draw: int, protocol: str = "linear", **fields: int) -> Evaluated:
+def positives(method: str, seed: int, draw: int, protocol: str = "linear", **fields: Any) -> Evaluated:
     recipe = {"labels": 0.4, "positives": 0.2, "draw": draw}
     return evaluated(method, seed, 0.7, protocol=protocol, noise=5000 + draw, recipe=recipe, **fields)
 
@@ -85,8 +86,8 @@ def test_parts_of_the_labels_have_no_row_on_the_leaderboard() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw_of_one_seed(seeds: int) -> None:
-    row = tables(*(one for seed in range(seeds) for one in with_curve(seed=seed, draws=3))).curves
-    row = row.query("condition == 'labels' and share == 0.1").iloc[0]
+    table = tables(*(one for seed in range(seeds) for one in with_curve(seed=seed, draws=3))).curves
+    row = table.query("condition == 'labels' and share == 0.1").iloc[0]
     drawn = [at(0.1, draw, seed=seed) for seed in range(seeds) for draw in range(3)]
     layers = np.stack([one.predictions[["p_0", "p_1"]].to_numpy() for one in drawn])
     counts = resample_cases(LABELS, 2000, np.random.default_rng(BOOTSTRAP_SEED))

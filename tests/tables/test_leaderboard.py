@@ -25,7 +25,7 @@ from ssl3d.tables.comparable import check_shared
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
 from ssl3d.task import Task
-from tests.records import LABELS, encoder, evaluated, failed, results, write_run
+from tests.records import LABELS, aucs, by_column, encoder, evaluated, failed, results, write_run
 
 
 def tables(*found: Evaluated | Failed) -> Tables:
@@ -49,11 +49,11 @@ def test_there_is_one_row_per_method_and_protocol_best_first() -> None:
 
 
 def test_methods_that_cannot_be_separated_share_a_rank_and_a_letter() -> None:
-    table = tables(*three_methods()).leaderboard.set_index("method")
-    assert table.loc["byol", "rank"] == table.loc["simclr", "rank"] == 1
-    assert table.loc["random", "rank"] == 3
-    assert table.loc["byol", "group"] == table.loc["simclr", "group"] == "a"
-    assert table.loc["random", "group"] == "b"
+    table = by_column(tables(*three_methods()).leaderboard)
+    assert table["byol"]["rank"] == table["simclr"]["rank"] == 1
+    assert table["random"]["rank"] == 3
+    assert table["byol"]["group"] == table["simclr"]["group"] == "a"
+    assert table["random"]["group"] == "b"
 
 
 def test_one_seed_has_delongs_interval_and_test() -> None:
@@ -75,9 +75,8 @@ def test_one_seed_has_delongs_interval_and_test() -> None:
 def test_several_seeds_are_averaged_with_their_spread() -> None:
     seeds = [evaluated("byol", seed, strength=1 + seed / 4, noise=1) for seed in range(3)]
     row = tables(*seeds).leaderboard.iloc[0]
-    aucs = [one.record.score.metrics["auc"] for one in seeds]
-    assert row["auc"] == pytest.approx(np.mean(aucs))
-    assert row["spread"] == pytest.approx(np.std(aucs, ddof=1))
+    assert row["auc"] == pytest.approx(np.mean(aucs(seeds)))
+    assert row["spread"] == pytest.approx(np.std(aucs(seeds), ddof=1))
     assert (row["seeds"], row["interval"], row["pretrain_seconds"]) == (3, "bootstrap", 11.0)
 
 
@@ -120,13 +119,13 @@ def test_failed_evaluations_stay_in_the_table_with_their_reason() -> None:
     made = tables(
         evaluated("byol"), failed("moco"), evaluated("simclr", noise=4), failed("simclr", 1, "the loss is not finite")
     )
-    table = made.leaderboard.set_index("method")
-    assert table.loc["moco", "status"] == "failed"
-    assert table.loc["moco", "note"] == "seed 0 failed: out of memory"
-    assert pd.isna(table.loc["moco", "rank"])
-    assert table.loc["simclr", "status"] == "partial"
-    assert "seed 1 failed: the loss is not finite" in table.loc["simclr", "note"]
-    assert list(table.index) == ["byol", "simclr", "moco"]
+    table = by_column(made.leaderboard)
+    assert table["moco"]["status"] == "failed"
+    assert table["moco"]["note"] == "seed 0 failed: out of memory"
+    assert pd.isna(table["moco"]["rank"])
+    assert table["simclr"]["status"] == "partial"
+    assert "seed 1 failed: the loss is not finite" in table["simclr"]["note"]
+    assert list(table) == ["byol", "simclr", "moco"]
     assert len(made.evaluations.query("status == 'failed'")) == 2
 
 
@@ -232,15 +231,16 @@ def test_exactness_labels_corpus_and_patients_stand_in_the_row() -> None:
         evaluated("supervised", encoder_fields=seen, patients=patients),
         evaluated("random", noise=1, encoder_recipe={"pretrain": None, "corpus": ()}, patients=patients),
     )
-    table = made.leaderboard.set_index("method")
-    assert table["labels_used"].to_dict() == {"supervised": True, "random": False}
-    assert table["exactness"].to_dict() == {"supervised": "not exact", "random": "not trained"}
-    assert table.loc["supervised", "gradient_error"] == 0.7
-    assert pd.isna(table.loc["random", "gradient_error"])
-    assert table.loc["supervised", "corpus"] == "demo sagittal"
-    assert pd.isna(table.loc["random", "corpus"])
-    assert (table["n_test"] == 120).all()
-    assert (table["n_test_patients"] == 60).all()
+    board = made.leaderboard.set_index("method")
+    table = by_column(made.leaderboard)
+    assert board["labels_used"].to_dict() == {"supervised": True, "random": False}
+    assert board["exactness"].to_dict() == {"supervised": "not exact", "random": "not trained"}
+    assert table["supervised"]["gradient_error"] == 0.7
+    assert pd.isna(table["random"]["gradient_error"])
+    assert table["supervised"]["corpus"] == "demo sagittal"
+    assert pd.isna(table["random"]["corpus"])
+    assert (board["n_test"] == 120).all()
+    assert (board["n_test_patients"] == 60).all()
     assert made.evaluations["n_test_patients"].tolist() == [60, 60]
 
 
@@ -302,7 +302,7 @@ def test_other_test_cases_or_labels_are_refused() -> None:
         ({"labels": np.array([1, 1, *LABELS[2:]])}, "its label of case '0000' differs"),
         ({"ids": ["0000", "0000", *ids[2:]]}, "predicts case '0000' twice"),
     ):
-        made = tables(evaluated("byol"), evaluated("simclr", **changed))  # type: ignore[arg-type]  # one of them
+        made = tables(evaluated("byol"), evaluated("simclr", **changed))
         with pytest.raises(RunError, match=said):
             made.comparisons  # noqa: B018
 

@@ -25,7 +25,7 @@ from ssl3d.recipe import CorpusPart
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.formats.render import render
 from ssl3d.tables.tables import Tables
-from tests.records import LABELS, evaluated, failed, results
+from tests.records import LABELS, aucs, by_column, evaluated, failed, results
 
 N = 120
 PREVALENCE = (0.79, 0.45, 0.43)  # abnormal, acl, meniscus in MRNet's validation exams
@@ -181,14 +181,15 @@ def test_the_mean_over_tasks_is_a_table_of_its_own() -> None:
         *three_tasks("random", noise=20, strength=0),
     )
     board, pairs = made.leaderboard, made.comparisons
-    rows = mean_rows(board).set_index("method")
+    rows = mean_rows(board)
+    by_method = by_column(rows)
     for method in ("byol", "simclr", "random"):
         single = board[(board["method"] == method) & ~board["task"].str.startswith("mean")]
-        assert rows.loc[method, "auc"] == pytest.approx(single["auc"].mean())
-        assert rows.loc[method, "average_precision"] == pytest.approx(single["average_precision"].mean())
+        assert by_method[method]["auc"] == pytest.approx(single["auc"].mean())
+        assert by_method[method]["average_precision"] == pytest.approx(single["average_precision"].mean())
     assert set(rows["interval"]) == {"bootstrap"}
     assert set(rows["n_test"]) == {120}
-    assert rows.loc["random", "group"] != rows.loc["byol", "group"]
+    assert by_method["random"]["group"] != by_method["byol"]["group"]
     assert len(mean_rows(pairs)) == 3
     assert (mean_rows(pairs)["test"] == "bootstrap").all()
     assert mean_rows(pairs)["p_holm"].min() == pytest.approx(min(1, 3 * mean_rows(pairs)["p"].min()))
@@ -259,7 +260,7 @@ def test_folds_of_one_seed_are_one_row_with_delongs_interval_within_folds() -> N
     assert made.comparisons.iloc[0]["p"] == pytest.approx(test.p)
     assert abs(made.comparisons.iloc[0]["difference"]) == pytest.approx(abs(test.estimate))
     for form in ("md", "latex"):
-        text = render(made.leaderboard, made.comparisons, form)  # type: ignore[arg-type]  # one of its forms
+        text = render(made.leaderboard, made.comparisons, form)
         assert "3-fold cross-validation" in text
         assert "treat these as independent" in text
 
@@ -268,9 +269,8 @@ def test_folds_and_seeds_are_bootstrapped_within_folds() -> None:
     found = [one for seed in range(3) for one in folds("byol", seed)]
     row = tables(*found).leaderboard.iloc[0]
     assert (row["interval"], row["seeds"], row["n_test"]) == ("bootstrap", 3, 120)
-    aucs = [one.record.score.metrics["auc"] for one in found]
-    assert row["auc"] == pytest.approx(np.mean(aucs))
-    assert row["spread"] == pytest.approx(np.std(np.mean(np.reshape(aucs, (3, 3)), axis=1), ddof=1))
+    assert row["auc"] == pytest.approx(np.mean(aucs(found)))
+    assert row["spread"] == pytest.approx(np.std(np.mean(np.reshape(aucs(found), (3, 3)), axis=1), ddof=1))
     alone = tables(*found[:3]).leaderboard.iloc[0]
     assert row["ci_high"] - row["ci_low"] < 1.3 * (alone["ci_high"] - alone["ci_low"])
 
