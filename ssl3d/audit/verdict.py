@@ -1,13 +1,16 @@
-"""What a check of a cell or of a table found: sentences, and differences of single values. Loads no torch."""
+"""What a check found: sentences, and differences of single values. Loads no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
-TOLERANCE = 1e-9  # of figures between 0 and 1: below what other versions of the libraries may change, above rounding
+from ssl3d.errors import UserError
+
+TOLERANCE = 1e-9  # of figures between 0 and 1: above rounding and what other versions of the libraries may change
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one cell or table.
+    """What was found of one artifact or table.
 
     Attributes:
-        name: of the cell, or of the table's file.
+        name: path of the artifact's folder, or of the table, below the run.
         said: one or two words, or why there is nothing to check.
-        faults: sentences on what is wrong beside single values.
+        faults: sentences on what is wrong besides single values.
         differences: of single values.
-        notes: sentences on what could not be checked; they are no fault.
+        notes: sentences on what could not be checked; these are not faults.
     """
 
     name: str
@@ -54,7 +57,7 @@ class Verdict:
         return not self.faults and not self.differences
 
     def line(self) -> str:
-        """Return the verdict in one line, its faults and differences below."""
+        """Return the verdict in one line, with its faults and differences below."""
         said = self.said if self.sound else "differs" if self.differences else "damaged"
         below = [*self.faults, *map(str, self.differences)]
         return "\n".join([f"{self.name}: {said}", *(f"  {text}" for text in below), *(f"  ({n})" for n in self.notes)])
@@ -62,6 +65,32 @@ class Verdict:
     def json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {**asdict(self), "said": self.said if self.sound else "differs", "sound": self.sound}
+
+
+@dataclass
+class Findings:
+    """Collects what a check finds."""
+
+    faults: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def compare(self, file: str, field: str, recorded: Any, recomputed: Any) -> None:
+        """Add every difference of two nested plain values."""
+        self.differences += differences(file, field, recorded, recomputed)
+
+    def attempt(self, function: Callable[..., T], *arguments: Any) -> T | None:
+        """Return what a function returns; where it raises UserError, add its message to the faults and return None."""
+        try:
+            return function(*arguments)
+        except UserError as error:
+            self.faults.append(str(error))
+            return None
+
+    def verdict(self, name: str, said: str = "same") -> Verdict:
+        """Return what was found."""
+        faults = tuple(dict.fromkeys(self.faults))
+        return Verdict(name, said, faults, tuple(self.differences), tuple(dict.fromkeys(self.notes)))
 
 
 def differences(file: str, field: str, recorded: Any, recomputed: Any) -> Iterator[Difference]:
@@ -78,7 +107,7 @@ def differences(file: str, field: str, recorded: Any, recomputed: Any) -> Iterat
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two plain values are the same, numbers but for rounding."""
+    """Whether two plain values are equal, numbers up to rounding."""
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b)]
     if all(numbers):
         return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from ssl3d.report.material import Drawing, Place, Row, Run, Section, place_of, records
+from ssl3d.report.material import Drawing, Row, Run, Section, Subject, plain_rows, stem, subject_of
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
-from ssl3d.tables.curves import curves
 
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 TITLES = {"labels": "Fewer labels", "positives": "Fewer positives"}
 AXES = {"labels": "share of the training labels", "positives": "share of positives in the training labels"}
 ABSENT = {
-    "labels": "Heads were trained on all labels only; `ssl3d bench --labels 0.1,0.5,1` draws this curve.",
-    "positives": "The share of positives was left as it is; `ssl3d bench --imbalance 0.5,0.2,0.05` draws this curve.",
+    "labels": "Encoders were evaluated with all labels only; `ssl3d bench --labels 0.1,0.5,1` draws this curve.",
+    "positives": "The share of positives was not changed; `ssl3d bench --imbalance 0.5,0.2,0.05` draws this curve.",
 }
 
 
@@ -30,17 +29,17 @@ def imbalance(run: Run) -> Section:
 
 def _section(run: Run, condition: str) -> Section:
     section = Section(condition, TITLES[condition])
-    found: dict[Place, list[Row]] = {}
-    for row in records(curves(run.results)):
+    found: dict[Subject, list[Row]] = {}
+    for row in plain_rows(run.tables.curves):
         if row["condition"] == condition and row["auc"] is not None:
-            found.setdefault(place_of(row), []).append(row)
-    section.drawings.extend(_drawn(run, place, rows, condition) for place, rows in found.items())
+            found.setdefault(subject_of(row), []).append(row)
+    section.drawings.extend(_drawn(run, subject, rows, condition) for subject, rows in found.items())
     if not section.drawings:
         section.notes.append(ABSENT[condition])
     return section
 
 
-def _drawn(run: Run, place: Place, rows: list[Row], condition: str) -> Drawing:
+def _drawn(run: Run, subject: Subject, rows: list[Row], condition: str) -> Drawing:
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     shares = sorted({row["share"] for row in rows})
     names = [name for name in run.looks if name in {run.name_of_row(row) for row in rows}]
@@ -54,8 +53,8 @@ def _drawn(run: Run, place: Place, rows: list[Row], condition: str) -> Drawing:
         axes[0].set_ylabel("AUC")
         share_legend(figure, axes)
     return Drawing(
-        f"{condition}-{'-'.join(place)}",
-        run.titled(place),
+        stem(condition, *subject),
+        run.titled(subject),
         f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals "
         "over cases, draws and seeds together. Dashed: 0.5, no better than chance.",
         f"AUC of {', '.join(names)} by the {AXES[condition]}, from {shares[0]:g} to {shares[-1]:g}.",

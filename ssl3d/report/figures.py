@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ssl3d.files import write_atomic
 from ssl3d.report.cases import cases
 from ssl3d.report.curves import imbalance, labels
 from ssl3d.report.forest import forest
@@ -15,7 +16,8 @@ from ssl3d.report.price import price
 from ssl3d.report.roc import roc
 from ssl3d.report.style import to_png, to_svg
 from ssl3d.report.training import training
-from ssl3d.results.files import write_atomic
+from ssl3d.report.views import views
+from ssl3d.report.volumes import Pictures
 
 PNG_DPI = 300
 
@@ -24,28 +26,26 @@ def sections(run: Run, volumes: bool = True) -> Iterator[Section]:
     """Yield the report's parts, each with its figures; ``volumes``: pictures of volumes, too."""
     for draw in (forest, roc, labels, imbalance, price, training, maps):
         yield draw(run)
-    from ssl3d.report.volumes import LEFT_OUT, Pictures  # noqa: PLC0415  # loads torch
-
-    pictures = Pictures(run.folder) if volumes else None
+    pictures = Pictures(run) if volumes else None
     yield cases(run, pictures)
-    if pictures is None:
-        yield Section("views", "What the networks saw", notes=[LEFT_OUT])
-        return
-    from ssl3d.report.views import views  # noqa: PLC0415  # loads torch and plugins
-
     yield views(run, pictures)
 
 
 def write_figures(
-    run: Path, folder: Path | None = None, formats: tuple[str, ...] = ("png", "svg"), volumes: bool = True
+    run: Path,
+    folder: Path | None = None,
+    formats: tuple[str, ...] = ("png", "svg"),
+    volumes: bool = True,
+    announce: Callable[[str], None] | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Write every figure of a run as PNG (300 dots an inch) and SVG.
+    """Write every figure of a run as PNG (300 dots per inch) and SVG.
 
     Args:
         run: folder of the run.
         folder: where to write; ``RUN/figures`` if None.
         formats: of "png", "svg".
         volumes: pictures of volumes, too.
+        announce: called with the title of each section once it is drawn.
 
     Returns:
         The files, and one sentence for each thing that could not be drawn.
@@ -56,6 +56,8 @@ def write_figures(
     folder = folder or run / "figures"
     written, notes, stems = [], [], set[str]()
     for section in sections(Run.read(run), volumes):
+        if announce is not None:
+            announce(section.title)
         notes += [f"{section.title}: {note}" for note in section.notes]
         for drawn in section.drawings:
             stem = _stem(drawn, stems)

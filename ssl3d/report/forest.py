@@ -1,27 +1,27 @@
-"""AUCs with their intervals: one line a method."""
+"""AUCs with their intervals: one line per method."""
 
 from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssl3d.report.material import Drawing, Place, Row, Run, Section, titled
+from ssl3d.report.material import Drawing, Row, Run, Section, Subject, stem, titled
 from ssl3d.report.style import MUTED, drawing, plain
 
 
 def forest(run: Run) -> Section:
-    """Draw one forest plot for each task and plane."""
+    """Draw one forest plot for each data set, task and plane."""
     section = Section("forest", "Scores with intervals")
-    for place, rows in run.rows():
+    for subject, rows in run.by_subject():
         scored = [row for row in rows if row["auc"] is not None]
         if scored:
-            section.drawings.append(_drawn(run, place, scored))
+            section.drawings.append(_drawn(run, subject, scored))
         else:
-            section.notes.append(f"{titled(place) or 'All'}: no row has an AUC, so there is nothing to draw.")
+            section.notes.append(f"{titled(*subject) or 'All'}: no row has an AUC, so there is nothing to draw.")
     return section
 
 
-def _drawn(run: Run, place: Place, rows: list[Row]) -> Drawing:
+def _drawn(run: Run, subject: Subject, rows: list[Row]) -> Drawing:
     width = 1 + max(len(row["group"] or "") for row in rows)
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     with drawing():
@@ -39,15 +39,20 @@ def _drawn(run: Run, place: Place, rows: list[Row]) -> Drawing:
             y += 1.5
         _finish(ax, y, ticks)
     best = max(rows, key=lambda row: row["auc"])
+    labels = " Methods marked 'labels' saw labels while they were pretrained." if _any_labels(rows) else ""
     return Drawing(
-        f"forest-{'-'.join(place)}",
-        run.titled(place),
+        stem("forest", *subject),
+        run.titled(subject),
         "Area under the ROC curve on the test cases, with 95% intervals. Within a protocol, methods that share a "
-        "letter cannot be separated. Dashed: 0.5, no better than chance.",
+        f"letter cannot be separated. Dashed: 0.5, no better than chance.{labels}",
         f"Forest plot of {len(rows)} AUCs; the highest is {best['auc']:.3f}, of {run.name_of_row(best)} "
         f"({best['protocol']}).",
         figure,
     )
+
+
+def _any_labels(rows: list[Row]) -> bool:
+    return any(row["labels_used"] for row in rows)
 
 
 def _line(ax: Axes, y: float, row: Row, run: Run, width: int) -> None:
@@ -56,9 +61,10 @@ def _line(ax: Axes, y: float, row: Row, run: Run, width: int) -> None:
         ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=look.colour, linewidth=2, solid_capstyle="butt")
     ax.plot([row["auc"]], [y], marker=look.marker, color=look.colour, markersize=7)
     interval = "" if row["ci_low"] is None else f" ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
-    said = f"{row['auc']:.3f}{interval}{', collapsed' if row['collapsed'] else ''}"
+    marks = f"{', labels' if row['labels_used'] else ''}{', collapsed' if row['collapsed'] else ''}"
+    text = f"{row['auc']:.3f}{interval}{marks}"
     ax.text(1.02, y, row["group"] or "", transform=ax.get_yaxis_transform(), va="center", weight="bold")
-    ax.text(1.02 + 0.03 * width, y, said, transform=ax.get_yaxis_transform(), va="center")
+    ax.text(1.02 + 0.03 * width, y, text, transform=ax.get_yaxis_transform(), va="center")
 
 
 def _finish(ax: Axes, last: float, ticks: list[tuple[float, str]]) -> None:
@@ -68,4 +74,3 @@ def _finish(ax: Axes, last: float, ticks: list[tuple[float, str]]) -> None:
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("AUC")

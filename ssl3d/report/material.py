@@ -1,9 +1,9 @@
-"""A run, read once for all figures: results, tables, entries, names and looks. Loads no torch."""
+"""A run, read once for all figures: results, tables, plan, names and looks. Loads no torch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,15 @@ from matplotlib.figure import Figure
 
 from ssl3d.errors import RunError
 from ssl3d.report.style import Look, looks, plain
-from ssl3d.results.folder import cells_folder, require_run
-from ssl3d.results.records import CellResult, read_results
-from ssl3d.tables.combine_planes import read_run
-from ssl3d.tables.comparisons import comparisons
-from ssl3d.tables.entries import Results, entries, settings_hash
+from ssl3d.results.model import EncoderRecord, PlanRecord
+from ssl3d.results.read import read_plan, read_results
+from ssl3d.results.results import Evaluated, Results
 from ssl3d.tables.entry import Entry
-from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.tables import Tables
 
 Row = dict[str, Any]
 Name = tuple[str, str, str]  # method, backbone, settings
-Place = tuple[str, str]  # task, plane; "" where there is none
+Subject = tuple[str, str, str]  # data set, task, plane: what a figure is about; "" where there is none
 
 
 @dataclass(frozen=True)
@@ -62,109 +60,145 @@ class Run:
 
     Attributes:
         folder: of the run.
-        results: of all cells that were run, with their predictions.
-        board: the leaderboard.
-        pairs: the comparisons.
-        entries: what stands behind the rows of the leaderboard.
+        plan: what it was to make, and where its volumes are.
+        results: what it has come to.
+        tables: made from the results, each once.
     """
 
     folder: Path
+    plan: PlanRecord
     results: Results
-    board: pd.DataFrame
-    pairs: pd.DataFrame
-    entries: list[Entry]
+    tables: Tables
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Read a run's results and make its tables.
+        """Read a run.
 
         Raises:
-            RunError: the folder is no run's, has no result, or holds one that is damaged.
+            RunError: the folder is not a run's, has no result, or holds one that is damaged.
         """
-        require_run(folder)
-        results = read_results(cells_folder(folder))
+        results = read_results(folder)
         if not results:
             raise RunError(f"{folder} has no result yet; run its `ssl3d bench` command to the end")
-        derived = read_run(cells_folder(folder))  # with what is made of several planes
-        return cls(folder, results, leaderboard(derived), comparisons(derived), entries(derived))
+        return cls(folder, read_plan(folder), results, Tables(results))
 
     @property
-    def done(self) -> list[CellResult]:
-        """Finished cells."""
-        return [cell for cell, _ in self.results if cell.status == "done"]
-
-    @property
-    def failed(self) -> list[CellResult]:
-        """Failed cells."""
-        return [cell for cell, _ in self.results if cell.status == "failed"]
+    def board(self) -> pd.DataFrame:
+        """The leaderboard."""
+        return self.tables.leaderboard
 
     @cached_property
-    def names(self) -> dict[Name, str]:
-        """Names of methods as short as tells them apart, in the order of the leaderboard."""
-        rows = records(self.board)
-        found = dict.fromkeys(_triple(row) for row in rows)
+    def rows(self) -> list[Row]:
+        """Rows of the leaderboard, None where something is missing."""
+        return plain_rows(self.board)
+
+    @cached_property
+    def names(self) -> Mapping[Name, str]:
+        """Names of methods as short as possible while they differ, in the order of the leaderboard."""
+        found = dict.fromkeys(_name(row) for row in self.rows)
         several = len({backbone for _, backbone, _ in found}) > 1
         short = {name: f"{name[0]} on {name[1]}" if several else name[0] for name in found}
-        # Settings hold the plane, so one method has one hash a plane: only rows of one table need telling apart.
-        counts = Counter((short[_triple(row)], place_of(row), row["protocol"]) for row in rows)
+        # Settings hold plane and protocol, too: only rows of one table need different names.
+        counts = Counter((short[_name(row)], subject_of(row), row["protocol"]) for row in self.rows)
         alike = {text for (text, *_), count in counts.items() if count > 1}
         return {name: f"{text} ({name[2]})" if text in alike else text for name, text in short.items()}
 
     @cached_property
     def looks(self) -> dict[str, Look]:
         """The look of each name, the same in all figures."""
-        return looks(sorted(set(self.names.values())))
+        return looks(sorted({*self.names.values(), *self._encoders.values()}))
 
     def name_of_row(self, row: Row) -> str:
-        """Return the name of a row of the leaderboard."""
-        return self.names[_triple(row)]
-
-    def name_of_cell(self, cell: CellResult) -> str:
-        """Return the name that a cell's seeds share."""
-        name = (cell.recipe.method, cell.recipe.backbone, settings_hash(cell.recipe))
-        return self.names[name]
+        """Return the name of a row of the leaderboard, or of the curves."""
+        return self.names[_name(row)]
 
     def name_of_entry(self, entry: Entry) -> str:
         """Return the name of an entry."""
         return self.names[entry.key.method, entry.key.backbone, entry.key.settings]
 
-    def titled(self, place: Place, *more: str) -> str:
-        """Return what a figure is about as text, without the place where all of the run is about one."""
-        return titled(place if len(list(self.rows())) > 1 else ("", ""), *more)
+    def name_of_encoder(self, encoder: EncoderRecord) -> str:
+        """Return the name that an encoder's seeds share."""
+        return self._encoders[encoder.key]
 
-    def rows(self) -> Iterator[tuple[Place, list[Row]]]:
-        """Yield the leaderboard's rows for each task and plane."""
-        found: dict[Place, list[Row]] = {}
-        for row in records(self.board):
-            found.setdefault(place_of(row), []).append(row)
+    @cached_property
+    def _encoders(self) -> dict[str, str]:
+        """Names by the key of the encoder, also of encoders that have no evaluation."""
+        found = {
+            one.encoder.key: self.name_of_entry(entry)
+            for entry in self.tables.entries
+            if not (entry.key.is_mean or entry.key.is_combined)
+            for one in (*entry.done, *entry.unfinished)
+        }
+        several = any(" on " in name for name in self.names.values())
+        for key, record in self.results.encoders.items():
+            recipe = record.recipe
+            found.setdefault(key, f"{recipe.method} on {recipe.backbone}" if several else recipe.method)
+        return found
+
+    @cached_property
+    def _varying(self) -> tuple[bool, bool, bool]:
+        """Which of data set, task and plane differ within the run."""
+        data, task, plane = (len({subject_of(row)[i] for row in self.rows}) > 1 for i in range(3))
+        return data, task, plane
+
+    def titled(self, subject: Subject, *more: str) -> str:
+        """Return what a figure is about as text, without what all of the run shares: "axial, linear"."""
+        parts = [part for part, varies in zip(subject, self._varying, strict=True) if varies]
+        return titled(*parts, *more)
+
+    def by_subject(self) -> Iterator[tuple[Subject, list[Row]]]:
+        """Yield the leaderboard's rows for each data set, task and plane."""
+        found: dict[Subject, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(subject_of(row), []).append(row)
         yield from found.items()
 
-    def scored(self) -> Iterator[tuple[Place, str, list[Entry]]]:
-        """Yield the entries with an AUC for each task, plane and protocol."""
-        found: dict[tuple[Place, str], list[Entry]] = {}
-        for entry in self.entries:
+    def by_table(self) -> Iterator[tuple[Subject, str, list[Row]]]:
+        """Yield the leaderboard's rows for each data set, task, plane and protocol, best first."""
+        for subject, rows in self.by_subject():
+            for protocol in dict.fromkeys(row["protocol"] for row in rows):
+                yield subject, protocol, [row for row in rows if row["protocol"] == protocol]
+
+    def scored(self) -> Iterator[tuple[Subject, str, list[Entry]]]:
+        """Yield the entries with an AUC for each data set, task, plane and protocol."""
+        found: dict[tuple[Subject, str], list[Entry]] = {}
+        for entry in self.tables.entries:
             if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions of its own
-                found.setdefault(((entry.key.task, entry.key.plane), entry.protocol), []).append(entry)
-        for (place, protocol), members in found.items():
-            yield place, protocol, members
+                key = entry.key
+                found.setdefault(((key.data, key.task, key.plane), key.protocol), []).append(entry)
+        for (subject, protocol), members in found.items():
+            yield subject, protocol, members
+
+    def trained(self) -> list[EncoderRecord]:
+        """Return the encoders that were pretrained."""
+        return [record for record in self.results.encoders.values() if record.recipe.pretrain is not None]
+
+    def whole(self) -> list[Evaluated]:
+        """Return the evaluations with all training labels, planes that were combined left out."""
+        return [one for one in self.results.evaluated if not one.record.recipe.condition]
 
 
-def records(table: pd.DataFrame) -> list[Row]:
+def plain_rows(table: pd.DataFrame) -> list[Row]:
     """Return the rows of a table, None where something is missing."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
     ]
 
 
-def place_of(row: Row) -> Place:
-    """Return the task and plane of a row of a table."""
-    return str(row.get("task") or ""), str(row.get("plane") or "")
+def subject_of(row: Row) -> Subject:
+    """Return the data set, task and plane of a row of a table."""
+    return str(row.get("data") or ""), str(row.get("task") or ""), str(row.get("plane") or "")
 
 
-def titled(place: Place, *more: str) -> str:
-    """Return a place, and what else a figure is about, as text: "acl, sagittal, linear"."""
-    return ", ".join(plain(part) for part in (*place, *more) if part)
+def titled(*parts: str) -> str:
+    """Return what a figure is about as text: "acl, sagittal, linear"."""
+    return ", ".join(plain(part) for part in parts if part)
 
 
-def _triple(row: Row) -> Name:
+def stem(*parts: str) -> str:
+    """Return the name of a figure's file, to be made safe by the writer."""
+    return "-".join(part for part in parts if part)
+
+
+def _name(row: Row) -> Name:
     return str(row["method"]), str(row["backbone"]), str(row["settings"])

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,29 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ssl3d.errors import RecipeError
-from ssl3d.experiment import read_experiment
+from ssl3d.files import write_atomic
 from ssl3d.report.figures import sections
-from ssl3d.report.material import Run
+from ssl3d.report.material import Run, Section
 from ssl3d.report.style import to_svg
 from ssl3d.report.table import paired, ranked
 from ssl3d.report.words import doubts, findings
-from ssl3d.results.files import write_atomic
-from ssl3d.results.folder import RECIPE
-from ssl3d.run.merge_requests import beyond, words
-from ssl3d.tables.render import departures
+from ssl3d.results.folder import PREDICTIONS, RECIPE, REPORT
+from ssl3d.results.model import CorpusRecord
+from ssl3d.tables.formats.captions import departures
 
-REPORT = "report.html"
 HERE = Path(__file__).parent
 
 
-def write_report(run: Path, out: Path | None = None, volumes: bool = True) -> Path:
+def write_report(
+    run: Path, out: Path | None = None, volumes: bool = True, announce: Callable[[str], None] | None = None
+) -> Path:
     """Write the report of a run.
 
     Args:
         run: folder of the run.
         out: file to write; ``RUN/report.html`` if None.
         volumes: show slices of volumes; they are parts of the data set, whose terms may forbid passing them on.
+        announce: called with the title of each section once it is drawn.
 
     Returns:
         The file.
@@ -45,12 +45,12 @@ def write_report(run: Path, out: Path | None = None, volumes: bool = True) -> Pa
         RunError: the run cannot be read, or the file cannot be written.
     """
     out = out or run / REPORT
-    write_atomic(out, render(Run.read(run), volumes))
+    write_atomic(out, render(Run.read(run), volumes, announce))
     return out
 
 
-def render(run: Run, volumes: bool = True) -> str:
-    """Return the report as HTML."""
+def render(run: Run, volumes: bool = True, announce: Callable[[str], None] | None = None) -> str:
+    """Return the report as HTML; the arguments are those of :func:`write_report`."""
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -65,7 +65,8 @@ def render(run: Run, volumes: bool = True) -> str:
         most_derived=run.board["protocol"].nunique(),  # sentences about the last task and plane
         doubts=doubts(run),
         departures=departures(run.board),
-        sections=list(sections(run, volumes)),
+        labelled=any(row["labels_used"] for row in run.rows),
+        sections=list(_announced(sections(run, volumes), announce)),
         svg=lambda figure: Markup(to_svg(figure, page=True)),  # noqa: S704  # matplotlib escapes texts in it
         recipe=_recipe(run),
         commands=_commands(run),
@@ -76,6 +77,13 @@ def render(run: Run, volumes: bool = True) -> str:
     )
 
 
+def _announced(drawn: Iterable[Section], announce: Callable[[str], None] | None) -> Iterable[Section]:
+    for section in drawn:
+        if announce is not None:
+            announce(section.title)
+        yield section
+
+
 def _coded(text: str) -> Markup:
     """Escape a text, and set what stands between backquotes as code."""
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
@@ -83,29 +91,36 @@ def _coded(text: str) -> Markup:
 
 def facts(run: Run) -> dict[str, Any]:
     """Return what the head of the page says of the data and the machine, each different value once."""
-    data = [cell.data for cell in run.done if cell.data is not None]
-    asked = [cell.recipe.data for cell, _ in run.results]
+    evaluated, planned = run.results.evaluated, [one.evaluation for one in run.results.failed]
+    data = [one.record.data for one in evaluated]
+    encoders = list(run.results.encoders.values())
+    corpora = [encoder.corpus for encoder in encoders if encoder.corpus is not None]
+    made = [*(one.record.made_by for one in evaluated), *(encoder.made_by for encoder in encoders)]
 
-    def each(get: Callable[[Any], Any], records: list[Any]) -> list[str]:
-        return list(dict.fromkeys(str(get(record)) for record in records if get(record) not in (None, "")))
+    def each(values: Iterable[Any]) -> list[str]:
+        return list(dict.fromkeys(str(value) for value in values if value not in (None, "")))
 
-    cells = run.done or run.failed
-    versions = dict.fromkeys(item for cell in cells for item in cell.versions.items())
     return {
-        "data": each(lambda d: d.name, data) or each(lambda d: d.name, asked),
-        "tasks": each(lambda d: d.task, data) or each(lambda d: d.task, asked),
-        "planes": each(lambda d: d.plane, data) or each(lambda d: d.plane, asked),
-        "train": each(lambda d: d.n_train, data),
-        "test": each(lambda d: d.n_test, data),
-        "classes": each(lambda d: d.classes, data),
-        "seeds": each(lambda c: c.recipe.seed, run.done),
-        "fingerprints": each(lambda d: d.fingerprint, data),
+        "data": each(d.name for d in data) or each(one.recipe.data for one in planned),
+        "tasks": each(f"{d.task.name} ({d.task.kind})" for d in data) or each(one.recipe.task for one in planned),
+        "corpora": each(map(_corpus, corpora)),
+        "train": each(d.n_train for d in data),
+        "test": each(d.n_test for d in data),
+        "patients": each(d.n_test_patients if d.patients_known else "unknown" for d in data),
+        "seeds": each(one.encoder.recipe.seed for one in evaluated),
+        "fingerprints": each(d.fingerprint for d in data),
         "synthetic": any(d.synthetic for d in data),
-        "backbones": each(lambda c: c.recipe.backbone, run.done),
-        "devices": each(lambda c: c.price.device, run.done),
-        "finished": max((cell.finished_at for cell, _ in run.results), default=""),
-        "versions": list(versions),
+        "backbones": each(one.encoder.recipe.backbone for one in evaluated),
+        "devices": each(encoder.price.device for encoder in encoders),
+        "finished": max((one.finished_at for one in made), default=""),
+        "versions": list(dict.fromkeys(item for one in made for item in one.versions.items())),
     }
+
+
+def _corpus(corpus: CorpusRecord) -> str:
+    """What encoders were pretrained on, in words."""
+    left_out = f", {corpus.excluded} left out because they or their patients are tested on" if corpus.excluded else ""
+    return f"{corpus.name} ({corpus.volumes} volumes{left_out})"
 
 
 def _recipe(run: Run) -> str:
@@ -113,31 +128,18 @@ def _recipe(run: Run) -> str:
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
-def _again(run: Run) -> str:
-    """What running recipe.toml does: everything again, and what no call asked for where there were several."""
-    said = "runs everything again, into another folder"
-    path = run.folder / RECIPE
-    if not path.is_file():
-        return said
-    try:
-        more = beyond(read_experiment(path), [cell.recipe.model_dump(mode="json") for cell, _ in run.results])
-    except RecipeError as error:
-        return f"cannot be run: {error}"
-    if not more:
-        return said
-    rest = f", and {len(more) - 3} more" if len(more) > 3 else ""
-    return f"{said}, and adds what is not in this one: {'; '.join(map(words, more[:3]))}{rest}"
-
-
 def _commands(run: Run) -> list[tuple[str, str]]:
     """What to type, and what it does."""
     folder = shlex.quote(str(run.folder))
-    cell = shlex.quote(str(run.folder / "cells" / run.results[0][0].cell))
-    root = "" if run.results[0][0].recipe.data.name == "demo" else " --root FOLDER"
-    return [
-        (f"ssl3d bench --recipe {folder}/{RECIPE}{root} --out AGAIN", _again(run)),
-        (f"ssl3d reproduce {cell}", "runs one cell again from its own record, and says whether the numbers agree"),
-        (f"ssl3d verify {folder}", "computes every score again from predictions.csv"),
+    roots = "".join(f" --root {shlex.quote(name)}=FOLDER" if name else " --root FOLDER" for name in run.plan.roots)
+    found = [
+        (f"ssl3d bench --recipe {folder}/{RECIPE}{roots} --out AGAIN", "runs everything again, into another folder"),
+        (f"ssl3d verify {folder}", f"computes every score again from {PREDICTIONS}, and checks every file"),
         (f"ssl3d leaderboard {folder} --format latex", "prints the table for a paper"),
         (f"ssl3d plot {folder}", "writes these figures as PNG and SVG"),
     ]
+    folders = [one.folder for one in run.results.evaluated if one.folder is not None]
+    if folders:
+        line = f"ssl3d reproduce {shlex.quote(str(folders[0]))}"
+        found.insert(1, (line, "makes one encoder and its evaluation again, and says whether the numbers agree"))
+    return found

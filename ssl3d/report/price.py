@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ssl3d.report.material import Drawing, Place, Row, Run, Section
+from ssl3d.report.material import Drawing, Row, Run, Section, Subject, stem
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
 from ssl3d.report.table import scaled
 
-UNTRAINED = "not trained"  # the exactness of a baseline
+UNTRAINED = "not trained"  # the exactness of an encoder that was not pretrained here
 CAPTION = (
     "Mean over seeds, with 95% intervals. Lines across: encoders not pretrained here, which cost nothing; grey: chance."
 )
@@ -19,20 +19,19 @@ PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, flo
 
 
 def price(run: Run) -> Section:
-    """Draw AUC against time and operations, for each task, plane and protocol."""
+    """Draw AUC against time and operations, for each data set, task, plane and protocol."""
     section = Section("price", "Score against price")
-    for place, rows in run.rows():
-        for protocol in dict.fromkeys(row["protocol"] for row in rows):
-            members = [row for row in rows if row["protocol"] == protocol and row["auc"] is not None]
-            known = [column for column in PRICES if any(row[column] for row in members)]
-            if known:
-                section.drawings.append(_drawn(run, place, protocol, members, known))
+    for subject, protocol, rows in run.by_table():
+        members = [row for row in rows if row["auc"] is not None]
+        known = [column for column in PRICES if any(row[column] for row in members)]
+        if known:
+            section.drawings.append(_drawn(run, subject, protocol, members, known))
     if not section.drawings:
-        section.notes.append("No result holds both an AUC and what its pretraining cost.")
+        section.notes.append("No result has both an AUC and the cost of its pretraining.")
     return section
 
 
-def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[str]) -> Drawing:
+def _drawn(run: Run, subject: Subject, protocol: str, rows: list[Row], prices: list[str]) -> Drawing:
     with drawing():
         figure, axes = grid(len(prices), 2, (3.8, 2.9), sharey=True)
         for ax, column in zip(axes, prices, strict=True):
@@ -40,8 +39,8 @@ def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[
         axes[0].set_ylabel("AUC")
         share_legend(figure, axes)
     return Drawing(
-        f"price-{'-'.join(place)}-{protocol}",
-        run.titled(place, protocol),
+        stem("price", *subject, protocol),
+        run.titled(subject, protocol),
         " ".join([CAPTION, *_left_out(run, rows, prices)]),
         f"AUC against price of {len(rows)} methods under {protocol}.",
         figure,
@@ -49,7 +48,7 @@ def _drawn(run: Run, place: Place, protocol: str, rows: list[Row], prices: list[
 
 
 def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
-    """One sentence for each panel that cannot show every method, because what one cost is not known."""
+    """One sentence for each panel that leaves out a method whose cost is unknown."""
     for column in prices:
         names = [plain(run.name_of_row(row)) for row in rows if row[column] is None and not _free(row)]
         if names:
@@ -57,14 +56,14 @@ def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
 
 
 def _free(row: Row) -> bool:
-    """Whether a row's encoder was not trained here, which is no price at all."""
+    """Whether a row's encoder was not pretrained here, so that it cost nothing."""
     return bool(row["exactness"] == UNTRAINED)
 
 
 def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
     for row in rows:
         if row[column] is None and not _free(row):
-            continue  # nobody knows what it cost: the caption names it
+            continue  # the caption names it
         name = run.name_of_row(row)
         look = run.looks[name]
         if _free(row):

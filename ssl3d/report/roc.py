@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ssl3d.evaluate.statistics.bootstrap import resample_cases
-from ssl3d.report.material import Drawing, Place, Run, Section
+from ssl3d.report.material import Drawing, Run, Section, Subject, stem
 from ssl3d.report.style import MUTED, Look, drawing, grid, plain
 from ssl3d.tables.entry import Entry, Part
 
@@ -19,7 +19,7 @@ VALUES = 20_000_000  # of one array of resamples: 160 MB
 
 
 def roc(run: Run) -> Section:
-    """Draw the ROC curves of each task, plane and protocol, one panel a method."""
+    """Draw the ROC curves of each data set, task, plane and protocol, one panel per method."""
     section = Section("roc", "ROC curves")
     section.drawings.extend(_drawn(run, *scored) for scored in run.scored())
     if not section.drawings:
@@ -34,7 +34,7 @@ def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
     and for K > 2 over classes, each against the rest.
 
     Args:
-        parts: one a fold, every class present.
+        parts: one per fold, every class present.
         draws: of the bootstrap, fewer where test sets are large.
 
     Returns:
@@ -71,7 +71,7 @@ def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np
     return np.stack([np.interp(GRID, false, true) for false, true in zip(*rates, strict=True)])
 
 
-def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawing:
+def _drawn(run: Run, subject: Subject, protocol: str, entries: list[Entry]) -> Drawing:
     bands = [band(entry.parts) for entry in entries]
     with drawing():
         figure, axes = grid(len(entries), 3, (2.55, 2.6), sharex=True, sharey=True)
@@ -86,8 +86,8 @@ def _drawn(run: Run, place: Place, protocol: str, entries: list[Entry]) -> Drawi
     used = "\N{EN DASH}".join(map(str, sorted({resamples(entry.parts) for entry in entries})))
     several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
     return Drawing(
-        f"roc-{'-'.join(place)}-{protocol}",
-        run.titled(place, protocol),
+        stem("roc", *subject, protocol),
+        run.titled(subject, protocol),
         f"Each method's curve with a pointwise 95% band ({used} resamples of the test cases); thin grey lines are the "
         f"other methods, the diagonal is chance.{several}",
         "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from ssl3d.report.material import Row, Run, records
+from ssl3d.report.material import Row, Run, plain_rows
 
 Value = float | str | None
+SHARED = {"data", "task", "plane"}  # titles of columns that are left out where all rows agree
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, what it means, and whether paper and phones can do without it."""
+    """A column: its title, what it means, and whether paper can do without it (``minor``)."""
 
     title: str
     meaning: str
@@ -45,28 +46,28 @@ class Table:
     protocols: list[str]
 
 
+Make = Callable[[Run, Row], Cell]
+
+
 def ranked(run: Run) -> Table:
     """Return the leaderboard; columns without any content are left out."""
-    rows = records(run.board)
-    made = [[make(run, row) for _, make in _RANKED] for row in rows]
-    kept = [i for i, (column, _) in enumerate(_RANKED) if not column.minor or any(row[i].text for row in made)]
-    places = {(row["task"], row["plane"]) for row in rows}
-    if len(places) < 2:
-        kept = [i for i in kept if _RANKED[i][0].title not in {"task", "plane"}]
-    return Table(
-        [_RANKED[i][0] for i in kept], [[row[i] for i in kept] for row in made], [str(row["protocol"]) for row in rows]
-    )
+    return _table(run, run.rows, _RANKED)
 
 
 def paired(run: Run) -> Table:
-    """Return the comparisons: one row a pair."""
-    rows = records(run.pairs)
-    several = len({(row["task"], row["plane"]) for row in rows}) > 1
-    columns = [column for column in _PAIRED if several or column.title not in {"task", "plane"}]
-    made = [_pair(run, row) for row in rows]
-    return Table(
-        columns, [[row[column.title] for column in columns] for row in made], [row["protocol"] for row in rows]
-    )
+    """Return the comparisons: one row per pair."""
+    return _table(run, plain_rows(run.tables.comparisons), _PAIRED)
+
+
+def _table(run: Run, rows: list[Row], columns: list[tuple[Column, Make]]) -> Table:
+    made = [[make(run, row) for _, make in columns] for row in rows]
+    kept = []
+    for index, (column, _) in enumerate(columns):
+        texts = {row[index].text for row in made}
+        if texts != {""} and (column.title not in SHARED or len(texts) > 1):
+            kept.append(index)
+    protocols = [str(row["protocol"]) for row in rows]
+    return Table([columns[i][0] for i in kept], [[row[i] for i in kept] for row in made], protocols)
 
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
@@ -85,7 +86,7 @@ def seconds(value: float | None) -> str:
 
 def scaled(value: float | None, unit: str) -> str:
     """Return a large number with a prefix: "1.51 TFLOP"."""
-    if not value:
+    if value is None:
         return ""
     power = min(5, int(math.log10(value) // 3)) if value >= 1 else 0
     return f"{value / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}{unit}"
@@ -101,83 +102,104 @@ def probability(p: float | None) -> str:
 def _auc(_: Run, row: Row) -> Cell:
     if row["auc"] is None:
         return Cell(row["status"] if row["status"] != "done" else "none", None)
-    interval = "" if row["ci_low"] is None else f" ({number(row['ci_low'])}-{number(row['ci_high'])})"
-    return Cell(number(row["auc"]) + interval, row["auc"])
+    return Cell(number(row["auc"]) + _interval(row, "-", ""), row["auc"])
 
 
-def _collapsed(_: Run, row: Row) -> Cell:
-    return Cell("collapsed", 1, "flag") if row["collapsed"] else Cell("", None)
+def _interval(row: Row, between: str, sign: str) -> str:
+    if row["ci_low"] is None:
+        return ""
+    return f" ({number(row['ci_low'], sign=sign)}{between}{number(row['ci_high'], sign=sign)})"
 
 
-def _text(field: str, kind: str = "") -> Any:
+def _flag(field: str, text: str) -> Make:
+    return lambda _, row: Cell(text, 1, "flag") if row[field] else Cell("", None)
+
+
+def _text(field: str, kind: str = "") -> Make:
     return lambda _, row: Cell("" if row[field] is None else str(row[field]), row[field], kind)
 
 
-def _number(field: str, digits: int = 3) -> Any:
+def _number(field: str, digits: int = 3) -> Make:
     return lambda _, row: Cell(number(row[field], digits), row[field])
 
 
-_RANKED: list[tuple[Column, Any]] = [
+def _shown(field: str, show: Callable[[float | None], str]) -> Make:
+    return lambda _, row: Cell(show(row[field]), row[field])
+
+
+def _name(run: Run, row: Row, which: str) -> Cell:
+    text = run.names[row[f"method_{which}"], row[f"backbone_{which}"], row[f"settings_{which}"]]
+    return Cell(text, text, "name")
+
+
+def _gradient(_: Run, row: Row) -> Cell:
+    """What accumulation did to the gradient, with the error that was measured."""
+    error = "" if row["gradient_error"] is None else f" ({row['gradient_error']:.0e})"
+    return Cell(f"{row['exactness'] or ''}{error}", row["exactness"])
+
+
+def _verdict(_: Run, row: Row) -> Cell:
+    return Cell(f"{'= ' if row['verdict'] == 'cannot be separated' else '≠ '}{row['verdict']}", row["p_holm"])
+
+
+_SUBJECT: list[tuple[Column, Make]] = [
+    (Column("data", "data set that encoders were evaluated on"), _text("data")),
+    (Column("task", "target that is predicted"), _text("task")),
+    (Column("plane", "plane of the exam"), _text("plane")),
+]
+_RANKED: list[tuple[Column, Make]] = [
     (Column("rank", "1 + the number of methods shown to be better", numeric=True), _text("rank")),
     (Column("method", ""), lambda run, row: Cell(run.name_of_row(row), run.name_of_row(row), "name")),
-    (Column("protocol", "how the encoder was judged"), _text("protocol")),
-    (Column("task", "label that is predicted"), _text("task")),
-    (Column("plane", "plane of the exam"), _text("plane")),
+    (Column("saw", "marked where the method saw labels of the training volumes"), _flag("labels_used", "labels")),
+    (Column("protocol", "how the encoder was evaluated"), _text("protocol")),
+    *_SUBJECT,
     (Column("AUC", "area under the ROC curve on the test cases, with its 95% interval", numeric=True), _auc),
     (Column("group", "methods that share a letter cannot be separated"), _text("group", "letters")),
-    (Column("seeds", "finished seeds", numeric=True), _text("seeds")),
+    (Column("seeds", "complete seeds", numeric=True), _text("seeds")),
     (Column("spread", "standard deviation over seeds", numeric=True, minor=True), _number("spread")),
+    (Column("MAE", "mean absolute error, smaller is better", numeric=True), _number("mae")),
+    (Column("R2", "coefficient of determination", numeric=True), _number("r2")),
+    (Column("kappa", "Cohen's kappa with quadratic weights", numeric=True), _number("quadratic_kappa")),
     (Column("AP", "average precision", numeric=True, minor=True), _number("average_precision")),
     (Column("bal. acc.", "balanced accuracy", numeric=True, minor=True), _number("balanced_accuracy")),
     (Column("sens.", "sensitivity", numeric=True, minor=True), _number("sensitivity")),
     (Column("spec.", "specificity", numeric=True, minor=True), _number("specificity")),
     (Column("Brier", "Brier score, smaller is better", numeric=True, minor=True), _number("brier")),
-    (Column("gradient", "what accumulation did to the gradient", minor=True), _text("exactness")),
-    (Column("collapse", "marked where features have collapsed", minor=True), _collapsed),
+    (Column("pretrained on", "corpus of the encoder; empty: not pretrained here", minor=True), _text("corpus")),
+    (Column("gradient", "what accumulation did to it, and its relative error", minor=True), _gradient),
+    (Column("collapse", "marked where features have collapsed", minor=True), _flag("collapsed", "collapsed")),
     (
         Column("pretraining", "time, mean over seeds", numeric=True, minor=True),
-        lambda _, row: Cell(seconds(row["pretrain_seconds"]), row["pretrain_seconds"]),
+        _shown("pretrain_seconds", seconds),
     ),
     (
         Column("operations", "floating-point operations of pretraining", numeric=True, minor=True),
-        lambda _, row: Cell(scaled(row["flops"], "FLOP"), row["flops"]),
+        _shown("flops", lambda value: scaled(value, "FLOP")),
     ),
     (
         Column("memory", "peak on the device", numeric=True, minor=True),
-        lambda _, row: Cell(scaled(row["peak_memory_bytes"], "B"), row["peak_memory_bytes"]),
+        _shown("peak_memory_bytes", lambda value: scaled(value, "B")),
     ),
     (Column("ECE", "expected calibration error", numeric=True, minor=True), _number("ece")),
 ]
-_PAIRED = [
-    Column("protocol", ""),
-    Column("task", ""),
-    Column("plane", ""),
-    Column("A", "the one with the higher AUC"),
-    Column("B", ""),
-    Column("AUC A - B", "", numeric=True),
-    Column("95% interval", "not corrected for the number of pairs"),
-    Column("p", "two-sided", numeric=True),
-    Column("p (Holm)", "corrected for the number of pairs", numeric=True),
-    Column("detectable", "difference that one such test finds in 8 of 10 trials", numeric=True, minor=True),
-    Column("verdict", "at 5% after correction"),
+_PAIRED: list[tuple[Column, Make]] = [
+    (Column("protocol", ""), _text("protocol")),
+    *_SUBJECT,
+    (Column("A", "the one with the higher AUC"), lambda run, row: _name(run, row, "a")),
+    (Column("B", ""), lambda run, row: _name(run, row, "b")),
+    (
+        Column("AUC A - B", "", numeric=True),
+        lambda _, row: Cell(number(row["difference"], sign="+"), row["difference"]),
+    ),
+    (
+        Column("95% interval", "not corrected for the number of pairs"),
+        lambda _, row: Cell(_interval(row, " to ", "+").strip(" ()"), row["ci_low"]),
+    ),
+    (Column("p", "two-sided", numeric=True), _shown("p", probability)),
+    (Column("p (Holm)", "corrected for the number of pairs", numeric=True), _shown("p_holm", probability)),
+    (
+        Column("detectable", "difference that one such test finds in 8 of 10 trials", numeric=True, minor=True),
+        _number("smallest_detectable"),
+    ),
+    (Column("verdict", "at 5% after correction"), _verdict),
 ]
-
-
-def _pair(run: Run, row: Row) -> dict[str, Cell]:
-    a, b = (run.names[row[f"method_{x}"], row[f"backbone_{x}"], row[f"settings_{x}"]] for x in "ab")
-    cells = {name: Cell(str(row[name] or ""), row[name]) for name in ("protocol", "task", "plane")}
-    return cells | {
-        "A": Cell(a, a, "name"),
-        "B": Cell(b, b, "name"),
-        "AUC A - B": Cell(number(row["difference"], sign="+"), row["difference"]),
-        "95% interval": Cell(
-            f"{number(row['ci_low'], sign='+')} to {number(row['ci_high'], sign='+')}"
-            if row["ci_low"] is not None
-            else "",
-            row["ci_low"],
-        ),
-        "p": Cell(probability(row["p"]), row["p"]),
-        "p (Holm)": Cell(probability(row["p_holm"]), row["p_holm"]),
-        "detectable": Cell(number(row["smallest_detectable"]), row["smallest_detectable"]),
-        "verdict": Cell(f"{'= ' if row['verdict'] == 'cannot be separated' else '≠ '}{row['verdict']}", row["p_holm"]),
-    }

@@ -1,7 +1,9 @@
-"""Training curves with the measures of collapse, from the logs of the cells."""
+"""Training curves with the measures of collapse, from the logs of the encoders."""
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ssl3d.errors import RunError
-from ssl3d.report.material import Drawing, Run, Section
+from ssl3d.files import LOG
+from ssl3d.report.material import Drawing, Run, Section, stem
 from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
-from ssl3d.results.folder import cells_folder
-from ssl3d.results.records import CellResult
+from ssl3d.results.folder import RunFolder
+from ssl3d.results.model import EncoderRecord
+from ssl3d.results.records import read_file
+from ssl3d.train.collapse import COLLAPSED_RANK, COLLAPSED_STD
 
 PANELS = {
     "loss": "loss (each method's own)",
@@ -22,67 +27,67 @@ PANELS = {
     "uniformity": "uniformity",
     "lr": "learning rate",
 }
+Logged = tuple[EncoderRecord, pd.DataFrame]
 
 
 def training(run: Run) -> Section:
-    """Draw what was logged each epoch, one figure for each plane that encoders were pretrained on."""
+    """Draw what was logged each epoch, one figure per corpus that encoders were pretrained on."""
     section = Section("training", "Training curves")
-    planes: dict[str, list[tuple[CellResult, pd.DataFrame]]] = {}
-    for cell in run.done:
+    folder = RunFolder(run.folder, Path(run.plan.cache) if run.plan.cache else None)
+    corpora: dict[str, list[Logged]] = {}
+    for encoder in run.trained():
         try:
-            log = _log(run, cell)
-        except RunError as error:  # of one cell: the others are drawn
+            log = _log(folder.folder_of(EncoderRecord, encoder.name), encoder)
+        except RunError as error:  # of one encoder: the others are drawn
             section.notes.append(str(error))
             continue
         if log is not None and not log.empty:
-            planes.setdefault(cell.recipe.data.plane or "", []).append((cell, log))
-    section.drawings.extend(_drawn(run, plane, logs) for plane, logs in planes.items())
+            corpora.setdefault(encoder.corpus.name if encoder.corpus else "", []).append((encoder, log))
+    for name, logs in corpora.items():
+        section.drawings.append(_drawn(run, name, plain(name) if len(corpora) > 1 else "", logs))
     if not section.drawings and not section.notes:
-        section.notes.append("No cell has left a log of its pretraining (log.csv), so there is no curve to draw.")
+        section.notes.append("No encoder has a log of its pretraining (log.csv), so there is no curve to draw.")
     return section
 
 
-def _log(run: Run, cell: CellResult) -> pd.DataFrame | None:
-    path = cells_folder(run.folder) / cell.cell / "log.csv"
-    if not path.is_file():
+def _log(folder: Path, encoder: EncoderRecord) -> pd.DataFrame | None:
+    if LOG not in encoder.files:
         return None
     try:
-        return pd.read_csv(path, dtype="float64")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete it, the figures do without") from None
+        return pd.read_csv(io.BytesIO(read_file(folder, encoder, LOG)), dtype="float64")
+    except ValueError as error:
+        raise RunError(f"{folder / LOG} cannot be read ({error}); the figures leave it out") from None
 
 
-def _drawn(run: Run, plane: str, logs: list[tuple[CellResult, pd.DataFrame]]) -> Drawing:
+def _drawn(run: Run, corpus: str, title: str, logs: list[Logged]) -> Drawing:
     shown = [name for name in PANELS if any(name in log and log[name].notna().any() for _, log in logs)]
     with drawing():
         figure, axes = grid(len(shown), 3, (2.6, 2.05))
         for ax, column in zip(axes, shown, strict=True):
-            for cell, log in logs:
+            for encoder, log in logs:
                 if column in log:
-                    _line(ax, run, cell, log, column)
+                    _line(ax, run, encoder, log, column)
             _finish(ax, column)
         share_legend(figure, axes)
     return Drawing(
-        f"training-{plane}",
-        plain(plane),
-        "One line a cell; seeds of a method look alike. Losses of different methods are not comparable. Dotted: below "
-        "it a run counts as collapsed.",
-        f"Training curves of {len(logs)} pretraining runs: {', '.join(shown)} by epoch.",
+        stem("training", corpus),
+        title,
+        "One line per encoder; seeds of a method look alike. Losses of different methods are not comparable. Dotted: "
+        "an encoder below this line counts as collapsed.",
+        f"Training curves of {len(logs)} encoders: {', '.join(shown)} by epoch.",
         figure,
     )
 
 
-def _line(ax: Axes, run: Run, cell: CellResult, log: pd.DataFrame, column: str) -> None:
-    name = run.name_of_cell(cell)
-    look = run.looks.get(name)
-    marks: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker} if look else {}
+def _line(ax: Axes, run: Run, encoder: EncoderRecord, log: pd.DataFrame, column: str) -> None:
+    name = run.name_of_encoder(encoder)
+    look = run.looks[name]
+    marks: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
     epochs = log["epoch"] if "epoch" in log else pd.Series(range(1, len(log) + 1))
     ax.plot(epochs, log[column], label=plain(name), markersize=4, markevery=max(1, len(log) // 6), **marks)
 
 
 def _finish(ax: Axes, column: str) -> None:
-    from ssl3d.train.collapse import COLLAPSED_RANK, COLLAPSED_STD  # noqa: PLC0415  # loads torch
-
     limit = {"feature_std": COLLAPSED_STD, "effective_rank": COLLAPSED_RANK}.get(column)
     if limit is not None:
         ax.set_ylim(0, 1.08 * ax.dataLim.ymax)

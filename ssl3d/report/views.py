@@ -1,88 +1,168 @@
-"""What the networks saw: views of training volumes, made by each method itself from the cell's recipe."""
+"""What the networks saw: views of training volumes, made again by each method from the encoder's recipe."""
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssl3d.data.corpus import Corpus
 from ssl3d.data.rng import Rng
-from ssl3d.data.store import Store
-from ssl3d.report.material import Drawing, Run, Section
+from ssl3d.data.store import CPU
+from ssl3d.registry import plugins, split_variant
+from ssl3d.report.material import Drawing, Run, Section, stem
 from ssl3d.report.style import drawing, plain
-from ssl3d.report.volumes import Pictures, show, slices, window
-from ssl3d.results.records import CellResult
-from ssl3d.results.sources import check_sources
-from ssl3d.train.build import build_method
+from ssl3d.report.volumes import LEFT_OUT, Pictures, show, slices, window
+from ssl3d.results.model import EncoderRecord
+from ssl3d.results.sources import sources_hash
+from ssl3d.train.build import build_method, method_class
 
 ROWS = 3  # training volumes
 MOST = 4  # views of one volume
 
 
-def views(run: Run, pictures: Pictures) -> Section:
-    """Draw views of a few training volumes, one figure a method and plane."""
-    section = Section("views", "What the networks saw", notes=list(pictures.notes))
-    seen: set[tuple[str, str]] = set()
-    for cell in run.done:
-        key = (run.name_of_cell(cell), cell.recipe.data.plane or "")
-        if key in seen or cell.exactness == "not trained":
-            continue
-        seen.add(key)
-        store = pictures.of(cell)
-        if store is None:
-            section.notes.append(f"{' '.join(key).strip()}: its packed volumes are not in the run's folder.")
+@dataclass
+class _Grid:
+    """Pictures of a few volumes and their views, and the methods that make exactly these.
+
+    Attributes:
+        names: of the methods.
+        ids: of the volumes.
+        rows: for each volume, itself and its views, each (D, H, W).
+        views: how many views the methods make of a volume.
+    """
+
+    ids: list[str]
+    rows: list[list[np.ndarray]]
+    views: int
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        content = hashlib.sha256("\n".join(self.ids).encode())
+        for volume in (volume for row in self.rows for volume in row):
+            content.update(np.ascontiguousarray(volume).data)
+        return f"{self.views} {content.hexdigest()}"
+
+
+def views(run: Run, pictures: Pictures | None) -> Section:
+    """Draw views of a few training volumes, one figure for all methods that make the same views of them."""
+    section = Section("views", "What the networks saw")
+    if pictures is None:
+        section.notes.append(LEFT_OUT)
+        return section
+    section.notes.extend(f"{note}." for note in pictures.notes)
+    grids: dict[str, _Grid] = {}
+    for name, encoder in _first_seeds(run):
+        unknown = _unregistered(encoder)
+        if unknown:
+            section.notes.append(
+                f"{name}: {unknown} is given by file or module, and a report does not run code that a run names; its "
+                "views are left out."
+            )
             continue
         try:
-            section.drawings.append(_drawn(cell, store, *key))
-        except Exception as error:  # a plugin that is gone, was edited, or fails must not take the report with it
+            made = _made(run, pictures, encoder)
+        except Exception as error:  # a plugin that is gone, was edited, or fails must not prevent the report
             reason = " ".join(str(error).split()) or type(error).__name__
-            section.notes.append(f"{' '.join(key).strip()}: its views cannot be made ({reason}).")
-    if not seen:
+            section.notes.append(f"{name}: its views cannot be made ({reason}).")
+            continue
+        if made is None:
+            section.notes.append(f"{name}: its packed volumes are not where the run had them, so views are left out.")
+            continue
+        grids.setdefault(made.digest, made).names.append(name)
+    section.drawings.extend(map(_drawn, grids.values()))
+    if not run.trained():
         section.notes.append("Nothing was pretrained in this run, so no network saw any view.")
     return section
 
 
-def _drawn(cell: CellResult, store: Store, name: str, plane: str) -> Drawing:
-    check_sources(cell.recipe)
-    method = build_method(cell.recipe, initialise=False)
-    chosen = store.indices("train")[:ROWS]
-    volumes = store.volumes(chosen)
-    made = method.views(volumes, Rng(cell.recipe.seed, 0, range(len(chosen))))[:MOST]
+def _first_seeds(run: Run) -> Iterator[tuple[str, EncoderRecord]]:
+    """The first encoder of each method on each corpus, with its name: with that of the corpus if there are several."""
+    several = len({encoder.corpus.name for encoder in run.trained() if encoder.corpus}) > 1
+    seen = set()
+    for encoder in run.trained():
+        corpus = encoder.corpus.name if encoder.corpus else ""
+        name = run.name_of_encoder(encoder)
+        if (name, corpus) not in seen:
+            seen.add((name, corpus))
+            yield (f"{name} ({corpus})" if several else name), encoder
+
+
+def _unregistered(encoder: EncoderRecord) -> str:
+    """A plugin of an encoder that is not a registered entry point; empty if all are."""
+    recipe = encoder.recipe
+    if split_variant("methods", recipe.method)[0] not in plugins("methods"):
+        return f"method {recipe.method!r}"
+    if split_variant("backbones", recipe.backbone)[0] not in plugins("backbones"):
+        return f"backbone {recipe.backbone!r}"
+    return ""
+
+
+def _made(run: Run, pictures: Pictures, encoder: EncoderRecord) -> _Grid | None:
+    """Views of the first training volumes as they were in the first step; None without the volumes."""
+    evaluations = [one.record for one in run.results.evaluated if one.record.encoder == encoder.key]
+    corpus = pictures.corpus(encoder, evaluations)
+    if corpus is None:
+        return None
+    now, then = sources_hash(method_class(encoder.recipe.method)), encoder.made_by.sources.get("method")
+    if then not in (None, now):
+        raise ValueError("the method's source was changed since")
+    task = corpus.stores[0].task(encoder.recipe.task) if encoder.recipe.task else None
+    method = build_method(encoder.recipe, initialise=False, task=task)
+    chosen = range(min(ROWS, len(corpus)))
+    volumes = corpus.volumes(chosen, CPU)
+    made = method.views(volumes, Rng(encoder.recipe.seed, 0, chosen)).tensors
     rows = []
     for row, voxels in enumerate(volumes.voxels):
         own = (voxels[0].float().numpy() - float(volumes.mean[row])) / float(volumes.std[row])
-        rows.append([own, *(view[row, 0].detach().float().numpy() for view in made)])
+        rows.append([own, *(view[row, 0].detach().float().numpy() for view in made[:MOST])])
+    return _Grid(_ids(corpus, chosen), rows, len(made))
+
+
+def _ids(corpus: Corpus, chosen: range) -> list[str]:
+    places = [corpus.places[index] for index in chosen]
+    return [corpus.stores[number].ids([index])[0] for number, index in places]
+
+
+def _drawn(grid: _Grid) -> Drawing:
+    names = ", ".join(map(plain, grid.names))
+    shown = len(grid.rows[0]) - 1
+    count = f"{shown} of {grid.views}" if shown < grid.views else str(shown)
+    verb = "make" if len(grid.names) > 1 else "makes"
     with drawing():
-        figure = _grid(rows, store.ids(chosen))
+        figure = _figure(grid)
     return Drawing(
-        f"views-{name}-{plane}",
-        f"{plain(name)}{', ' if plane else ''}{plain(plane)}",
-        f"A row a training volume: the volume, then {len(made)} views of it as {plain(name)} makes them, each as "
-        "slices at a quarter, a half and three quarters of its depth. Drawn anew with the run's settings; greys are "
-        "those of the volume, so changes of intensity show.",
-        f"{len(rows)} training volumes and {len(made)} views of each, made by {name}.",
+        stem("views", *grid.names),
+        names,
+        f"One row per training volume: the volume, then {count} views of it as {names} {verb} them, each as slices at "
+        "a quarter, a half and three quarters of its depth. Made again with the run's settings; the greys are those of "
+        "the volume, so changes of intensity show.",
+        f"{len(grid.rows)} training volumes and {count} views of each, made by {names}.",
         figure,
     )
 
 
-def _grid(rows: list[list[np.ndarray]], ids: list[str]) -> Figure:
-    blocks = [len(slices(volume)) for volume in rows[0]]
+def _figure(grid: _Grid) -> Figure:
+    blocks = [max(len(slices(row[block])) for row in grid.rows) for block in range(len(grid.rows[0]))]
     gap = 0.25  # of a picture, between the blocks
     widths = [width for block in blocks for width in [*[1.0] * block, gap]][:-1]
-    figure = Figure(figsize=(0.86 * sum(widths) + 0.3, 0.9 * len(rows) + 0.35))
-    axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    figure = Figure(figsize=(0.86 * sum(widths) + 0.3, 0.9 * len(grid.rows) + 0.35))
+    axes = figure.subplots(len(grid.rows), len(widths), squeeze=False, width_ratios=widths)
     figure.subplots_adjust(left=0.035, right=0.995, bottom=0.01, top=1 - 0.3 / figure.get_figheight(), hspace=0.05)
     figure.subplots_adjust(wspace=0.04)
-    for number, (line, volumes, id) in enumerate(zip(axes, rows, ids, strict=True)):
-        column = 0
-        limits = window(volumes[0])
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for number, (line, volumes, id) in enumerate(zip(axes, grid.rows, grid.ids, strict=True)):
+        limits, column = window(volumes[0]), 0
         for block, volume in enumerate(volumes):
-            for place, picture in enumerate(slices(volume)):
-                show(line[column], picture, limits)
-                if number == place == 0:
-                    line[column].set_title("volume" if block == 0 else f"view {block}", fontsize=9)
-                column += 1
-            if column < len(widths):
-                line[column].set_axis_off()
-                column += 1
+            for index, picture in enumerate(slices(volume)):
+                show(line[column + index], picture, limits)
+            if number == 0:
+                line[column].set_title("volume" if block == 0 else f"view {block}", fontsize=9)
+            column += blocks[block] + 1
         line[0].text(-0.08, 0.5, plain(id, 12), transform=line[0].transAxes, rotation=90, va="center", ha="right")
     return figure

@@ -2,55 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from ssl3d.data.corpus import Corpus
 from ssl3d.data.folds import fold_view, joined
-from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
-from ssl3d.results.folder import read_plan
-from ssl3d.results.records import CellResult
+from ssl3d.report.material import Run
+from ssl3d.results.model import EncoderRecord, EvaluationRecord
 
 SIDE = 112  # pixels of a picture at most: a report stays small
-LEFT_OUT = "Pictures of volumes were left out, as was asked (--no-volumes)."
+LEFT_OUT = "Pictures of volumes were left out, as requested (--no-volumes)."
+JOINED = " + "  # between the names of the data sets of a corpus
 
 
 class Pictures:
-    """The packed volumes of a run, found by their fingerprint.
+    """The packed volumes of a run, found through its plan.
 
     Attributes:
         notes: why a store that is there cannot be used.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Run) -> None:
         self.notes: list[str] = []
         self._stores: dict[str, Store] = {}
-        noted = (read_plan(run) or {}).get("store")
-        folders = [run / "store", *([Path(noted)] if noted else [])]
-        for path in [path for folder in folders for path in sorted(folder.glob(f"**/{MANIFEST}"))]:
+        for folder in dict.fromkeys(run.plan.stores.values()):
             try:
-                store = Store.open(path.parent)
+                store = Store.open(run.folder / folder)
             except DataError as error:
                 self.notes.append(str(error))
             else:
-                self._stores[store.fingerprint] = store
+                self._stores[store.name] = store
 
-    def of(self, cell: CellResult) -> Store | None:
-        """Return the volumes that a cell was trained and judged on; None if they are not where the run had them."""
-        store = None if cell.data is None else self._stores.get(cell.data.fingerprint)
-        data = cell.recipe.data
-        if store is None or data.folds is None:
-            return store
-        return fold_view(store, data.folds, data.fold, joined(other.manifest.cases for other in self._stores.values()))
+    def evaluated(self, record: EvaluationRecord) -> Store | None:
+        """Return the volumes of an evaluation, in its splits; None if they are not where the run had them."""
+        store = self._view(record.data.name, record.recipe.folds, record.recipe.fold)
+        if store is None or record.recipe.task not in {task.name for task in store.tasks}:
+            return None
+        return store if store.evaluation_fingerprint(record.recipe.task) == record.data.fingerprint else None
 
-    def by_id(self, cell: CellResult) -> Mapping[str, np.ndarray]:
-        """Return the volumes (D, H, W) of a cell by case id, read when they are asked for; empty if there are none."""
-        store = self.of(cell)
+    def corpus(self, encoder: EncoderRecord, evaluations: Iterable[EvaluationRecord]) -> Corpus | None:
+        """Return the volumes that an encoder was pretrained on; None if they are not where the run had them.
+
+        Raises:
+            DataError: none is left.
+        """
+        names = [] if encoder.corpus is None else encoder.corpus.name.split(JOINED)
+        if not names or len(names) != len(encoder.recipe.corpus):
+            return None
+        parts = zip(names, encoder.recipe.corpus, strict=True)
+        stores = [self._view(name, part.folds, part.fold) for name, part in parts]
+        tested = [self.evaluated(record) for record in evaluations]
+        found = [store for store in stores if store is not None]
+        if len(found) < len(stores):
+            return None
+        return Corpus.of(found, [store for store in tested if store is not None])
+
+    def by_id(self, record: EvaluationRecord) -> Mapping[str, np.ndarray]:
+        """Return the volumes (D, H, W) of an evaluation by case id, read when they are asked for; empty if absent."""
+        store = self.evaluated(record)
         return {} if store is None else _ById(store)
+
+    def _view(self, name: str, folds: int | None, fold: int) -> Store | None:
+        store = self._stores.get(name)
+        if store is None or folds is None:
+            return store
+        family = [one.manifest for one in self._stores.values() if one.manifest.family == store.manifest.family]
+        return fold_view(store, folds, fold, joined(manifest.cases for manifest in family))
 
 
 class _ById(Mapping[str, np.ndarray]):

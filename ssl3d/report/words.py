@@ -6,41 +6,31 @@ from collections.abc import Iterable, Iterator
 
 from ssl3d.errors import PluginError
 from ssl3d.registry import plugins
-from ssl3d.report.material import Place, Row, Run, place_of, records, titled
-from ssl3d.tables.entry import Key
-from ssl3d.tables.leaderboard import failed
-from ssl3d.tables.remarks import remarks
-from ssl3d.tables.render import by_table, conclusion
-from ssl3d.tables.write import unfinished
-
-TIED = "cannot be separated"
+from ssl3d.report.material import Row, Run, Subject, plain_rows, subject_of, titled
+from ssl3d.tables.formats.captions import by_table, conclusion, remarks, unfinished
+from ssl3d.train.build import method_class
 
 
 def findings(run: Run) -> list[str]:
-    """Return one sentence for each task, plane and protocol: who is first, and who cannot be told from them."""
+    """Return one sentence per data set, task, plane and protocol: who is first, and who cannot be separated from it."""
     return [
-        f"{run.titled(place, protocol)}: {_finding(run, rows)}"
-        for place, protocol, rows in _blocks(run)  # the last is what is made of the others, where anything is
-        if rows and rows[0]["auc"] is not None
+        f"{run.titled(subject, protocol)}: {_finding(run, rows)}"
+        for subject, protocol, rows in run.by_table()  # what is derived from others comes last
+        if rows[0]["auc"] is not None
     ]
 
 
 def doubts(run: Run) -> list[str]:
     """Return what could not be concluded, one sentence each, the gravest first."""
-    return list(dict.fromkeys([*_about_data(run), *_about_pairs(run), *_about_cells(run), *_about_baselines(run)]))
-
-
-def _blocks(run: Run) -> Iterator[tuple[Place, str, list[Row]]]:
-    """Rows of each task, plane and protocol, in the leaderboard's order: best first."""
-    for place, rows in run.rows():
-        for protocol in dict.fromkeys(row["protocol"] for row in rows):
-            yield place, protocol, [row for row in rows if row["protocol"] == protocol]
+    sentences = [*_about_data(run), *_about_pairs(run), *_about_rows(run), *_about_baselines(run)]
+    return list(dict.fromkeys(sentences))
 
 
 def _finding(run: Run, rows: list[Row]) -> str:
     first, *others = [row for row in rows if row["auc"] is not None]
     interval = "" if first["ci_low"] is None else f" (95% interval {first['ci_low']:.3f} to {first['ci_high']:.3f})"
-    text = f"{run.name_of_row(first)} has the highest AUC, {first['auc']:.3f}{interval}"
+    labels = ", which saw labels while it was pretrained," if first["labels_used"] else ""
+    text = f"{run.name_of_row(first)}{labels} has the highest AUC, {first['auc']:.3f}{interval}"
     tied = [run.name_of_row(row) for row in others if _share_letter(first, row)]
     if not others:
         return f"{text}; there is nothing to compare it with."
@@ -65,62 +55,73 @@ def _letters(row: Row) -> set[str]:
 
 
 def _about_data(run: Run) -> Iterator[str]:
-    if any(row["synthetic"] for row in records(run.board)):
+    if any(row["synthetic"] for row in run.rows):
         yield "The volumes are synthetic: nothing follows from these scores for real data."
-    seeds = [row["seeds"] for row in records(run.board) if row["auc"] is not None]
+    seeds = [row["seeds"] for row in run.rows if row["auc"] is not None]
     if seeds and max(seeds) == 1:
         yield "Each method ran with one seed: how far another seed would move its score is not known."
     elif seeds and min(seeds) == 1:
         yield "Some methods ran with one seed: how far another seed would move their scores is not known."
 
     made: dict[str, list[str]] = {}
-    for board, _ in by_table(run.board, run.pairs):
-        made.setdefault(remarks(board), []).append(titled(place_of(records(board)[0])))
-    yield from (f"{'; '.join(places)}: {said}" for said, places in made.items() if said)
+    for board, _ in by_table(run.board, run.tables.comparisons):
+        made.setdefault(remarks(board), []).append(titled(*subject_of(plain_rows(board)[0])))
+    yield from (f"{'; '.join(subjects)}: {remark}" for remark, subjects in made.items() if remark)
 
 
 def _about_pairs(run: Run) -> Iterator[str]:
-    tables = by_table(run.board, run.pairs)
+    tables = by_table(run.board, run.tables.comparisons)
     for board, pairs in tables:
         for _, part in pairs.groupby("protocol", sort=False):
-            sentence = conclusion(part).partition(". ")[2]  # the first one explains letters; that stands by the table
-            yield f"{titled(place_of(records(board)[0]))}, {sentence}" if len(tables) > 1 else sentence
-    if run.pairs.empty:
+            sentence = conclusion(part).partition(". ")[2]  # the first one explains letters, which the table does
+            subject: Subject = subject_of(plain_rows(board)[0])
+            yield f"{run.titled(subject)}, {sentence}" if len(tables) > 1 else sentence
+    if run.tables.comparisons.empty:
         yield "There is no pair of methods to compare."
 
 
-def _about_cells(run: Run) -> Iterator[str]:
-    said = unfinished(run.folder)
-    if said:
-        yield said
-    failures = {entry.key for entry in run.entries if failed(entry)}
-    for row in records(run.board):
-        name = f"{run.name_of_row(row)} ({titled(place_of(row), row['protocol'])})"
+def _about_rows(run: Run) -> Iterator[str]:
+    if run.results.pending:
+        yield unfinished(run.results)
+    failures = {entry.key for entry in run.tables.entries if entry.failed}
+    failed = {(*key.table, key.protocol, key.method, key.backbone, key.settings) for key in failures}
+    for row in run.rows:
+        name = f"{run.name_of_row(row)} ({titled(*subject_of(row), row['protocol'])})"
         if row["collapsed"]:
             yield f"{run.name_of_row(row)}: its features collapsed in training, so its score says little of the method."
-        if row["exactness"] in {"plain", "exact but for backbone batch norm"}:
+        if row["exactness"] in {"plain", "not exact"}:
             yield f"{run.name_of_row(row)}: its gradient was {row['exactness']}, not that of the whole effective batch."
         if row["status"] == "partial":
-            yield f"{name}: {_missing(row, failures)}"
-        if row["auc"] is None and row["status"] != "failed":
+            key = (*subject_of(row), row["protocol"], row["method"], row["backbone"], row["settings"])
+            yield f"{name}: {_missing(row, key in failed)}"
+        if row["auc"] is None and row["status"] != "failed" and _has_classes(run, row):
             yield f"{name}: it has no AUC."
         if row["note"]:
             yield f"{name}: {row['note'].rstrip('.')}."
 
 
-def _missing(row: Row, failures: set[Key]) -> str:
+def _has_classes(run: Run, row: Row) -> bool:
+    """Whether the task of a row has classes, so that it could have an AUC."""
+    subject = subject_of(row)
+    kinds = {
+        one.record.data.task.kind
+        for one in run.results.evaluated
+        if (one.record.recipe.data, one.record.recipe.task, one.record.recipe.plane or "") == subject
+    }
+    return kinds != {"regression"}
+
+
+def _missing(row: Row, failed: bool) -> str:
     """What a partial row lacks, and what its score is a mean of."""
-    if Key(row["protocol"], row["method"], row["backbone"], row["settings"], *place_of(row)) in failures:
+    if failed:
         return "some of its seeds failed, and its score is the mean of those that did not."
     score = "" if row["auc"] is None else ", and its score is the mean of the seeds that are"
-    return f"not every seed or fold is finished{score}."
+    return f"not every seed or fold is complete{score}."
 
 
 def _about_baselines(run: Run) -> Iterator[str]:
-    """Baselines that are registered, belong into every table, and are not in this one."""
-    from ssl3d.train.build import method_class  # noqa: PLC0415  # loads torch
-
-    there = {cell.recipe.method for cell in run.done}
+    """Baselines that are registered, belong in every table, and are not in this one."""
+    there = {one.encoder.recipe.method for one in run.results.evaluated}
     for name in plugins("methods"):
         try:
             kind = method_class(name)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ssl3d.audit.compare_cells import circumstances
+
 from ssl3d.audit.reproduce import reproduce, settled
 from ssl3d.cli import run
 from ssl3d.engine import Engine

@@ -5,33 +5,50 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl3d.audit.verify_tables import verify_tables
 from ssl3d.cli import run as command
-from ssl3d.errors import RunError
-from ssl3d.report.cases import disagreements
+from ssl3d.protocol import Prediction
+from ssl3d.report.cases import cases, disagreements
 from ssl3d.report.maps import project
 from ssl3d.report.material import Run
 from ssl3d.report.page import render, write_report
 from ssl3d.report.price import price
 from ssl3d.report.roc import GRID, band, roc
 from ssl3d.report.training import training
+from ssl3d.report.views import views
 from ssl3d.report.volumes import Pictures
 from ssl3d.report.words import doubts, findings
-from ssl3d.results.records import Collapse, Price
+from ssl3d.results.model import Collapse, CorpusRecord, PlanRecord, Price
+from ssl3d.results.predictions import predictions_frame
+from ssl3d.results.results import Evaluated, Results
+from ssl3d.results.scoring import score
 from ssl3d.tables.entry import Part
-from ssl3d.tables.write import write_tables
-from tests.cells import LABELS, cell, failed
-from tests.pages import HOSTILE, by_hand, chromium, hostile_cells, look, plain_cells, write_run
-from tests.runs import arguments, small_run, write_knees
+from ssl3d.tables.tables import Tables
+from ssl3d.task import Task
+from tests import records
+from tests.records import LABELS, evaluated, failed, results
+from tests.report.pages import (
+    HOSTILE,
+    UNTRAINED,
+    by_hand,
+    chromium,
+    hostile_results,
+    look,
+    pictured_run,
+    plain_results,
+    write_log,
+    write_run,
+)
 
 DRIVE = """
 const board = document.getElementById("board");
@@ -75,15 +92,18 @@ return out;
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made by hand."""
-    return write_run(tmp_path_factory.mktemp("runs") / "made", plain_cells())
+    return write_run(tmp_path_factory.mktemp("runs") / "made", plain_results())
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as it is run: simclr and the random baseline on small knees."""
-    folder = tmp_path_factory.mktemp("runs")
-    small_run(write_knees(folder / "knees"), folder / "small", methods=("simclr",))
-    return folder / "small"
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on packed volumes, with features."""
+    return pictured_run(tmp_path_factory.mktemp("pictured"))
+
+
+def read(of: Results) -> Run:
+    """A run that was never written."""
+    return Run(Path("nowhere"), PlanRecord(base={}), of, Tables(of))
 
 
 @pytest.fixture(scope="module", params=[1280, 390])
@@ -116,7 +136,7 @@ def test_headings_sort_both_ways_and_what_is_missing_comes_last(seen: tuple[Any,
     for way, turned in (("up", False), ("down", True)):
         aucs = [text for text in found[way] if text != "failed"]
         assert len(aucs) == 6
-        assert found[way][len(aucs) :] == ["failed"] * 2
+        assert found[way][len(aucs) :] == ["failed"]
         values = [float(text.split()[0]) for text in aucs]
         assert values == sorted(values, reverse=turned)
     assert found["by_name"] == sorted(found["by_name"])
@@ -128,12 +148,12 @@ def test_the_ranking_is_filtered_by_text_and_by_protocol(seen: tuple[Any, str]) 
     assert {name for name, _ in found["text"]} == {"byol"}
     assert len(found["text"]) == 2
     assert {protocol for _, protocol in found["protocol"]} == {"knn"}
-    assert found["count"] == "4 of 8 rows"
-    assert found["all"] == 8
+    assert found["count"] == "3 of 7 rows"
+    assert found["all"] == 7
 
 
 def test_names_from_data_files_stay_text_and_injected_code_does_not_run(tmp_path: Path) -> None:
-    page = write_report(write_run(tmp_path / "run", hostile_cells()), tmp_path / "report.html")
+    page = write_report(write_run(tmp_path / "run", hostile_results()), tmp_path / "report.html")
     found, _ = look(page, ATTACKED, tmp_path)
     assert (found["hacked"], found["injected"], found["fetched"]) == ("undefined", "undefined", "no")
     assert (found["scripts"], found["images"], found["handlers"]) == (2, 0, [])
@@ -141,14 +161,19 @@ def test_names_from_data_files_stay_text_and_injected_code_does_not_run(tmp_path
         assert name in found["text"]
 
 
-def test_pictures_of_a_real_run_are_shown(small: Path, tmp_path: Path) -> None:
-    page = write_report(small, tmp_path / "report.html")
+def test_pictures_of_volumes_are_shown(pictured: Path, tmp_path: Path) -> None:
+    page = write_report(pictured, tmp_path / "report.html")
     script = """const pictures = [...document.querySelectorAll("figure image")];
     return {views: pictures.filter((p) => p.closest("#views")).length, cases: pictures.filter((p) =>
       p.closest("#cases")).length, maps: document.querySelectorAll("#maps svg").length,
       inline: pictures.every((p) => p.href.baseVal.startsWith("data:image/png"))};"""
     found, log = look(page, script, tmp_path)
-    assert found == {"views": 27, "cases": 15, "maps": 1, "inline": True}
+    assert found == {
+        "views": 27,
+        "cases": 15,
+        "maps": 1,
+        "inline": True,
+    }  # one figure of views: both methods make the same
     assert "CONSOLE" not in log
 
 
@@ -168,7 +193,7 @@ def test_the_page_is_whole_and_forbids_the_network(made: Path) -> None:
 
 
 def test_hostile_names_are_nowhere_markup(tmp_path: Path) -> None:
-    page = render(Run.read(write_run(tmp_path, hostile_cells())))
+    page = render(Run.read(write_run(tmp_path, hostile_results())))
     assert page.count("<script>") == page.count("</script>") == 1
     assert "<img" not in page
     assert "&lt;script&gt;window.hacked" in page
@@ -186,53 +211,93 @@ def test_the_same_run_gives_the_same_page_and_moves_no_global_state(made: Path, 
     assert torch.equal(torch.random.get_rng_state(), torch_state)
 
 
-def test_what_is_absent_is_said_in_its_place(small: Path, tmp_path: Path) -> None:
-    bare = Path(shutil.copytree(small, tmp_path / "bare"))
-    shutil.rmtree(bare / "store")
+def test_what_is_absent_is_reported_in_its_place(pictured: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(pictured, tmp_path / "bare"))
+    plan = json.loads((bare / "plan.json").read_text())
     shutil.rmtree(bare / "features")
     (bare / "recipe.toml").unlink()
-    for log in bare.glob("cells/*/log.csv"):
+    for log in bare.glob("encoders/*/log.csv"):
         log.unlink()
+    shutil.rmtree(plan["stores"]["mrnet sagittal"])
     page = write_report(bare).read_text()
-    for said in (
-        "the slices cannot be shown",
-        "simclr sagittal: its packed volumes are not in the run&#39;s folder",
-        "are not in the run&#39;s folder any more",
-        "No cell has left a log of its pretraining",
+    for text in (
+        "their slices cannot be shown",
+        "simclr: its packed volumes are not where the run had them",
+        "so there is no map",
+        "log.csv cannot be read",
         "draws this curve",
         "recipe.toml is not in the run's folder",
     ):
-        assert said in page
-    assert "Pictures of volumes were left out" in render(Run.read(small), volumes=False)
-    assert "<image" not in render(Run.read(small), volumes=False)
+        assert text in page
 
 
-def test_volumes_packed_outside_the_run_are_found_where_the_plan_notes_them(tmp_path: Path) -> None:
-    root = write_knees(tmp_path / "knees")
-    small_run(root, tmp_path / "run", ("random",), baselines=False, store=tmp_path / "packed")
-    assert not (tmp_path / "run" / "store").exists()
-    cell_result = Run.read(tmp_path / "run").results[0][0]
-    store = Pictures(tmp_path / "run").of(cell_result)
-    assert store is not None
-    assert store.fingerprint == cell_result.data.fingerprint
+def test_pictures_are_left_out_where_they_are_not_wanted(pictured: Path) -> None:
+    page = render(Run.read(pictured), volumes=False)
+    assert "Pictures of volumes were left out" in page
+    assert "<image" not in page
 
 
-def test_a_damaged_store_or_features_are_named_and_the_rest_is_there(small: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(small, tmp_path / "broken"))
-    for path in [*broken.glob("features/*.npz"), *broken.glob("store/**/volumes.bin")]:
+def test_methods_that_make_the_same_views_share_a_figure(tmp_path: Path) -> None:
+    section = views(run := Run.read(pictured_run(tmp_path, ("simclr", "byol", "dino"))), Pictures(run))
+    assert section.notes == []
+    assert [drawn.title for drawn in section.drawings] == ["simclr, byol", "dino"]
+    assert "4 of 10 views" in section.drawings[1].caption  # two large crops and eight small ones
+
+
+def test_code_that_a_run_names_by_file_is_not_run(tmp_path: Path) -> None:
+    plugin = tmp_path / "evil.py"
+    plugin.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\nclass Evil: pass\n")
+    folder = pictured_run(tmp_path, (f"{plugin}:Evil", "simclr"))
+    page = write_report(folder).read_text()
+    assert not (tmp_path / "ran").exists()
+    assert "is given by file or module, and a report does not run code that a run names" in page
+    assert page.count("<figure>\n<h3><bdi>simclr</bdi></h3>") == 1
+
+
+def test_a_damaged_store_or_features_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
+    broken = pictured_run(tmp_path)
+    for path in [*broken.glob("features/*/features.npz"), *broken.glob("stores/**/volumes.bin")]:
         path.write_bytes(b"nothing")
     page = write_report(broken).read_text()
-    assert "cannot be read" in page
+    assert "features.npz was changed or cut short" in page
     assert "where its manifest says" in page
     assert 'id="roc"' in page
 
 
-def test_failed_and_collapsed_cells_are_marked(tmp_path: Path) -> None:
-    fallen = cell("byol", collapse=Collapse(feature_std=0.0, rankme=1.0, collapsed=True))
-    page = render(Run.read(write_run(tmp_path, [fallen, *plain_cells()[2:]])))
+def test_failed_and_collapsed_encoders_are_marked() -> None:
+    fallen = Collapse(feature_std=0.0, rankme=1.0, collapsed=True)
+    found = [evaluated("byol", encoder_fields={"collapse": fallen}), evaluated("simclr", noise=1)]
+    page = render(read(results(*found, failed("moco", reason="out of memory; set a smaller --micro-batch"))))
     assert '<strong class="flag">collapsed</strong>' in page
     assert "byol: its features collapsed in training" in page
-    assert "<code>cell-5</code>: out of memory; set a smaller --micro-batch" in page
+    assert re.search("<code>demo-acl/moco-tiny-s0-linear-[0-9a-f]+</code>: out of memory; set a smaller", page)
+
+
+def test_methods_that_saw_labels_are_marked_in_table_figure_and_words() -> None:
+    found = [evaluated("supervised", strength=3.0, encoder_fields={"labels_used": True}), evaluated("simclr", noise=1)]
+    run = read(results(*found))
+    page = render(run)
+    assert page.count('<strong class="flag">labels</strong>') == 2  # its row, and the sentence that explains it
+    assert ", labels</text>" in page.replace("\n", "")
+    assert "supervised, which saw labels while it was pretrained, has the highest AUC" in findings(run)[0]
+    assert "demo, acl, sagittal: Methods marked (labels) saw the labels of training volumes in pretraining." in doubts(
+        run
+    )
+    assert 'flag">labels' not in render(read(results(evaluated("simclr"))))
+
+
+def test_the_page_names_what_encoders_were_pretrained_on() -> None:
+    corpus = CorpusRecord(name="big set", synthetic=False, fingerprint="ab", volumes=77, excluded=3)
+    page = render(read(results(evaluated("simclr", encoder_fields={"corpus": corpus}), evaluated("byol", noise=1))))
+    assert "big set (77 volumes, 3 left out because they or their patients are tested on)" in page
+    assert "<bdi>demo sagittal</bdi>" in page  # the column of the ranking
+
+
+def test_unknown_patients_are_reported() -> None:
+    run = read(results(evaluated(data={"patients_known": False})))
+    assert any("Patients are unknown" in text for text in doubts(run))
+    assert "<dt>test patients</dt><dd><bdi>unknown</bdi></dd>" in render(run)
+    assert not any("Patients are unknown" in text for text in doubts(read(results(evaluated()))))
 
 
 def test_findings_and_doubts_agree_with_the_tests(made: Path) -> None:
@@ -246,108 +311,144 @@ def test_findings_and_doubts_agree_with_the_tests(made: Path) -> None:
     assert not any("one seed" in text for text in sentences)
 
 
-def test_several_tasks_and_planes_have_figures_and_findings_of_their_own(tmp_path: Path) -> None:
-    cells = [
-        cell(method, 0, 1.0 + k, noise=k, recipe={"data": place}, data=place)
-        for k, method in enumerate(("byol", "simclr"))
-        for place in ({"task": "acl", "plane": "axial"}, {"task": "acl", "plane": "coronal"})
-    ]
-    run = Run.read(write_run(tmp_path, cells))
+def test_several_planes_have_figures_and_findings_of_their_own() -> None:
+    run = read(
+        results(
+            *(
+                evaluated(method, 0, 1.0 + k, noise=k, plane=plane, protocol=protocol)
+                for k, method in enumerate(("byol", "simclr"))
+                for plane in ("axial", "coronal")
+                for protocol in ("linear", "knn")
+            )
+        )
+    )
     assert set(run.names.values()) == {"byol", "simclr"}  # no hash: one method is one name on every plane
     assert [text.partition(": ")[0] for text in findings(run)] == [
-        f"acl, {plane}, {protocol}" for plane in ("axial", "coronal") for protocol in ("linear", "knn")
+        f"{plane}, {protocol}" for plane in ("axial", "coronal") for protocol in ("linear", "knn")
     ]
     page = render(run)
     for plane in ("axial", "coronal"):
-        assert page.count(f"<h3><bdi>acl, {plane}</bdi></h3>") == 1  # the forest plot
-        assert page.count(f"<h3><bdi>acl, {plane}, linear</bdi></h3>") == 3  # ROC curves, price, and cases
+        assert page.count(f"<h3><bdi>{plane}</bdi></h3>") == 1  # the forest plot
+        assert page.count(f"<h3><bdi>{plane}, linear</bdi></h3>") == 3  # ROC curves, price, and cases
 
 
-def test_one_seed_and_what_is_not_exact_are_doubts(tmp_path: Path) -> None:
-    cells = [cell("byol", exactness="plain"), cell("simclr", noise=1, exactness="exact but for backbone batch norm")]
-    sentences = doubts(Run.read(write_run(tmp_path, cells)))
+def test_several_data_sets_are_sections_of_their_own() -> None:
+    found = [
+        evaluated(method, noise=k, recipe={"data": data}, data={"name": data}, plane=None)
+        for k, method in enumerate(("byol", "simclr"))
+        for data in ("one", "two")
+    ]
+    page = render(read(results(*found)))
+    for data in ("one", "two"):
+        assert f"<h3><bdi>{data}</bdi></h3>" in page
+        assert f"<h3><bdi>{data}, linear</bdi></h3>" in page
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel", "ordinal"])
+def test_every_kind_of_task_has_a_page(kind: str) -> None:
+    run = read(results(*(of_kind(kind, method, noise) for noise, method in enumerate(("byol", "simclr")))))
+    page = render(run)
+    assert "Cases that methods disagree on most" in page
+    assert len(cases(run, None).drawings) == 1
+    if kind == "regression":
+        assert "no row has an AUC" in page
+        assert ">MAE</button>" in page
+        assert not any("it has no AUC" in text for text in doubts(run))
+        assert "predicted age (years)" in page
+
+
+def of_kind(kind: str, method: str, noise: int) -> Evaluated:
+    """An evaluation of a task of any kind, with simulated predictions."""
+    rng = np.random.default_rng(noise)
+    if kind == "ordinal":
+        return evaluated(method, labels=np.arange(60) % 3, K=3, noise=noise, target=records.task("grade", 3, "ordinal"))
+    names: dict[str, Any] = {"name": "age", "kind": kind, "classes": ("a", "b") if kind == "multilabel" else ()}
+    task = Task(**names, unit="years" if kind == "regression" else None)
+    targets = np.random.default_rng(9).integers(0, 2, (40, 2)) if kind == "multilabel" else np.linspace(20, 80, 40)
+    p = rng.random((40, 2)) if kind == "multilabel" else targets[:, None] + rng.standard_normal((40, 1))
+    ids = [f"{i:02d}" for i in range(40)]
+    made = evaluated(method, noise=noise, target=records.task("age"), K=2)
+    made_of = score(Prediction(p, None, {}), targets, task)
+    data = made.record.data.model_copy(update={"task": task, "n_test": 40, "n_test_patients": 40})
+    record = made.record.model_copy(update={"data": data, "score": made_of, "n_positive": None})
+    return replace(made, record=record, predictions=predictions_frame(ids, ids, targets, p, task))
+
+
+def test_one_seed_and_what_is_not_exact_are_doubts() -> None:
+    found = [
+        evaluated("byol", encoder_fields={"exactness": "plain"}),
+        evaluated("simclr", noise=1, encoder_fields={"exactness": "not exact", "gradient_error": 0.7}),
+    ]
+    run = read(results(*found))
+    sentences = doubts(run)
     assert "Each method ran with one seed: how far another seed would move its score is not known." in sentences
     assert "byol: its gradient was plain, not that of the whole effective batch." in sentences
-    assert any("exact but for backbone batch norm" in text for text in sentences)
+    assert "simclr: its gradient was not exact, not that of the whole effective batch." in sentences
+    assert "not exact (7e-01)" in render(run)
 
 
-def test_a_price_that_is_not_known_is_left_out_and_told(tmp_path: Path) -> None:
-    free = cell("random", noise=2, exactness="not trained", price=Price(device="cpu"))
-    unknown = cell("simclr", noise=1, price=Price(device="cpu"))
-    run = Run.read(write_run(tmp_path, [cell("byol"), unknown, free]))
-    drawn = price(run).drawings[0]
+def test_a_price_that_is_not_known_is_left_out_and_reported() -> None:
+    unknown = {"price": Price(device="cpu")}
+    found = [
+        evaluated("byol"),
+        evaluated("simclr", noise=1, encoder_fields=unknown),
+        evaluated("random", noise=2, encoder_recipe=UNTRAINED, encoder_fields=unknown),
+    ]
+    drawn = price(read(results(*found))).drawings[0]
     assert drawn.caption.endswith("Not known, and left out (pretraining, seconds): simclr.")
     assert {text.get_text() for legend in drawn.figure.legends for text in legend.get_texts()} == {"byol", "random"}
 
 
 def test_a_log_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, plain_cells())
-    (folder / "cells/cell-0/log.csv").write_text("epoch,loss\n1,what\n")
+    of = plain_results()
+    folder = write_run(tmp_path, of)
+    path = write_log(folder, next(iter(of.encoders.values())), "epoch,loss\n1,what\n")
     run = Run.read(folder)
     section = training(run)
-    assert [note.partition(" cannot be read")[0] for note in section.notes] == [str(folder / "cells/cell-0/log.csv")]
-    assert section.drawings[0].alt.startswith("Training curves of 5 pretraining runs")
-    assert "cell-0/log.csv cannot be read" in render(run, volumes=False)
+    assert [note.partition(" cannot be read")[0] for note in section.notes] == [str(path)]
+    assert section.drawings[0].alt.startswith("Training curves of 3 encoders")
+    assert "log.csv cannot be read" in render(run, volumes=False)
 
 
-def test_the_number_of_resamples_that_is_told_is_the_one_used(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_resamples_in_the_caption_is_the_one_used(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(1000 resamples" in roc(Run.read(made)).drawings[0].caption
     monkeypatch.setattr("ssl3d.report.roc.VALUES", 300 * len(LABELS))
     assert "(300 resamples" in roc(Run.read(made)).drawings[0].caption
 
 
-def test_unfinished_seeds_are_not_called_failed_and_failed_ones_are(tmp_path: Path) -> None:
-    found = [cell("byol", seed, recipe={"data": {"folds": 2, "fold": fold}}) for seed in (0, 1) for fold in (0, 1)]
-    other = cell("simclr", 0, noise=1, recipe={"data": {"folds": 2, "fold": 0}})
-    sentences = doubts(Run.read(write_run(tmp_path / "folds", [*found[:3], other])))
-    partial = [text for text in sentences if "not every seed or fold is finished" in text]
-    assert len(partial) == 4  # linear and knn
+def test_unfinished_seeds_are_not_called_failed_and_failed_ones_are() -> None:
+    found = [evaluated("byol", seed, recipe={"folds": 2, "fold": fold}) for seed in (0, 1) for fold in (0, 1)]
+    other = evaluated("simclr", 0, noise=1, recipe={"folds": 2, "fold": 0})
+    sentences = doubts(read(results(*found[:3], other)))
+    partial = [text for text in sentences if "not every seed or fold is complete" in text]
+    assert len(partial) == 2
     assert any("byol" in text and text.endswith("its score is the mean of the seeds that are.") for text in partial)
-    assert any("simclr" in text and text.endswith("is finished.") for text in partial)
+    assert any("simclr" in text and text.endswith("is complete.") for text in partial)
     assert not any("failed" in text for text in sentences)
-    whole = [cell("byol"), failed("byol", 1)]
-    sentences = doubts(Run.read(write_run(tmp_path / "whole", whole)))
-    assert any("byol (acl, sagittal, linear): some of its seeds failed" in text for text in sentences)
+    sentences = doubts(read(results(evaluated("byol"), failed("byol", 1))))
+    assert any("byol (demo, acl, sagittal, linear): some of its seeds failed" in text for text in sentences)
 
 
-def test_planned_cells_without_a_result_are_said(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, [cell("byol")])
-    plan = {"base": {}, "cells": {f"cell-{i}": {} for i in range(3)}}
-    (folder / "plan.json").write_text(json.dumps(plan))
-    run = Run.read(folder)
-    assert "2 planned cells have no result yet." in doubts(run)
-    write_tables(folder, run.results)
-    assert (folder / "leaderboard.md").read_text().startswith("2 planned cells have no result yet.\n\n")
-    assert not [verdict for verdict in verify_tables(folder, sound=True) if verdict.faults]
-    plan["cells"] = {"cell-0": {}}
-    (folder / "plan.json").write_text(json.dumps(plan))
-    assert not any("planned" in text for text in doubts(run))
+def test_planned_evaluations_without_a_result_are_reported() -> None:
+    planned = failed("simclr").evaluation
+    assert "1 planned evaluation has no result yet." in doubts(read(results(evaluated(), pending=[planned])))
+    assert not any("planned" in text for text in doubts(read(results(evaluated()))))
 
 
 # Commands
 
 
 def test_bench_writes_the_report_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.runs import arguments, write_knees
+
     line = arguments(write_knees(tmp_path / "knees"), tmp_path / "run", "--no-baselines")
     assert command(line) == 0
-    assert f"Report: {tmp_path / 'run' / 'report.html'}" in capsys.readouterr().out
-    assert "<svg" in (tmp_path / "run" / "report.html").read_text()
+    assert str(tmp_path / "run" / "report.html") in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<image") == 27  # three volumes with two views each, as three slices
 
 
-def test_a_report_that_cannot_be_made_is_a_note_and_never_fails_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(run: Path) -> Path:
-        raise RunError(f"{run} has no room")
-
-    monkeypatch.setattr("ssl3d.report.page.write_report", refuse)
-    assert command(arguments(write_knees(tmp_path / "knees"), tmp_path / "run", "--no-baselines")) == 0
-    assert f"Report: not written: {tmp_path / 'run'} has no room" in capsys.readouterr().out
-
-
-def test_report_writes_where_it_is_told_and_nowhere_else(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_writes_to_out_and_nowhere_else(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(made.rglob("*"))
     assert command(["report", str(made), "--out", str(tmp_path / "deep" / "page.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "deep" / "page.html")
@@ -396,8 +497,6 @@ def test_maps_are_finite_for_any_number_of_volumes_and_always_the_same(n: int) -
 
 
 def test_the_cases_shown_are_those_with_the_largest_spread() -> None:
-    import pandas as pd
-
     table = pd.DataFrame({"a": np.linspace(0, 1, 20), "b": 0.5, "label": np.linspace(0.4, 0.6, 20)})
     shown = disagreements(table)
     rest = table.drop(shown.index)

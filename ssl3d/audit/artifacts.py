@@ -1,0 +1,149 @@
+"""One artifact against its own record: names, key, files, and links to what it was made from. Writes nothing."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from ssl3d.audit.scores import check_predictions
+from ssl3d.audit.verdict import Findings
+from ssl3d.results.folder import FEATURES, PREDICTIONS, RECORDS, SHORT, WEIGHTS
+from ssl3d.results.keys import NUMERICS, encoder_key, evaluation_key
+from ssl3d.results.model import (
+    ArtifactRecord,
+    EncoderRecord,
+    EvaluationRecord,
+    FeaturesRecord,
+    PlannedEncoder,
+    PlannedEvaluation,
+)
+from ssl3d.results.records import CONTENT, DamagedError, file_sha256, read_file, read_json, read_record
+
+R = TypeVar("R", bound=ArtifactRecord)
+FindEncoder = Callable[[str], EncoderRecord | None]  # by key
+REFERENCES = {"method", "backbone", "corpus", "task"}  # of an encoder's recipe: names, which are not in its key
+
+
+def checked_record(folder: Path, kind: type[R], name: str, found: Findings) -> R | None:
+    """Check the record of an artifact and the hashes of its files; return the record as far as it can be read.
+
+    Args:
+        folder: of the artifact.
+        kind: of its record.
+        name: that the record should have.
+        found: collects what is wrong.
+    """
+    found.attempt(read_record, folder, kind)
+    try:
+        content = read_json(folder / RECORDS[kind])
+        record = kind.model_validate({key: value for key, value in content.items() if key != CONTENT})
+    except (DamagedError, ValidationError):
+        return None  # which read_record has reported
+    found.compare(RECORDS[kind], "name", record.name, name)
+    found.compare(RECORDS[kind], "end of the name", record.name.rpartition("-")[2], record.key[:SHORT])
+    for file, digest in record.files.items():
+        there = found.attempt(file_sha256, folder / file)
+        if there is not None:
+            found.compare(file, "SHA-256", digest, there)
+    return record
+
+
+def check_encoder(folder: Path, name: str, planned: PlannedEncoder | None, found: Findings) -> EncoderRecord | None:
+    """Check an encoder against its record, its recipe and the plan; return its record if it can be read."""
+    record = checked_record(folder, EncoderRecord, name, found)
+    if record is None:
+        return None
+    _require(record, EncoderRecord, WEIGHTS, found)
+    if record.recipe.pretrain is not None and record.corpus is None:
+        found.faults.append(f"{RECORDS[EncoderRecord]} of {name} names no corpus, and its recipe pretrains on one")
+    if record.weights is not None and record.weights_sha256 is None:
+        found.notes.append("its key is not recomputed: the hash of the weights that it started from is not recorded")
+    elif _same_numerics(record, found):
+        made = encoder_key(
+            record.recipe,
+            corpus=record.corpus.fingerprint if record.corpus else None,
+            sources=record.made_by.sources,
+            weights=record.weights_sha256,
+        )
+        found.compare(RECORDS[EncoderRecord], "key", record.key, made)
+    if planned is not None:
+        found.compare("plan.json", f"encoders.{planned.key}.key", planned.key, record.key)
+        ours, theirs = (
+            one.recipe.model_dump(mode="json", exclude=REFERENCES) for one in (planned, record)
+        )  # another run, which shares the cache, may have named a plugin otherwise
+        found.compare("plan.json", f"encoders.{planned.key}.recipe", ours, theirs)
+    return record
+
+
+def check_features(folder: Path, name: str, encoder: FindEncoder, found: Findings) -> None:
+    """Check features against their record, and that they are those of the encoder as it is now."""
+    record = checked_record(folder, FeaturesRecord, name, found)
+    if record is None:
+        return
+    _require(record, FeaturesRecord, FEATURES, found)
+    _check_link(record, FeaturesRecord, encoder, found)
+    try:
+        with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:
+            volumes, width = arrays["x"].shape
+    except DamagedError:
+        return  # reported with the hashes
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        found.faults.append(f"{folder / FEATURES} cannot be read ({str(error).splitlines()[0]}); delete the folder")
+        return
+    file = RECORDS[FeaturesRecord]
+    found.compare(file, "volumes, width", [record.volumes, record.width], [volumes, width])
+
+
+def check_evaluation(
+    folder: Path, name: str, planned: PlannedEvaluation | None, encoder: FindEncoder, found: Findings
+) -> EvaluationRecord | None:
+    """Check an evaluation against its record, its encoder, its predictions and the plan; return its record."""
+    record = checked_record(folder, EvaluationRecord, name, found)
+    if record is None:
+        return None
+    file = RECORDS[EvaluationRecord]
+    _require(record, EvaluationRecord, PREDICTIONS, found)
+    _check_link(record, EvaluationRecord, encoder, found)
+    if _same_numerics(record, found):
+        made = evaluation_key(
+            record.recipe, encoder=record.encoder, data=record.data.fingerprint, sources=record.made_by.sources
+        )
+        found.compare(file, "key", record.key, made)
+    found.compare(file, "data.task.name", record.data.task.name, record.recipe.task)
+    if planned is not None:
+        for field in ("key", "recipe", "encoder"):
+            ours, theirs = (one.model_dump(mode="json")[field] for one in (planned, record))
+            found.compare("plan.json", f"evaluations.{planned.key}.{field}", ours, theirs)
+    check_predictions(folder, record, found)
+    return record
+
+
+def _require(record: ArtifactRecord, kind: type[ArtifactRecord], file: str, found: Findings) -> None:
+    if file not in record.files:
+        found.faults.append(f"{RECORDS[kind]} of {record.name} names no {file}")
+
+
+def _same_numerics(record: ArtifactRecord, found: Findings) -> bool:
+    """Whether this version of the core computes keys as the record's did."""
+    version = record.made_by.numerics
+    if version != NUMERICS:
+        found.notes.append(f"its key is not recomputed: it was made by numerics version {version}, this is {NUMERICS}")
+    return version == NUMERICS
+
+
+def _check_link(
+    record: FeaturesRecord | EvaluationRecord, kind: type[ArtifactRecord], encoder: FindEncoder, found: Findings
+) -> None:
+    """Check that the encoder that was used is the one that is there."""
+    made_from = encoder(record.encoder)
+    if made_from is None:
+        found.notes.append(f"its encoder {record.encoder[:SHORT]} is not there, so the link to it is not checked")
+        return
+    expected: Mapping[str, str] = made_from.files
+    found.compare(RECORDS[kind], "encoder_sha256", record.encoder_sha256, expected.get(WEIGHTS))
