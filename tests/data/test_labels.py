@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ssl3d.data.csv_table import Row
-from ssl3d.data.header import parse_header
-from ssl3d.data.labels import Labels, read_labels
+from ssl3d.data.reading.csv_table import Row
+from ssl3d.data.reading.header import parse_header
+from ssl3d.data.reading.labels import Labels, read_labels
 from ssl3d.errors import DataError
 from ssl3d.task import Target, Task
 

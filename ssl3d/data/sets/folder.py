@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.csv_table import Row, read_rows
 from ssl3d.data.faults import DataFaultsError, Fault
-from ssl3d.data.header import HELP, Header, parse_header
-from ssl3d.data.labels import Labels, read_labels
-from ssl3d.data.nifti import Geometry, read_geometry, read_nifti, require_3d, require_rank
-from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels, scale_robustly
+from ssl3d.data.reading.csv_table import Row, read_rows
+from ssl3d.data.reading.header import HELP, Header, parse_header
+from ssl3d.data.reading.labels import Labels, read_labels
+from ssl3d.data.reading.nifti import Geometry, read_geometry, read_nifti, require_3d, require_rank
+from ssl3d.data.reading.voxels import read_npy, read_npy_header, require_voxels, scale_robustly
 from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError
 from ssl3d.task import Targets, Task
@@ -48,8 +48,8 @@ class Folder(Dataset):
       ========================================  ====================================================================
 
     ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with the slices first, see
-    :func:`ssl3d.data.nifti.read_nifti`. Any real type of number is accepted; each volume is scaled by its own 0.5 and
-    99.5 percentiles to [0, 1], float16.
+    :func:`ssl3d.data.reading.nifti.read_nifti`. Any real type of number is accepted; each volume is scaled by its own
+    0.5 and 99.5 percentiles to [0, 1], float16.
     """
 
     card: ClassVar[Card] = Card(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.voxels import npy_header
+from ssl3d.data.reading.voxels import npy_header
 from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
 from ssl3d.task import Task

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.csv_table import Row, read_rows
 from ssl3d.data.faults import DataFaultsError, Fault
-from ssl3d.data.voxels import read_npy, read_npy_header, require_voxels
+from ssl3d.data.reading.csv_table import Row, read_rows
+from ssl3d.data.reading.voxels import read_npy, read_npy_header, require_voxels
 from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
 from ssl3d.task import Task

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ssl3d.data.faults import Fault
-from ssl3d.data.header import Column
+from ssl3d.data.reading.header import Column
 from ssl3d.task import Target, Task
 
 UNKNOWN = ("", "na", "n/a", "nan", "null")  # fields without a label, in any case of letters

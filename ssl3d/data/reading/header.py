@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ssl3d.data.csv_table import Row
+from ssl3d.data.reading.csv_table import Row
 from ssl3d.errors import DataError, nearest
 from ssl3d.task import Kind
 

@@ -1,0 +1,1 @@
+"""Reading what data sets come as: tables of labels, NIfTI, and .npy."""
