@@ -69,7 +69,7 @@ class Encoder:
         autocast: precision of the backbone.
         channels_last: memory layout of the views.
         keeps: whether views stay from the first pass to the second; known once a part's views were made.
-        drew: whether a global generator was drawn from; noticed only if it is False rather than None at first.
+        drew: whether draws from a global generator depended on the split; noticed only if it is False at first.
     """
 
     method: AnyMethod
@@ -180,9 +180,11 @@ class Encoder:
             if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            before = _generators(device) if self.drew is False else []
+            # Draws in a coupled loss, which sees all volumes at once, do not depend on how these were split.
+            notices = self.drew is False and not (stream == Stream.LOSS and self.method.coupled)
+            before = _generators(device) if notices else []
             yield
-            if self.drew is False:
+            if notices:
                 self.drew = any(not torch.equal(*pair) for pair in zip(before, _generators(device), strict=True))
 
 

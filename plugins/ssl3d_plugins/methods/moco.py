@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows
+from ssl3d.queue import Queue
 
 
 class MoCoConfig(Config):
@@ -45,9 +46,6 @@ class MoCo(Method[MoCoConfig]):
     )
     online_views = (0,)
     target_views = (1,)
-    queue: Tensor
-    filled: Tensor
-    cursor: Tensor
 
     def build(self) -> None:
         """Make the projector, the momentum copies of backbone and projector, and an empty queue."""
@@ -55,9 +53,7 @@ class MoCo(Method[MoCoConfig]):
         self.projector = MoCoProjectionHead(self.backbone.embed_dim, self.config.hidden_dim, width)
         self.momentum_backbone = Momentum(self.backbone)
         self.momentum_projector = Momentum(self.projector)
-        self.register_buffer("queue", torch.zeros(self.config.queue_size, width))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
-        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+        self.queue = Queue(self.config.queue_size, width)
 
     def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
         """Return the momentum encoder's features (B, F)."""
@@ -68,18 +64,13 @@ class MoCo(Method[MoCoConfig]):
         query = F.normalize(self.projector(batch.online[0]))  # (N, P)
         key = F.normalize(self.momentum_projector(batch.target[0])).detach()  # (N, P)
         positive = (query * key).sum(1, keepdim=True)  # (N, 1)
-        negative = query @ self.queue[: int(self.filled)].to(query).T  # (N, K)
+        negative = query @ self.queue.held.to(query).T  # (N, K)
         logits = torch.cat([positive, negative], 1) / self.config.temperature  # (N, 1 + K)
         labels = torch.zeros(len(query), dtype=torch.long, device=query.device)
         return Loss(F.cross_entropy(logits, labels), rows={"keys": key})
 
-    @torch.no_grad()
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Move the momentum encoder and push the keys of the whole effective batch, wrapping round the queue's end."""
+        """Move the momentum encoder, and push the keys of the whole effective batch."""
         self.momentum_backbone.update(self.config.momentum)
         self.momentum_projector.update(self.config.momentum)
-        keys = kept.rows["keys"][-len(self.queue) :]
-        places = (self.cursor + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[places] = keys.to(self.queue)
-        self.cursor.copy_((self.cursor + len(keys)) % len(self.queue))
-        self.filled.copy_(torch.clamp(self.filled + len(keys), max=len(self.queue)))
+        self.queue.push(kept.rows["keys"])
