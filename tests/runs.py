@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from ssl3d.data.sets.demo import write_demo
 from ssl3d.experiment import read_experiment
-from ssl3d.progress import Progress
+from ssl3d.progress import BEFORE, Progress
 from ssl3d.run.execute import Outcome, execute
-from ssl3d.run.options import Options
+from ssl3d.run.options import ONLY, Options
 from ssl3d.run.plan import make_plan
 
 SMALL = {  # as small as they come: seconds for a run
@@ -26,7 +25,7 @@ SMALL = {  # as small as they come: seconds for a run
     "method.moco.queue_size": 16,
     "evaluate.inner_folds": 2,
 }
-TIMES = ("finished_at", "price", "content_sha256")  # of result.json
+TIMES = ("finished_at", "seconds", "price", "content_sha256")  # of records: they differ between two equal runs
 
 
 def write_knees(root: Path, cases: tuple[int, int] = (12, 8)) -> Path:
@@ -45,53 +44,88 @@ def small_run(
     root: Path, out: Path, methods: Sequence[str] = ("byol",), progress: Progress | None = None, **changes: Any
 ) -> Outcome:
     """Execute a small experiment; ``changes`` are fields of it (dots as double underscores), or options."""
-    options = {name: changes.pop(name) for name in list(changes) if name in Options.__dataclass_fields__}
+    given = {name: changes.pop(name) for name in list(changes) if name in Options.__dataclass_fields__}
+    options = Options(**{"roots": {ONLY: root}, "out": out, "device": "cpu", **given})
     fields = {name.replace("__", "."): value for name, value in changes.items()}
     experiment = read_experiment(None, {**SMALL, "methods": methods, **fields})
-    return execute(
-        make_plan(experiment, root), Options(**{"root": root, "out": out, "device": "cpu", **options}), progress
-    )
+    return execute(make_plan(experiment, options), options, progress)
 
 
 class Listener(Progress):
-    """Remembers what it hears."""
+    """Remembers what it hears.
+
+    Attributes:
+        started_list: labels of artifacts, in order.
+        outcomes: by label.
+        notes: sentences.
+        phases: parts of the work, with the label in front.
+    """
 
     def __init__(self) -> None:
-        self.started: list[str] = []
-        self.finished: dict[str, str] = {}
+        self.started_list: list[str] = []
+        self.outcomes: dict[str, str] = {}
         self.notes: list[str] = []
         self.phases: list[str] = []
 
-    def cell_started(self, cell: str) -> None:
-        self.started.append(cell.split("-", maxsplit=1)[0])
+    def started(self, artifact: str) -> None:
+        self.started_list.append(artifact)
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
-        self.phases.append(f"{cell.split('-', maxsplit=1)[0]} {what}".strip())
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
+        self.phases.append(f"{artifact} {what}".strip())
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
-        self.finished[cell.split("-", maxsplit=1)[0]] = outcome
+    def finished(self, artifact: str, outcome: str) -> None:
+        self.outcomes[artifact] = outcome
+
+    @property
+    def pretrained(self) -> list[str]:
+        """Methods of the encoders that were pretrained, in order."""
+        return [phase.partition(" ")[0] for phase in self.phases if phase.endswith(" pretraining")]
+
+    @property
+    def made(self) -> list[str]:
+        """Labels of what was made or failed in this call."""
+        return [label for label, outcome in self.outcomes.items() if outcome != BEFORE]
 
 
-def cell_folder(run: Path, method: str, seed: int = 0) -> Path:
-    (folder,) = (run / "cells").glob(f"{method}-*-s{seed}-*")
+def encoder_folder(run: Path, method: str, seed: int = 0) -> Path:
+    (folder,) = (run / "encoders").glob(f"{method}-*-s{seed}-*")
     return folder
 
 
-def left_behind(cell: Path) -> dict[str, Any]:
-    """Everything that a cell leaves, times left out: comparable with ``==`` between two runs."""
-    result = json.loads((cell / "result.json").read_text())
-    for name in TIMES:
-        result.pop(name)
-    for score in [*result["scores"].values(), *(point["score"] for point in result["curve"])]:
-        score.pop("seconds")
-    log = cell / "log.csv"
-    return {
-        "files": sorted(path.name for path in cell.iterdir()),
-        "result": result,
-        "predictions": (cell / "predictions.csv").read_text(),
-        "encoder": {name: value.tolist() for name, value in load_file(cell / "encoder.safetensors").items()},
-        "log": pd.read_csv(log).drop(columns="volumes_per_second").to_dict("list") if log.exists() else None,
-    }
+def evaluation_folder(run: Path, method: str, protocol: str = "linear", task: str = "acl", seed: int = 0) -> Path:
+    (folder,) = (run / "evaluations").glob(f"*-{task}/{method}-*-s{seed}-{protocol}-*")
+    return folder
+
+
+def record(folder: Path, kind: str) -> dict[str, Any]:
+    """Return a record, as plain values."""
+    found: dict[str, Any] = json.loads((folder / f"{kind}.json").read_text())
+    return found
+
+
+def left_behind(run: Path) -> dict[str, Any]:
+    """Return everything that artifacts of a run hold, times left out: comparable with ``==`` between two runs."""
+    found: dict[str, Any] = {}
+    for kind in ("encoders", "features", "evaluations"):
+        for path in sorted((run / kind).rglob("*")):
+            if path.is_file():
+                found[str(path.relative_to(run))] = _content(path)
+    return found
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".json":
+        return _without_times(json.loads(path.read_text()))
+    if path.name == "log.csv":
+        return pd.read_csv(path).drop(columns="volumes_per_second").to_dict("list")
+    return "" if path.name == "README.md" else path.read_bytes()  # a model card has the time in it
+
+
+def _without_times(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    left_out = (*TIMES, "log.csv")  # whose hash follows from times
+    return {name: _without_times(inner) for name, inner in value.items() if name not in left_out}
