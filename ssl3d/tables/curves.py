@@ -60,17 +60,19 @@ class Point(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """The evaluations at one point: by seed and draw, every one complete in all folds."""
+    """The evaluations at one point.
+
+    Attributes:
+        seeds: in order.
+        draws: those that every seed has in every fold.
+        folds: evaluations by (seed, draw), then by fold.
+        note: which draws are left out.
+    """
 
     seeds: tuple[int, ...]
     draws: tuple[int, ...]
     folds: Mapping[tuple[int, int], Folds]
     note: str
-
-    @property
-    def all(self) -> list[Evaluated]:
-        """Evaluations of all seeds, draws and folds."""
-        return [one for seed in self.seeds for draw in self.draws for one in self.folds[seed, draw].values()]
 
 
 def curves(evaluated: Sequence[Evaluated], board: Sequence[Standing]) -> pd.DataFrame:
@@ -95,7 +97,8 @@ def curves(evaluated: Sequence[Evaluated], board: Sequence[Standing]) -> pd.Data
     cases = reference_cases(evaluated)
     whole = {standing.entry.key: standing for standing in board if standing.entry.done}
     rows = []
-    for key in sorted(points, key=lambda key: (key not in whole, list(whole).index(key) if key in whole else 0, key)):
+    order = {key: index for index, key in enumerate(whole)}
+    for key in sorted(points, key=lambda key: (order.get(key, len(order)), key)):
         if key in whole and any(point.condition == "labels" for point in points[key]):
             rows.append(_whole_row(whole[key]))
         for point in sorted(points[key], key=lambda point: (point.condition, -point.share)):
@@ -129,7 +132,7 @@ def _row(key: Key, point: Point, repeated: Repeated, cases: Mapping[Where, pd.Da
         for fold in sorted(layers[0])
         for part in parts_of([folds[fold] for folds in layers], cases[(*key.table, fold)])
     ]
-    done = tuple(repeated.all)
+    done = tuple(one for folds in layers for one in folds.values())
     entry = Entry(key, tuple(range(len(layers))), done, (), tuple(parts))
     seeds, draws = len(repeated.seeds), len(repeated.draws)
     row = _common(entry, point, _interval(entry, seeds, draws), seeds, draws)
