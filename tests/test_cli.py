@@ -20,7 +20,6 @@ import torch
 
 from ssl3d.cli import COMMANDS, run
 from ssl3d.cli.progress import JsonProgress, LineProgress, words
-from ssl3d.data.store import Store
 from ssl3d.registry import KINDS, plugins
 from ssl3d.tables.leaderboard import CELL_COLUMNS, COLUMNS
 from ssl3d.tables.typed import read_table
@@ -214,36 +213,6 @@ def test_a_table_of_an_edited_result_is_refused(capsys: Capture, finished: Path,
     path = next(copy.glob("cells/simclr-*/result.json"))
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     assert f"{path} was changed after it was written" in refused(capsys, "leaderboard", str(copy))
-
-
-# data
-
-
-def test_data_demo_check_and_pack_go_together(capsys: Capture, tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    assert run(["data", "demo", "--out", str(out), "--size", "18", "--train", "5", "--valid", "4"]) == 0
-    assert "synthetic" in capsys.readouterr().out
-    where = ["--data", "mrnet", "--root", str(out), "--plane", "coronal"]
-    assert run(["data", "check", *where]) == 0
-    assert "coronal: 9 volumes (test 4, train 5), no faults." in capsys.readouterr().out
-    assert run(["data", "pack", *where, "--out", str(tmp_path / "store")]) == 0
-    store = Store.open(tmp_path / "store")
-    assert (
-        f"9 volumes, {store.manifest.size / 1e6:.1f} MB, fingerprint {store.fingerprint[:10]}"
-        in capsys.readouterr().out
-    )
-    assert "is not empty" in refused(capsys, "data", "demo", "--out", str(out))
-
-
-def test_data_check_lists_every_fault_and_exits_1(capsys: Capture, data: Path) -> None:
-    (data / "train/sagittal/0002.npy").write_bytes(b"")
-    np.save(data / "valid/sagittal/0013.npy", np.zeros((4, 18, 18), np.uint8))
-    assert run(["data", "check", "--data", "mrnet", "--root", str(data)]) == 1
-    captured = capsys.readouterr()
-    assert [line.split(" ")[0] for line in captured.out.splitlines()] == [
-        "train/sagittal/0002.npy", "valid/sagittal/0013.npy",
-    ]  # fmt: skip
-    assert "2 faults in mrnet" in captured.err
 
 
 # bench
