@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ssl3d.data.check import check
 from ssl3d.data.pack import pack
+from ssl3d.data.planned import planned
 from ssl3d.data.sets.folder import Folder
 from ssl3d.errors import DataError
 from ssl3d.task import Task
@@ -164,3 +167,32 @@ def test_no_root_an_absent_root_and_a_plane_are_refused(tmp_path: Path) -> None:
         Folder(tmp_path / "nowhere").cases()
     with pytest.raises(DataError, match="no planes"):
         Folder(tmp_path, "axial")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(["path", "split", "patient", "x", "x:binary", "y:multilabel(f)", "z:regression", ":", "x:("])
+        | st.text("abx:(<)", max_size=6),
+        max_size=5,
+    ),
+    st.lists(
+        st.lists(
+            st.sampled_from(["a.nii.gz", "c.npy", "train", "test", "0", "1", "-1", "0.5", "1e400", "NA", "\u00b2", ""])
+            | st.text(max_size=4),
+            max_size=6,
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(",;\t"),
+)
+def test_no_table_is_a_traceback(root: Path, header: list[str], table: list[list[str]], delimiter: str) -> None:
+    lines = [delimiter.join(fields) for fields in [["path", "x", *header], *table]]
+    (root / "labels.csv").write_text("\n".join(lines), "utf-8")
+    data = Folder(root)
+    try:
+        tasks = {task.name for task in data.tasks}
+        cases = planned(data, ())
+    except DataError:
+        return
+    assert all(set(case.targets) <= tasks for case in cases)

@@ -132,6 +132,7 @@ def test_labels_of_one_task_are_given_together(row: str) -> None:
         ("x", ("yes", "yes"), "every value of 'x' is 'yes'"),
         ("x", ("0.5", "0.25"), "numbers that are not classes (0.25, 0.5); declare it as x:regression"),
         ("x:binary", ("0", "1", "2"), "declared as binary and has 3 classes (0, 1, 2)"),
+        ("x:binary(1<1.0)", ("1",), "names a class of 'x' twice (1, 1)"),
         ("x:ordinal", ("mild", "severe"), "name it, as in x:ordinal(mild<severe)"),
     ],
 )

@@ -122,7 +122,10 @@ def _not_a_class(column: Column, name: str, classes: Sequence[str]) -> str:
 def _declared(column: Column, names: Sequence[str]) -> tuple[str, ...]:
     """Return the classes of a column whose kind the header gives."""
     if column.argument:
-        return tuple(_class_name(name) for name in column.classes)
+        named = tuple(_class_name(name) for name in column.classes)
+        if len(set(named)) < len(named):
+            raise ColumnError(f"the header names a class of {column.name!r} twice ({', '.join(named)}); correct it")
+        return named
     found = _sorted(name for name in names if name)
     numeric = all(_number(name) is not None for name in found)
     if column.kind == "ordinal" and not numeric:
