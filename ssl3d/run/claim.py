@@ -141,17 +141,15 @@ def _clear(run: Path, leases: Leases) -> None:
     if not (run / PLAN).exists():
         return
     own = RunFolder(run)
-    folders = [
-        *own.encoders.glob("*"),
-        *own.features.glob("*"),
-        *own.evaluations.glob("*/*"),
-        *own.evaluations.glob("*"),
-    ]
-    for folder in (folder for folder in folders if not folder.is_symlink()):
+    artifacts = [*own.encoders.glob("*"), *own.features.glob("*"), *own.evaluations.glob("*/*")]
+    for folder in (path for path in artifacts if path.is_dir() and not path.is_symlink()):
         for name in ARTIFACT_FILES:
             for path in (folder / name, *folder.glob(f"{partial_prefix(name)}*")):
                 path.unlink(missing_ok=True)
         with suppress(OSError):  # another file is in it
+            folder.rmdir()
+    for folder in own.evaluations.glob("*"):
+        with suppress(OSError):
             folder.rmdir()
     for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, the deletion can be repeated
         (run / name).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ssl3d.errors import DataError
 from ssl3d.evaluate.checks import check_targets
-from ssl3d.evaluate.subsets import conditions
+from ssl3d.evaluate.subsets import Condition, conditions
 from ssl3d.protocol import FeatureProtocol
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
 from ssl3d.registry import Kind, plugins, split_variant
@@ -131,7 +131,11 @@ class _Builder:
         kind = protocol_class(whole.protocol)
         sources = {"protocol": self._sources("protocols", whole.protocol, kind)}
         features = self._features(encoder, whole) if issubclass(kind, FeatureProtocol) else None
-        for part in conditions(cases.train_y, cases.train_patients, cases.task, self.plan.experiment.evaluate):
+        chosen = self.plan.experiment.evaluate
+        parts = [Condition(whole.labels, whole.positives, whole.draw)]
+        if not whole.condition:  # which would name a part itself
+            parts = conditions(cases.train_y, cases.train_patients, cases.task, chosen)
+        for part in parts:
             values = {"labels": part.labels, "positives": part.positives, "draw": part.draw}
             recipe = whole.model_copy(update=values)
             key = evaluation_key(recipe, encoder=encoder.key, data=cases.fingerprint, sources=sources)

@@ -30,7 +30,8 @@ class Request:
     Attributes:
         recipe: of the encoder.
         fold: of the evaluated data sets, whose test cases it must not have seen; 0 where it is not trained.
-        evaluations: with all training labels; those with parts of them follow from the labels.
+        evaluations: with all training labels; those with parts of them follow from the labels. A recipe that names a
+            part stands for itself.
     """
 
     recipe: EncoderRecipe

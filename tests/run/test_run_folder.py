@@ -1,31 +1,32 @@
-"""The folder of a run: claimed, held, gone on with, begun anew; cells that are done, that fail, that were killed."""
+"""The folder of a run: claimed, continued, started again; artifacts that are complete, damaged, failed, interrupted."""
 
 from __future__ import annotations
 
-import fcntl
-import json
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from ssl3d.errors import DataError, RecipeError, RunError, UserError, WeightsError
 from ssl3d.experiment import Experiment, read_experiment
-from ssl3d.report.page import write_report
-from ssl3d.results.files import write_atomic
-from ssl3d.results.folder import claimed
-from ssl3d.results.records import read_result
-from ssl3d.run import execute as execute_module
-from ssl3d.run.execute import reason
-from ssl3d.run.merge_requests import beyond
+from ssl3d.results.lease import Leases
+from ssl3d.results.model import PlanRecord
+from ssl3d.results.read import read_plan, read_results
+from ssl3d.run import encoder as encoder_module
+from ssl3d.run.claim import claimed
+from ssl3d.run.merge_requests import beyond, words
+from ssl3d.run.options import Options
 from ssl3d.run.plan import make_plan
-from tests.runs import Listener, cell_folder, left_behind, small_run, write_knees
+from ssl3d.run.worker import disk_full, reason
+from tests.runs import Listener, encoder_folder, evaluation_folder, left_behind, record, small_run, write_knees
+
+BYOL = "byol on tiny, seed 0, pretrained on mrnet sagittal"
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +50,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def plan_of(run: Path) -> dict[str, Any]:
-    """Recipes of a run by the names of its cells."""
-    return dict(json.loads((run / "plan.json").read_text())["cells"])
-
-
-def asked_and_there(run: Path) -> tuple[Experiment, list[Any]]:
-    """What recipe.toml asks for, and the recipes that the folder holds."""
-    return read_experiment(run / "recipe.toml"), list(plan_of(run).values())
+def asked_and_planned(run: Path) -> tuple[Experiment, PlanRecord]:
+    """What recipe.toml asks for, and the plan."""
+    return read_experiment(run / "recipe.toml"), read_plan(run)
 
 
 def refused(kind: type[UserError], knees: Path, out: Path, **changes: Any) -> str:
-    """Return the one-sentence message with which a run is refused; no cell was started."""
+    """Return the one-sentence message with which a run is refused; nothing was started."""
     listener = Listener()
     with pytest.raises(kind) as caught:
         small_run(knees, out, progress=listener, **changes)
-    assert listener.started == []
+    assert listener.started_list == []
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -74,12 +70,27 @@ def refused(kind: type[UserError], knees: Path, out: Path, **changes: Any) -> st
 
 def test_a_run_leaves_what_it_says_and_nothing_else(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
-        ".lock", "cells", "features", "store", "plan.json", "recipe.toml",
-        "leaderboard.csv", "leaderboard.md", "comparisons.csv", "cells.csv",
+        "encoders", "features", "evaluations", "stores", "leases", "plan.json", "recipe.toml",
+        "leaderboard.csv", "leaderboard.md", "comparisons.csv", "evaluations.csv",
     }  # fmt: skip
-    files = {"result.json", "predictions.csv", "training.csv", "encoder.safetensors"}
-    assert {path.name for path in cell_folder(finished, "byol").iterdir()} == files | {"log.csv"}
-    assert {path.name for path in cell_folder(finished, "random").iterdir()} == files
+    files = {"encoder.json", "encoder.safetensors", "README.md"}
+    assert {path.name for path in encoder_folder(finished, "byol").iterdir()} == files | {"log.csv"}
+    assert {path.name for path in encoder_folder(finished, "random").iterdir()} == files
+    files = {"evaluation.json", "predictions.csv", "training.csv"}
+    assert {path.name for path in evaluation_folder(finished, "byol", "knn").iterdir()} == files
+    assert [path.name for path in finished.glob("leases/*")] == []
+
+
+def test_the_plan_names_every_artifact_and_where_it_comes_from(finished: Path, knees: Path) -> None:
+    plan = read_plan(finished)
+    assert {encoder.name for encoder in plan.encoders.values()} == {p.name for p in finished.glob("encoders/*")}
+    assert {one.name for one in plan.evaluations.values()} == {
+        str(path.relative_to(finished / "evaluations")) for path in finished.glob("evaluations/*/*")
+    }
+    assert (plan.roots, plan.cache) == ({"": str(knees.resolve())}, None)
+    assert [Path(folder).parent for folder in plan.stores.values()] == [finished.resolve() / "stores"]
+    results = read_results(finished)
+    assert (len(results.evaluated), results.failed, results.pending) == (4, (), ())
 
 
 def test_files_of_a_run_have_the_permissions_that_the_user_gives_new_files(finished: Path, tmp_path: Path) -> None:
@@ -87,45 +98,52 @@ def test_files_of_a_run_have_the_permissions_that_the_user_gives_new_files(finis
     assert (finished / "leaderboard.csv").stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
-def test_cells_that_are_done_are_not_done_again(knees: Path, run: Path) -> None:
-    before = contents(run / "cells")
+def test_what_is_complete_is_not_made_again(knees: Path, run: Path) -> None:
+    before = {kind: contents(run / kind) for kind in ("encoders", "features", "evaluations")}
     listener = Listener()
     assert small_run(knees, run, progress=listener).failures == {}
-    assert listener.started == []
-    assert listener.finished == {"byol": "done before", "random": "done before"}
-    assert contents(run / "cells") == before
+    assert (listener.started_list, listener.made) == ([], [])
+    assert len(listener.outcomes) == 2 * 4  # encoder, features, two evaluations
+    assert {kind: contents(run / kind) for kind in before} == before
 
 
-def test_a_run_may_grow_by_methods_and_seeds(knees: Path, run: Path) -> None:
+def test_a_run_may_grow_by_methods_seeds_protocols_and_label_shares(knees: Path, run: Path) -> None:
     listener = Listener()
-    small_run(knees, run, methods=("random",), seeds=(0, 1), progress=listener)
-    assert (listener.started, listener.finished["random"][:6]) == (["random"], "linear")
-    assert set(json.loads((run / "plan.json").read_text())["cells"]) == {p.name for p in (run / "cells").iterdir()}
+    more = {"evaluate__protocols": ("knn",), "evaluate__labels": (0.5,), "evaluate__draws": 3}
+    small_run(knees, run, methods=("random",), seeds=(0, 1), progress=listener, baselines=False, **more)
+    assert listener.pretrained == []
+    assert len([label for label in listener.made if "labels=0.5 draw=" in label]) == 2 * 3
     assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"byol", "random"}
+    experiment, plan = asked_and_planned(run)
+    assert (experiment.methods, experiment.seeds, experiment.baselines) == (("byol", "random"), (0, 1), True)
+    assert (experiment.evaluate.protocols, experiment.evaluate.labels) == (("linear", "knn"), (1.0, 0.5))
+    assert len(plan.evaluations) == 4 + 3 + 1 + 3
 
 
 @pytest.mark.parametrize("methods", [("byol",), ("simclr", "random")])
-def test_the_recipe_of_a_run_spreads_out_into_its_cells_presets_kept(tmp_path: Path, methods: tuple[str, ...]) -> None:
+def test_the_recipe_of_a_run_spreads_out_into_its_requests_presets_kept(
+    tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    from ssl3d.run.claim import publish
+
     plan = make_plan(read_experiment(None, {"methods": methods, "pretrain.lr": 0.25}))
-    cells = {cell.name: cell.recipe.model_dump(mode="json") for cell in plan.cells}
-    with claimed(tmp_path / "run", plan.experiment, cells, fresh=False):
-        again = make_plan(read_experiment(tmp_path / "run" / "recipe.toml"))
-    assert [cell.name for cell in again.cells] == list(cells)
+    with claimed(plan, Options(out=tmp_path / "run")) as folder:
+        publish(folder, plan, PlanRecord(base=plan.experiment.base()))
+    again = make_plan(read_experiment(tmp_path / "run" / "recipe.toml"))
+    assert again.requests == plan.requests
 
 
 def test_a_run_made_in_several_calls_has_a_recipe_of_all_of_them(knees: Path, tmp_path: Path) -> None:
     small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1), baselines=False)
-    assert beyond(*asked_and_there(tmp_path / "run")) == []
+    assert beyond(*asked_and_planned(tmp_path / "run")) == []
     again = {"methods": ("simclr",), "seeds": (1, 2), "baselines": False, "data__task": "meniscus"}
     small_run(knees, tmp_path / "run", **again)
-    experiment, there = asked_and_there(tmp_path / "run")
+    experiment, plan = asked_and_planned(tmp_path / "run")
     assert (experiment.methods, experiment.seeds, experiment.baselines) == (("random", "simclr"), (0, 1, 2), False)
     assert set(experiment.data.task or ()) == {"acl", "meniscus"}
-    assert {cell.name for cell in make_plan(experiment, knees).cells} > set(plan_of(tmp_path / "run"))
-    assert len(beyond(experiment, there)) == 2 * 3 * 2 - 4
-    page = write_report(tmp_path / "run").read_text()
-    assert "adds what is not in this one: random on tiny, seed 0, meniscus, sagittal; " in page
-    assert ", and 5 more</dd>" in page
+    missing = beyond(experiment, plan)
+    assert len(missing) == 2 * 3 * 2 - 4
+    assert words(missing[0]) == "random on tiny, seed 0, meniscus of mrnet sagittal"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +152,7 @@ def test_a_run_made_in_several_calls_has_a_recipe_of_all_of_them(knees: Path, tm
         ({"pretrain__epochs": 3}, "pretrain.epochs is 2 there and 3 here"),
         ({"augment__blur": 0.25}, "augment.blur is 0.5 there and 0.25 here"),
         ({"data__folds": 2}, "data.folds is None there and 2 here"),
-        ({"evaluate__protocols": ("knn",)}, r"evaluate.protocols is ['linear', 'knn'] there and ['knn'] here"),
+        ({"corpus": "demo"}, "corpus is None there and ['demo'] here"),
         ({"view_size": (4, 16, 18)}, "view_size is [4, 16, 17] there and [4, 16, 18] here"),
     ],
 )
@@ -142,8 +160,8 @@ def test_another_run_is_refused_by_its_first_difference(
     knees: Path, run: Path, changes: dict[str, Any], difference: str
 ) -> None:
     before = contents(run)
-    message = refused(RunError, knees, run, **changes)
-    assert message == f"{run} holds another run: {difference}; choose another --out, or --fresh to begin anew"
+    message = refused(RunError, knees, run, roots={"mrnet": knees}, **changes)
+    assert message == f"{run} holds another run: {difference}; choose another --out, or --fresh to start again"
     assert contents(run) == before
 
 
@@ -156,31 +174,14 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(knees: Path, tmp_pa
 
 def test_a_file_where_the_folder_should_be_is_refused(knees: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
-    assert "run cannot be written (File exists)" in refused(RunError, knees, tmp_path / "run")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_refused(knees: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    assert "cannot be written (Permission denied)" in refused(RunError, knees, tmp_path / "run")
+    assert "run is a file, and a run is a folder" in refused(RunError, knees, tmp_path / "run")
 
 
 def test_a_file_system_that_cannot_be_written_is_refused(knees: Path) -> None:
-    assert "/proc/run cannot be written (" in refused(RunError, knees, Path("/proc/run"))
+    assert "cannot be written (" in refused(RunError, knees, Path("/proc/run"))
 
 
-def test_a_folder_that_another_process_works_on_is_refused(knees: Path, run: Path) -> None:
-    with (run / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for fresh in (False, True):
-            assert f"another process is working on {run}" in refused(RunError, knees, run, fresh=fresh)
-    assert (run / "leaderboard.csv").exists()
-    assert small_run(knees, run).failures == {}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"base": {}}', '{"base": 1, "cells": {}}', '{"base": {}, "cells": []}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"base": {}}', '{"base": 1, "cells": {}}'])
 def test_a_damaged_plan_is_refused(knees: Path, run: Path, text: str) -> None:
     (run / "plan.json").write_text(text)
     message = refused(RunError, knees, run)
@@ -188,43 +189,39 @@ def test_a_damaged_plan_is_refused(knees: Path, run: Path, text: str) -> None:
     assert "--fresh" in message
 
 
-# Beginning anew
+# Starting again
 
 
 def test_fresh_deletes_what_a_run_wrote_and_nothing_else(knees: Path, run: Path) -> None:
     (run / "notes.txt").write_text("mine")
-    (cell_folder(run, "byol") / "figure.png").write_text("mine")
-    (run / "cells/mine").mkdir()
-    (run / "cells/mine/notes.txt").write_text("mine")
-    (run / "plan.json").write_text("{")  # a damaged one is no hindrance
-    store = contents(run / "store")
+    (encoder_folder(run, "byol") / "figure.png").write_text("mine")
+    (run / "evaluations/mine").mkdir()
+    (run / "evaluations/mine/notes.txt").write_text("mine")
+    (run / "plan.json").write_text("{")  # a damaged one is no obstacle
+    store = contents(run / "stores")
     listener = Listener()
     small_run(knees, run, fresh=True, methods=("random",), progress=listener, pretrain__epochs=1)
-    assert listener.started == ["random"]
+    assert all(label.startswith("random") for label in listener.started_list)
     assert (run / "notes.txt").read_text() == "mine"
-    assert [path.name for path in cell_folder(run, "byol").iterdir()] == ["figure.png"]
-    assert (run / "cells/mine/notes.txt").read_text() == "mine"
-    assert contents(run / "store") == store
+    assert [path.name for path in encoder_folder(run, "byol").iterdir()] == ["figure.png"]
+    assert (run / "evaluations/mine/notes.txt").read_text() == "mine"
+    assert not list(run.glob("features/*byol*"))
+    assert contents(run / "stores") == store
     assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"random"}
+
+
+def test_fresh_is_refused_while_another_process_works_on_the_run(knees: Path, run: Path) -> None:
+    before = contents(run / "encoders")
+    with Leases(run / "leases").hold("worker-other"):
+        assert f"another process works on {run}" in refused(RunError, knees, run, fresh=True)
+    assert contents(run / "encoders") == before
+    assert small_run(knees, run, ("random",), fresh=True).failures == {}
 
 
 # Data
 
 
-def test_changed_data_are_refused_before_any_cell_runs(knees: Path, run: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(knees, tmp_path / "changed"))
-    volume = np.load(root / "train/sagittal/0003.npy")
-    volume[0, 0, 0] ^= 1
-    np.save(root / "train/sagittal/0003.npy", volume)
-    before = contents(run / "cells")
-    message = refused(RunError, root, run, methods=("simclr", "byol"))
-    assert "was made from other data (fingerprint " in message
-    assert contents(run / "cells") == before
-
-
-def test_packing_that_is_broken_off_goes_on_and_the_folder_stays_this_runs(
-    knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packing_that_is_interrupted_goes_on_and_the_folder_stays_this_runs(knees: Path, tmp_path: Path) -> None:
     class Quits(Listener):
         def advance(self, done: int, figures: Any) -> None:
             if done == 5:
@@ -235,7 +232,7 @@ def test_packing_that_is_broken_off_goes_on_and_the_folder_stays_this_runs(
     assert small_run(knees, tmp_path / "run", methods=("random",)).failures == {}
 
 
-def test_a_data_set_that_was_mended_runs_in_the_same_folder(knees: Path, tmp_path: Path) -> None:
+def test_a_data_set_that_was_repaired_runs_in_the_same_folder(knees: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(knees, tmp_path / "data"))
     path = root / "train/sagittal/0005.npy"
     sound = path.read_bytes()
@@ -253,27 +250,37 @@ def test_a_fault_of_the_tables_leaves_no_folder(knees: Path, tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("split", "message"), [("train", "at least two classes"), ("valid", None)])
-def test_one_class_in_training_is_refused_before_pretraining_and_in_test_is_told(
-    knees: Path, tmp_path: Path, split: str, message: str | None
-) -> None:
+def test_one_class_in_training_is_refused_before_pretraining(knees: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(knees, tmp_path / "data"))
-    table = root / f"{split}-acl.csv"
+    table = root / "train-acl.csv"
     table.write_text(table.read_text().replace(",1", ",0"))
-    if message:
-        assert message in refused(DataError, root, tmp_path / "run")
-        return
+    assert "a protocol needs at least two classes" in refused(DataError, root, tmp_path / "run")
+
+
+def test_one_class_in_test_is_reported_in_the_table(knees: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(knees, tmp_path / "data"))
+    table = root / "valid-acl.csv"
+    table.write_text(table.read_text().replace(",1", ",0"))
     outcome = small_run(root, tmp_path / "run", methods=("random",))
     assert outcome.failures == {}
-    board = pd.read_csv(outcome.folder / "leaderboard.csv")
-    assert board["auc"].isna().all()
-    assert board["note"].str.contains("no auc: ").all()
+    assert pd.read_csv(outcome.folder / "leaderboard.csv")["auc"].isna().all()
+
+
+def test_a_damaged_store_fails_what_is_made_from_it(knees: Path, run: Path) -> None:
+    (path,) = run.glob("stores/*/volumes.bin")
+    content = bytearray(path.read_bytes())
+    content[7] ^= 1
+    path.write_bytes(content)
+    (encoder_folder(run, "byol") / "encoder.json").unlink()
+    reasons = small_run(knees, run).failures
+    assert list(reasons) == [BYOL]
+    assert "is damaged" in reasons[BYOL]
 
 
 # Devices and weights
 
 
-def test_a_device_that_is_not_here_is_refused_before_anything_is_written(knees: Path, tmp_path: Path) -> None:
+def test_a_device_that_does_not_exist_is_refused_before_anything_is_written(knees: Path, tmp_path: Path) -> None:
     assert "unknown device 'cudaa'" in refused(RecipeError, knees, tmp_path / "run", device="cudaa")
     assert "needs a GPU" in refused(RecipeError, knees, tmp_path / "run", pretrain__precision="16-mixed")
     assert not (tmp_path / "run").exists()
@@ -288,10 +295,10 @@ def wrong_network(path: Path) -> None:
     [
         (lambda path: None, "no such weights file"),
         (lambda path: path.write_bytes(b"PK\x03\x04 not really"), "is damaged or holds no weights"),
-        (wrong_network, r"matched 1 of 100 tensors (1%)"),
+        (wrong_network, "matched 1 of 100 tensors (1%)"),
     ],
 )
-def test_a_file_of_weights_that_does_not_do_is_refused_before_anything_runs(
+def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_runs(
     knees: Path, tmp_path: Path, write: Callable[[Path], object], message: str
 ) -> None:
     write(tmp_path / "weights.pth")
@@ -300,8 +307,8 @@ def test_a_file_of_weights_that_does_not_do_is_refused_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_of_weights_that_no_cell_takes_is_refused(knees: Path, tmp_path: Path) -> None:
-    assert "no cell of this run starts from" in refused(
+def test_a_file_of_weights_that_no_encoder_takes_is_refused(knees: Path, tmp_path: Path) -> None:
+    assert "no encoder of this run starts from" in refused(
         RecipeError, knees, tmp_path / "run", weights=tmp_path / "w.pth"
     )
 
@@ -324,40 +331,54 @@ def broken(folder: Path, error: str) -> str:
     return f"{folder}/broken.py:Broken"
 
 
-def test_a_cell_that_fails_is_recorded_and_the_others_go_on(knees: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_fails_is_recorded_with_all_that_needs_it_and_the_rest_goes_on(
+    knees: Path, tmp_path: Path
+) -> None:
     methods = (broken(tmp_path, "ValueError('no\\nluck')"), "random")
     outcome = small_run(knees, tmp_path / "run", methods=methods)
-    (name,) = outcome.failures
-    told = "ValueError: no luck (traceback: error.txt in the cell's folder)"
-    assert outcome.failures[name] == told
-    folder = tmp_path / "run/cells" / name
-    assert (read_result(folder)[0].status, read_result(folder)[0].reason) == ("failed", told)
+    why = "ValueError: no luck (traceback: error.txt in the artifact's folder)"
+    assert outcome.failures == {"Broken on tiny, seed 0, pretrained on mrnet sagittal": why}
+    folder = encoder_folder(tmp_path / "run", "Broken")
+    failure = record(folder, "failure")
+    assert (failure["kind"], failure["reason"], failure["caused_by"]) == ("encoder", why, None)
     assert "Traceback" in (folder / "error.txt").read_text()
+    below = record(evaluation_folder(tmp_path / "run", "Broken"), "failure")
+    assert (below["kind"], below["reason"], below["caused_by"]) == ("evaluation", why, failure["key"])
     board = pd.read_csv(tmp_path / "run/leaderboard.csv").set_index("method")
     assert set(board.loc["random", "status"]) == {"done"}
     assert set(board.loc[methods[0], "status"]) == {"failed"}
     assert "no luck" in board.loc[methods[0], "note"].iloc[0]
 
 
-def test_a_failed_cell_is_tried_again_and_a_done_one_is_not(
+def test_what_failed_is_tried_again_and_what_is_complete_is_not(
     knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = execute_module.run_cell
+    def fails(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    def sometimes(cell: Any, *rest: Any) -> Any:
-        if cell.recipe.method == "byol":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
-        return real(cell, *rest)
-
-    monkeypatch.setattr(execute_module, "run_cell", sometimes)
+    monkeypatch.setattr(encoder_module, "pretrained", fails)
     outcome = small_run(knees, tmp_path / "run")
-    assert "smaller --micro-batch" in next(iter(outcome.failures.values()))
+    assert "smaller --micro-batch" in outcome.failures[BYOL]
     monkeypatch.undo()
     listener = Listener()
     assert small_run(knees, tmp_path / "run", progress=listener).failures == {}
-    assert listener.started == ["byol"]
-    assert not (cell_folder(tmp_path / "run", "byol") / "error.txt").exists()
+    assert len(listener.made) == 4
+    assert all(label.startswith("byol") for label in listener.made)
+    assert not list((tmp_path / "run").rglob("error.txt")) + list((tmp_path / "run").rglob("failure.json"))
     assert (pd.read_csv(tmp_path / "run/leaderboard.csv")["status"] == "done").all()
+
+
+def test_a_full_disk_stops_the_run_with_one_sentence(
+    knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/there/encoder.safetensors")
+
+    monkeypatch.setattr(encoder_module, "pretrained", full)
+    with pytest.raises(RunError, match=r"the disk is full \(/there/encoder.safetensors\); free space"):
+        small_run(knees, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("failure.json"))
+    assert disk_full(ValueError("no")) is None
 
 
 def test_out_of_memory_of_any_kind_gives_the_hint() -> None:
@@ -370,74 +391,61 @@ def test_out_of_memory_of_any_kind_gives_the_hint() -> None:
     assert reason(RunError("As it is.")) == "As it is."
 
 
-def test_a_corrupt_checkpoint_fails_its_cell_and_is_named(knees: Path, tmp_path: Path) -> None:
-    outcome = small_run(knees, tmp_path / "run", methods=(broken(tmp_path, "ValueError('x')"),), baselines=False)
-    (name,) = outcome.failures
-    checkpoint = tmp_path / "run/cells" / name / "checkpoint.pt"
+def test_a_corrupt_checkpoint_fails_its_encoder_and_is_named(knees: Path, tmp_path: Path) -> None:
+    method = broken(tmp_path, "ValueError('x')")
+    small_run(knees, tmp_path / "run", methods=(method,), baselines=False)
+    checkpoint = encoder_folder(tmp_path / "run", "Broken") / "checkpoint.pt"
     checkpoint.write_bytes(b"half")
-    (message,) = small_run(
-        knees, tmp_path / "run", methods=(f"{tmp_path}/broken.py:Broken",), baselines=False
-    ).failures.values()
+    (message,) = small_run(knees, tmp_path / "run", methods=(method,), baselines=False).failures.values()
     assert message.startswith(f"{checkpoint} cannot be read as a checkpoint")
 
 
-def test_a_damaged_result_is_named_and_nothing_runs(knees: Path, run: Path) -> None:
-    path = cell_folder(run, "random") / "result.json"
-    path.write_text(path.read_text()[:-20])
-    assert str(path) in refused(RunError, knees, run)
-
-
-def test_tables_are_there_after_the_first_cell(knees: Path, tmp_path: Path) -> None:
+def test_tables_are_there_after_an_interruption(knees: Path, tmp_path: Path) -> None:
     class Quits(Listener):
-        def cell_started(self, cell: str) -> None:
-            super().cell_started(cell)
-            if len(self.started) == 2:
+        def started(self, artifact: str) -> None:
+            if artifact.startswith("random"):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         small_run(knees, tmp_path / "run", progress=Quits())
-    for table in ("leaderboard.csv", "cells.csv"):
+    for table in ("leaderboard.csv", "evaluations.csv"):
         assert set(pd.read_csv(tmp_path / "run" / table)["method"]) == {"byol"}
 
 
-def test_interrupted_while_judging_it_goes_on_after_pretraining(knees: Path, finished: Path, tmp_path: Path) -> None:
+def test_interrupted_while_evaluating_it_goes_on_without_training(knees: Path, finished: Path, tmp_path: Path) -> None:
     class Quits(Listener):
-        def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
-            if what == "judging":
+        def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
+            if what == "evaluating":
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         small_run(knees, tmp_path / "run", progress=Quits())
     listener = Listener()
     small_run(knees, tmp_path / "run", progress=listener)
-    assert any("going on after step 6" in note for note in listener.notes)
-    assert left_behind(cell_folder(tmp_path / "run", "byol")) == left_behind(cell_folder(finished, "byol"))
+    assert listener.pretrained == []
+    assert left_behind(tmp_path / "run") == left_behind(finished)
 
 
-def test_a_checkpoint_that_outlived_its_result_is_removed(knees: Path, run: Path) -> None:
-    (cell_folder(run, "byol") / "checkpoint.pt").write_bytes(b"whatever")
-    small_run(knees, run)
-    assert not (cell_folder(run, "byol") / "checkpoint.pt").exists()
+def test_interrupted_while_training_it_goes_on_from_the_checkpoint(knees: Path, finished: Path, tmp_path: Path) -> None:
+    class Quits(Listener):
+        def advance(self, done: int, figures: Any) -> None:
+            if "loss" in figures and done == 4:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_run(knees, tmp_path / "run", progress=Quits(), checkpoint_seconds=0.0)
+    assert (encoder_folder(tmp_path / "run", "byol") / "checkpoint.pt").exists()
+    listener = Listener()
+    small_run(knees, tmp_path / "run", progress=listener)
+    assert any("after step 3" in note for note in listener.notes)
+    assert left_behind(tmp_path / "run") == left_behind(finished)
 
 
 def test_seeds_are_aggregated(knees: Path, tmp_path: Path) -> None:
     small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1))
     board = pd.read_csv(tmp_path / "run/leaderboard.csv")
-    scores = pd.read_csv(tmp_path / "run/cells.csv").groupby("protocol")["auc"]
+    scores = pd.read_csv(tmp_path / "run/evaluations.csv").groupby("protocol")["auc"]
     assert list(board["seeds"]) == [2, 2]
     for row in board.to_dict("records"):
         assert row["auc"] == pytest.approx(scores.mean()[row["protocol"]])
         assert row["spread"] == pytest.approx(scores.std()[row["protocol"]])
-
-
-def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomic(tmp_path / "a.txt", "old")
-    (tmp_path / ".a.txt.partial").write_text("left by a kill")
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"a\.txt cannot be written \(No space left on device\)"):
-        write_atomic(tmp_path / "a.txt", "new")
-    assert contents(tmp_path) == {"a.txt": b"old"}
