@@ -93,7 +93,7 @@ class Window:
         parts = self._parts(batch)
         yield from ((batch, part) for part in parts)
         if self._passes(parts) == 2:
-            for part in parts[: len(parts) - self.keep]:
+            for part in parts[: max(0, len(parts) - self.keep)]:
                 if not self.encoder.keeps:
                     yield batch, part
 

@@ -1,4 +1,4 @@
-"""Views made ahead are those that are asked for, in any order; errors come where their views are asked for."""
+"""Views made ahead are those that are requested, in any order; errors are raised where their views are requested."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ssl3d.train import encode
-from ssl3d.train.encode import Batch, Encoder
-from ssl3d.train.prefetch import Ahead
+from ssl3d.method import Views
+from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.prefetch import Prefetch
 from ssl3d.train.window import Window
-from tests.test_window import METHODS, build
+from tests.train.test_window import METHODS, build
 from tests.toys import ToySource
 
 CPU = torch.device("cpu")
@@ -28,21 +29,21 @@ class Maker:
         self.threads: set[str] = set()
         self.fails = fails
 
-    def __call__(self, key: int) -> tuple[Tensor, ...]:
+    def __call__(self, key: int) -> Views:
         self.made.append(key)
         self.threads.add(threading.current_thread().name)
         if key == self.fails:
             raise ValueError(f"cannot make {key}")
-        return (torch.tensor(float(key)),)
+        return Views(torch.tensor(float(key)))
 
 
-def values(ahead: Ahead[int], keys: list[int]) -> list[float]:
-    return [float(ahead.get(key)[0]) for key in keys]
+def values(ahead: Prefetch[int], keys: list[int]) -> list[float]:
+    return [float(ahead.get(key).tensors[0]) for key in keys]
 
 
-def test_what_is_asked_for_in_the_foreseen_order_is_made_once_and_elsewhere() -> None:
+def test_views_requested_in_the_expected_order_are_made_once_in_another_thread() -> None:
     maker = Maker()
-    ahead = Ahead(maker, CPU)
+    ahead = Prefetch(maker, CPU)
     ahead.follow(iter(range(5)))
     assert values(ahead, [0, 1, 2, 3, 4]) == [0, 1, 2, 3, 4]
     ahead.close()
@@ -52,15 +53,15 @@ def test_what_is_asked_for_in_the_foreseen_order_is_made_once_and_elsewhere() ->
 
 def test_at_most_one_is_made_ahead() -> None:
     maker = Maker()
-    ahead = Ahead(maker, CPU)
+    ahead = Prefetch(maker, CPU)
     ahead.follow(iter(range(100)))
     ahead.get(0)
-    ahead.close()  # waits for what the thread is at
+    ahead.close()  # waits for the current item
     assert maker.made in ([0], [0, 1])
 
 
-def test_what_was_not_foreseen_is_made_all_the_same() -> None:
-    ahead = Ahead(Maker(), CPU)
+def test_views_that_were_not_expected_are_made_when_requested() -> None:
+    ahead = Prefetch(Maker(), CPU)
     ahead.follow(iter([0, 1, 2]))
     assert values(ahead, [0, 7, 1, 9, 2, 3]) == [0, 7, 1, 9, 2, 3]
     ahead.follow(iter([5, 6]))
@@ -68,8 +69,8 @@ def test_what_was_not_foreseen_is_made_all_the_same() -> None:
     ahead.close()
 
 
-def test_an_error_is_raised_where_its_views_are_asked_for() -> None:
-    ahead = Ahead(Maker(fails=1), CPU)
+def test_an_error_is_raised_where_its_views_are_requested() -> None:
+    ahead = Prefetch(Maker(fails=1), CPU)
     ahead.follow(iter([0, 1, 2]))
     assert values(ahead, [0]) == [0]
     with pytest.raises(ValueError, match="cannot make 1"):
@@ -78,10 +79,10 @@ def test_an_error_is_raised_where_its_views_are_asked_for() -> None:
     ahead.close()
 
 
-STEPS = [Batch(range(12), 0), Batch(range(4, 15), 1), Batch(range(8), 2)]
+STEPS = [EffectiveBatch(range(12), 0), EffectiveBatch(range(4, 15), 1), EffectiveBatch(range(8), 2)]
 
 
-def gradients(name: str, micro_batch: int, keep: int, foreseen: bool) -> list[Tensor]:
+def gradients(name: str, micro_batch: int, keep: int, ahead: bool) -> list[Tensor]:
     """Gradients of three windows, one after the other."""
     method = build(name)
     window = Window(Encoder(method, ToySource(), seed=3), micro_batch, keep=keep)
@@ -90,8 +91,8 @@ def gradients(name: str, micro_batch: int, keep: int, foreseen: bool) -> list[Te
         for batch in STEPS:
             yield from window.requests(batch)
 
-    if foreseen:
-        window.encoder.foresee(requests())
+    if ahead:
+        window.encoder.prefetch(requests())
     for batch in STEPS:
         window.backward(batch)
     window.encoder.close()
@@ -105,7 +106,7 @@ def test_gradients_are_the_same_bits_with_views_made_ahead(
     name: str, micro_batch: int, keep: int, kept_views: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "VIEW_BYTES", 2**30 if kept_views else 0)
-    plain, ahead = (gradients(name, micro_batch, keep, foreseen) for foreseen in (False, True))
+    plain, ahead = (gradients(name, micro_batch, keep, flag) for flag in (False, True))
     assert len(plain) > 4
     for first, second in zip(plain, ahead, strict=True):
         assert torch.equal(first, second)
@@ -113,7 +114,7 @@ def test_gradients_are_the_same_bits_with_views_made_ahead(
 
 @pytest.mark.parametrize("kept_views", [True, False])
 @pytest.mark.parametrize(("micro_batch", "keep"), [(12, 1), (5, 1), (3, 2)])
-def test_the_order_that_a_window_announces_is_the_order_in_which_it_asks(
+def test_the_order_that_a_window_announces_is_that_of_its_requests(
     micro_batch: int, keep: int, kept_views: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "VIEW_BYTES", 2**30 if kept_views else 0)
@@ -121,7 +122,7 @@ def test_the_order_that_a_window_announces_is_the_order_in_which_it_asks(
     asked: list[tuple[int, range]] = []
     make = window.encoder._make
 
-    def listen(request: tuple[Batch, range]) -> tuple[Tensor, ...]:
+    def listen(request: tuple[EffectiveBatch, range]) -> Views:
         asked.append((request[0].step, request[1]))
         return make(request)
 
@@ -135,7 +136,7 @@ def test_the_order_that_a_window_announces_is_the_order_in_which_it_asks(
 
 def test_no_thread_is_left_behind() -> None:
     before = threading.active_count()
-    gradients("byol", 4, 1, foreseen=True)
+    gradients("byol", 4, 1, ahead=True)
     assert threading.active_count() == before
 
 
@@ -144,11 +145,11 @@ def test_on_a_gpu_views_made_ahead_give_the_same_gradients() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     found = []
-    for foreseen in (False, True):
+    for ahead in (False, True):
         method = build("simclr").float().cuda()
         window = Window(Encoder(method, ToySource(), seed=3), 3)
-        if foreseen:
-            window.encoder.foresee(request for batch in STEPS for request in window.requests(batch))
+        if ahead:
+            window.encoder.prefetch(request for batch in STEPS for request in window.requests(batch))
         for batch in STEPS:
             window.backward(batch)
         window.encoder.close()
