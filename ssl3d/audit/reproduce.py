@@ -1,162 +1,185 @@
-"""A cell again, from its own record: the same recipe, its engine as recorded, in a folder of its own."""
+"""An encoder, and an evaluation of it, made again from their records in a folder of its own, and compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from ssl3d.audit.compare_cells import Compared, circumstances, compared
+from ssl3d.audit.compare_artifacts import (
+    Compared,
+    Found,
+    FoundEvaluation,
+    circumstances,
+    compare_encoders,
+    compare_evaluations,
+)
+from ssl3d.audit.plan_of_record import plan_of_record, settled
 from ssl3d.errors import RunError
-from ssl3d.experiment import Experiment
 from ssl3d.progress import Progress
-from ssl3d.recipe import PretrainRecipe, Recipe
-from ssl3d.results.folder import PLAN, cells_folder, read_plan
-from ssl3d.results.older import LACKING
-from ssl3d.results.records import RESULT, CellResult, read_content, read_result
-from ssl3d.results.sources import WEIGHTS, check_sources, sources
+from ssl3d.recipe import EncoderRecipe
+from ssl3d.results.folder import PLAN, RECORDS, RunFolder
+from ssl3d.results.model import ArtifactRecord, EncoderRecord, EvaluationRecord, PlanRecord
+from ssl3d.results.read import open_run, read_plan
+from ssl3d.results.records import find_record, read_record
 from ssl3d.run.execute import execute
+from ssl3d.run.graph import plugin_sources
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Cell, Plan, open_dataset
+from ssl3d.run.weights import weights_hash
+from ssl3d.train.build import backbone_class, method_class
+
+R = TypeVar("R", bound=ArtifactRecord)
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of a cell that was run again.
+    """What came of an artifact that was made again.
 
     Attributes:
-        cell: its name.
-        folder: of the cell that was made.
+        name: of the artifact.
+        folder: of the run in which it was made again.
         reason: why it failed; None if it did not.
         parts: encoder, predictions and scores, each compared with the record.
-        circumstances: what is not as it was: versions, hardware, data, engine. They explain a difference.
-        notes: what of the record could not be followed.
+        circumstances: what differs: versions, sources, hardware, data, engine. They may explain a difference.
     """
 
-    cell: str
+    name: str
     folder: Path
     reason: str | None
     parts: tuple[Compared, ...]
     circumstances: tuple[str, ...]
-    notes: tuple[str, ...]
 
     @property
     def same(self) -> bool:
-        """Whether everything came out the same, to the bit."""
+        """Whether all numbers are equal to the bit."""
         return self.reason is None and all(part.same for part in self.parts)
 
 
-def reproduce(cell: Path, options: Options, progress: Progress | None = None) -> Reproduction:
-    """Run a cell again and compare; called again, it goes on where it was interrupted.
+@dataclass(frozen=True)
+class _Recorded:
+    """What is to be made again.
 
-    The encoder is pretrained anew, also where the cell was judged with one that was there before.
+    Attributes:
+        encoder: folder and record.
+        evaluation: likewise; None for the encoder alone.
+        run: plan of the run; None where an encoder lies in a cache or was copied.
+    """
+
+    encoder: Found
+    evaluation: FoundEvaluation | None
+    run: PlanRecord | None
+
+
+def reproduce(folder: Path, options: Options, progress: Progress | None = None) -> Reproduction:
+    """Make an encoder or an evaluation again and compare; called again, it goes on where it was interrupted.
+
+    Of an evaluation, the encoder is pretrained again, too. Nothing is taken from the run or from a cache. Plugins are
+    imported by the names in the record: reproduce only the work of people whose code you would run.
 
     Args:
-        cell: its folder, ``RUN/cells/CELL``.
-        options: where the work is done; without ``out``, in ``reproduce-CELL`` beside the run; without ``root``, on the
-            files that the run was made from.
-        progress: hears how far it has come.
+        folder: of an encoder, ``RUN/encoders/NAME``, or an evaluation, ``RUN/evaluations/DATASET-TASK/NAME``.
+        options: where the work is done; without ``out``, in ``reproduce-NAME`` beside the run; without ``roots``, on
+            the files that the run was made from.
+        progress: receives how far the work is.
 
     Raises:
-        RunError: there is no such cell, it failed, or what it was made from is gone or was changed.
+        RunError: there is no such artifact, or what it was made from is gone or was changed.
         UserError: the data or the folder cannot be used.
         Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
     """
-    cell = cell.resolve()
-    result, predictions = read_result(_cell(cell))
-    _check(result, options)
-    run = cell.parents[1]
-    out = options.out or run.parent / f"reproduce-{result.cell}"
+    folder = folder.resolve()
+    recorded = _recorded(folder)
+    record = recorded.encoder[1]
+    _check_plugins(record, options.weights)
+    run = folder.parents[2] if recorded.evaluation else folder.parents[1]
+    out = options.out or run.parent / f"reproduce-{folder.name}"
     if out.resolve() == run:
-        raise RunError(f"{out} holds the cell that is to be reproduced; choose another --out")
-    options = _completed(options, out, run, result)
-    plan = _plan(result, options.root)
-    outcome = execute(plan, options, progress)
-    made = cells_folder(out) / plan.cells[0].name
-    again, table = read_result(made)
-    version = read_content(cell)["schema_version"]
-    return Reproduction(
-        result.cell,
-        made,
-        outcome.failures.get(again.cell),
-        compared((cell, result, predictions), (made, again, table)) if again.status == "done" else (),
-        tuple(circumstances(result, again)),
-        (LACKING[version],) if version in LACKING else (),
-    )
+        raise RunError(f"{out} holds what is to be reproduced; choose another --out")
+    roots = options.roots or {name: Path(root) for name, root in (recorded.run.roots if recorded.run else {}).items()}
+    processes = record.engine.processes if record.engine else 1
+    options = replace(options, roots=roots, out=out, cache=None, devices=processes, fresh=False)
+    evaluation = recorded.evaluation[1].recipe if recorded.evaluation else None
+    outcome = execute(plan_of_record(record, evaluation, recorded.run, roots), options, progress)
+    reason = next(iter(outcome.failures.values()), None)
+    if reason is not None:
+        return Reproduction(folder.name, out, reason, (), ())
+    return _compared(folder.name, out, recorded)
 
 
-def _cell(folder: Path) -> Path:
-    if not (folder / RESULT).is_file():
-        raise RunError(f"{folder} holds no finished cell (it has no {RESULT}); name a folder RUN/cells/CELL")
-    return folder
+def _recorded(folder: Path) -> _Recorded:
+    """Read the records of what is to be made again."""
+    if (folder / RECORDS[EncoderRecord]).is_file():
+        plan = folder.parents[1] / PLAN
+        run = read_plan(plan.parent) if plan.is_file() else None
+        return _Recorded((folder, read_record(folder, EncoderRecord)), None, run)
+    if not (folder / RECORDS[EvaluationRecord]).is_file():
+        raise RunError(
+            f"{folder} has neither {RECORDS[EncoderRecord]} nor {RECORDS[EvaluationRecord]}, so it is no complete "
+            "encoder or evaluation; name a folder below RUN/encoders or RUN/evaluations"
+        )
+    record = read_record(folder, EvaluationRecord)
+    path = folder.parents[2]
+    run = read_plan(path)
+    planned = run.encoders.get(record.encoder)
+    if planned is None:
+        raise RunError(f"{path / PLAN} does not name the encoder of {folder.name}; run its `ssl3d bench` command again")
+    encoder = open_run(path).folder_of(EncoderRecord, planned.name)
+    return _Recorded((encoder, read_record(encoder, EncoderRecord)), (folder, record), run)
 
 
-def _check(result: CellResult, options: Options) -> None:
-    """Check that a result can be made again from what is there."""
-    if result.status == "failed":
-        raise RunError(f"cell {result.cell} failed ({result.reason}): it has no numbers to reproduce")
-    check_sources(result.recipe)
-    expected = result.recipe.sources.get(WEIGHTS)
-    if expected is None:
+def _check_plugins(record: EncoderRecord, weights: Path | None) -> None:
+    """Check that weights, and plugins that are given by file, are those that the encoder was made with."""
+    recipe = record.recipe
+    loaded = {"method": method_class(recipe.method), "backbone": backbone_class(recipe.backbone)}
+    for role, reference in (("method", recipe.method), ("backbone", recipe.backbone)):
+        kind = "methods" if role == "method" else "backbones"
+        now = plugin_sources(kind, reference, loaded[role])  # type: ignore[arg-type]  # one of two kinds
+        if ".py:" in reference and now != record.made_by.sources.get(role):
+            raise RunError(f"{reference} was changed since {record.name} was made; put the old file back")
+    if record.weights_sha256 is None:
         return
-    if options.weights is None:
-        raise RunError(f"cell {result.cell} started from a local file of weights (hash {expected}); give it: --weights")
-    found = sources((), options.weights).get(WEIGHTS)
-    if found != expected:
-        there = "is not there" if found is None else f"is another one (hash {found})"
-        raise RunError(f"cell {result.cell} started from weights of hash {expected}, and {options.weights} {there}")
+    found, problem = weights_hash(recipe, weights)
+    if problem is not None:
+        raise RunError(f"{record.name} started from pretrained weights, which cannot be had: {problem}")
+    if found != record.weights_sha256:
+        source = weights or "the published file"
+        raise RunError(
+            f"{record.name} started from weights with the hash {record.weights_sha256[:10]}, and {source} has "
+            f"{str(found)[:10]}; give the file that was used: --weights"
+        )
 
 
-def _completed(options: Options, out: Path, run: Path, result: CellResult) -> Options:
-    """Options with what the record knows: the folder of the files, and the number of processes."""
-    plan = read_plan(run) if (run / PLAN).is_file() else None
-    recorded = plan.get("root") if plan else None
-    return Options(
-        root=options.root or (Path(recorded) if recorded else None),
-        out=out,
-        store=options.store,
-        device=options.device,
-        devices=result.engine.processes if result.engine else 1,
-        weights=options.weights,
-        checkpoint_seconds=options.checkpoint_seconds,
-    )
+def _compared(name: str, out: Path, recorded: _Recorded) -> Reproduction:
+    again = _encoder_in(out, settled(recorded.encoder[1]))
+    parts = [compare_encoders(recorded.encoder, again)]
+    differs = list(circumstances(recorded.encoder[1], again[1]))
+    if recorded.evaluation is not None:
+        evaluation = _evaluation_in(out, recorded.evaluation[1], again[1].key)
+        parts += compare_evaluations(recorded.evaluation, evaluation)
+        differs += circumstances(recorded.evaluation[1], evaluation[1])
+    return Reproduction(name, out, None, tuple(parts), tuple(dict.fromkeys(differs)))
 
 
-def _plan(result: CellResult, root: Path | None) -> Plan:
-    """A plan of this one cell."""
-    recipe = settled(result)
-    dataset = open_dataset(recipe.data.name, root, recipe.data.plane)
-    experiment = Experiment.checked(
-        {
-            "methods": (recipe.method,),
-            "backbones": (recipe.backbone,),
-            "seeds": (recipe.seed,),
-            "baselines": False,
-            "data": {
-                "name": recipe.data.name,
-                "task": None if recipe.data.task is None else (recipe.data.task,),
-                "plane": None if recipe.data.plane is None else (recipe.data.plane,),
-                "folds": recipe.data.folds,
-            },
-            "view_size": recipe.view_size,
-            **{name: getattr(recipe, name) for name in ("augment", "pretrain", "evaluate")},
-            "method": {recipe.method: recipe.method_config},
-            "backbone": {recipe.backbone: recipe.backbone_config},
-        }
-    )
-    return Plan(experiment, {dataset.plane: dataset}, (Cell(recipe),))
+def _encoder_in(out: Path, recipe: EncoderRecipe) -> Found:
+    """Return the encoder with a recipe: the one made last, if plugins or data were changed between two calls."""
+    found = [one for one in _records(RunFolder(out).encoders, "*", EncoderRecord) if one[1].recipe == recipe]
+    return _latest(found, out)
 
 
-def settled(result: CellResult) -> Recipe:
-    """Return a result's recipe with what it left to trials ("auto") as they were decided: nothing is tried again."""
-    engine, asked = result.engine, result.recipe.pretrain
-    if engine is None:
-        return result.recipe
-    decided = {
-        name: getattr(engine, name)
-        for name in ("micro_batch", "precision", "channels_last", "compile")
-        if getattr(asked, name) == "auto"
-    }
-    if "micro_batch" in decided:
-        decided["keep"] = engine.keep
-    pretrain = PretrainRecipe.checked({**asked.model_dump(), **decided}, "pretrain")
-    return result.recipe.model_copy(update={"pretrain": pretrain})
+def _evaluation_in(out: Path, record: EvaluationRecord, encoder: str) -> FoundEvaluation:
+    found = _records(RunFolder(out).evaluations, "*/*", EvaluationRecord)
+    return _latest([one for one in found if one[1].recipe == record.recipe and one[1].encoder == encoder], out)
+
+
+def _records(folder: Path, pattern: str, kind: type[R]) -> Iterator[tuple[Path, R]]:
+    for path in sorted(folder.glob(f"{pattern}/{RECORDS[kind]}")):
+        record = find_record(path.parent, kind)
+        if record is not None:
+            yield path.parent, record
+
+
+def _latest(found: list[tuple[Path, R]], out: Path) -> tuple[Path, R]:
+    if not found:
+        raise RunError(f"{out} does not hold what was made again; delete the folder and repeat the command")
+    return max(found, key=lambda one: one[1].made_by.finished_at)

@@ -30,7 +30,7 @@ def roc(run: Run) -> Section:
 def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
     """Return a ROC curve and its pointwise 95% band, on :data:`GRID`.
 
-    Cases are drawn within their class and fold. Curves are averaged over seeds and folds at equal false positive rates,
+    Patients are drawn within fold and class. Curves are averaged over seeds and folds at equal false positive rates,
     and for K > 2 over classes, each against the rest.
 
     Args:
@@ -53,7 +53,7 @@ def resamples(parts: Sequence[Part], draws: int = DRAWS) -> int:
 
 def _resampled(part: Part, draws: int, rng: np.random.Generator) -> np.ndarray:
     """The curve on the test cases, then on each resample of them."""
-    weights = np.vstack([np.ones(len(part.labels)), resample_cases(part.labels, draws, rng)])
+    weights = np.vstack([np.ones(len(part.labels)), resample_cases(part.labels, draws, rng, part.patients)])
     K = part.probabilities.shape[2]
     classes = (1,) if K == 2 else range(K)
     found = [_curves(part.labels == k, p[:, k], weights) for p in part.probabilities for k in classes]

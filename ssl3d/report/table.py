@@ -150,7 +150,10 @@ _SUBJECT: list[tuple[Column, Make]] = [
 _RANKED: list[tuple[Column, Make]] = [
     (Column("rank", "1 + the number of methods shown to be better", numeric=True), _text("rank")),
     (Column("method", ""), lambda run, row: Cell(run.name_of_row(row), run.name_of_row(row), "name")),
-    (Column("saw", "marked where the method saw labels of the training volumes"), _flag("labels_used", "labels")),
+    (
+        Column("saw labels", "marked where the method saw labels of the training volumes"),
+        _flag("labels_used", "labels"),
+    ),
     (Column("protocol", "how the encoder was evaluated"), _text("protocol")),
     *_SUBJECT,
     (Column("AUC", "area under the ROC curve on the test cases, with its 95% interval", numeric=True), _auc),

@@ -17,7 +17,7 @@ from ssl3d.report.material import Drawing, Run, Section, stem
 from ssl3d.report.style import drawing, plain
 from ssl3d.report.volumes import LEFT_OUT, Pictures, show, slices, window
 from ssl3d.results.model import EncoderRecord
-from ssl3d.results.sources import sources_hash
+from ssl3d.run.graph import plugin_sources
 from ssl3d.train.build import build_method, method_class
 
 ROWS = 3  # training volumes
@@ -108,8 +108,8 @@ def _made(run: Run, pictures: Pictures, encoder: EncoderRecord) -> _Grid | None:
     corpus = pictures.corpus(encoder, evaluations)
     if corpus is None:
         return None
-    now, then = sources_hash(method_class(encoder.recipe.method)), encoder.made_by.sources.get("method")
-    if then not in (None, now):
+    reference = encoder.recipe.method
+    if plugin_sources("methods", reference, method_class(reference)) != encoder.made_by.sources.get("method"):
         raise ValueError("the method's source was changed since")
     task = corpus.stores[0].task(encoder.recipe.task) if encoder.recipe.task else None
     method = build_method(encoder.recipe, initialise=False, task=task)
