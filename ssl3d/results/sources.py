@@ -22,33 +22,38 @@ CORE = "ssl3d"
 
 def sources_hash(kind: type) -> str:
     """Return the hash of a plugin's class name and of the sources behind it."""
-    files = sorted(_hash(path) for path in source_files(kind))
+    files = sorted(hashlib.sha256(_text(module).encode()).hexdigest() for module in _modules(kind).values())
     return digest([kind.__qualname__, files])
 
 
 def source_files(kind: type) -> list[Path]:
     """Return the files behind a plugin's class and the plugins that it is derived from; none of the core."""
+    return list(_modules(kind))
+
+
+def _modules(kind: type) -> dict[Path, ModuleType]:
+    """Return the modules behind a plugin's class and the plugins that it is derived from, by file."""
     contracts = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == CORE]
     plugins = [base for base in kind.__mro__ if any(issubclass(base, contract) for contract in contracts)]
-    found: dict[Path, None] = {}
+    found: dict[Path, ModuleType] = {}
     for base in plugins or [kind]:
         module = sys.modules.get(base.__module__)
         if module is not None and _counts(module):
-            found |= dict.fromkeys(_closure(module))
-    return list(found)
+            found |= _closure(module)
+    return found
 
 
-def _closure(start: ModuleType) -> list[Path]:
-    """Files of a module and of all that it imports from below the same root."""
+def _closure(start: ModuleType) -> dict[Path, ModuleType]:
+    """Return a module and all that it imports from below the same root, by file."""
     root, waiting = _root(start), [start]
-    seen: dict[Path, None] = {}
+    seen: dict[Path, ModuleType] = {}
     while waiting:
         module = waiting.pop()
         path = Path(str(module.__file__)).resolve()
         if path not in seen:
-            seen[path] = None
+            seen[path] = module
             waiting += [other for other in _imported(module) if _below(other, root)]
-    return list(seen)
+    return seen
 
 
 def _root(module: ModuleType) -> Path:
@@ -75,7 +80,7 @@ def _imported(module: ModuleType) -> Iterator[ModuleType]:
 def _names(module: ModuleType) -> Iterator[str]:
     """Every dotted name that an import statement of a module could stand for."""
     package = module.__package__ or ""
-    for node in ast.walk(ast.parse(_text(Path(str(module.__file__)).resolve()))):
+    for node in ast.walk(ast.parse(_text(module))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,9 +96,9 @@ def _counts(module: ModuleType) -> bool:
 
 
 @cache
-def _text(path: Path) -> str:
-    return path.read_text("utf-8")
+def _text(module: ModuleType) -> str:
+    """Return the source of a module, as it was when it was first asked for: about what was imported.
 
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(_text(path).encode()).hexdigest()
+    A loose file that was edited is imported again, as another module (:mod:`ssl3d.registry`).
+    """
+    return Path(str(module.__file__)).read_text("utf-8")

@@ -60,12 +60,17 @@ def test_tasks_and_planes_are_one_or_several_in_every_spelling(tmp_path: Path) -
 
 
 def test_a_run_may_grow_by_what_its_calls_need_not_share() -> None:
-    more = {"methods": ("moco",), "seeds": (5,), "data.task": "meniscus", "data.plane": "all", "protocols": "knn"}
+    more: dict[str, Any] = {
+        "methods": ("moco",),
+        "seeds": (5,),
+        "data.task": "meniscus",
+        "data.plane": "all",
+        "evaluate.protocols": "knn",
+    }
     more |= {"evaluate.labels": (0.1,), "method.moco.queue_size": 8, "protocol.knn.neighbours": [3]}
-    more["evaluate.protocols"] = more.pop("protocols")
     assert read_experiment(None, more).base() == Experiment().base()
-    for field in ({"data.folds": 3}, {"data.name": "mrnet"}, {"corpus": "mrnet"}, {"evaluate.draws": 2}):
-        assert read_experiment(None, field).base() != Experiment().base()
+    for name, value in (("data.folds", 3), ("data.name", "mrnet"), ("corpus", "mrnet"), ("evaluate.draws", 2)):
+        assert read_experiment(None, {name: value}).base() != Experiment().base()
 
 
 def test_settings_of_a_method_and_backbone_are_taken_by_name() -> None:

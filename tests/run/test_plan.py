@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def write_folder(root: Path, target: str, values: tuple[str, str]) -> dict[str, 
     return {"folder": root}
 
 
-def refused(*sets: str, roots: dict[str, Path] | None = None, **options: Any) -> str:
+def refused(*sets: str, roots: Mapping[str, Path] | None = None, **options: Any) -> str:
     with pytest.raises((RecipeError, PluginError)) as caught:
         make_plan(read_experiment(None, options, sets), Options(roots=roots or {}))
     assert "\n" not in str(caught.value)
