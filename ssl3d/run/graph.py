@@ -167,7 +167,7 @@ class _Builder:
         content = self._once((id(store), "voxels"), lambda: store.voxel_fingerprint)
         key = features_key(encoder.key, volumes=content, view_size=recipe.view_size, batch_size=recipe.batch_size)
         below = "-".join(safe(text) for text in (recipe.data, recipe.plane) if text)
-        name = f"{below}-{safe(encoder.recipe.method)}-{safe(encoder.recipe.backbone)}-s{encoder.recipe.seed}"
+        name = f"{below}-{encoder.name.rpartition('-')[0]}"  # that of the encoder, without its key
         label = f"{encoder.label}: features of {store.name}"
         return Features(key, f"{name}-{key[:SHORT]}", label, encoder, store, recipe.view_size, recipe.batch_size)
 

@@ -136,7 +136,7 @@ def test_the_recipe_of_a_run_spreads_out_into_its_requests_presets_kept(
 def test_a_run_made_in_several_calls_has_a_recipe_of_all_of_them(knees: Path, tmp_path: Path) -> None:
     small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1), baselines=False)
     assert beyond(*asked_and_planned(tmp_path / "run")) == []
-    again = {"methods": ("simclr",), "seeds": (1, 2), "baselines": False, "data__task": "meniscus"}
+    again: dict[str, Any] = {"methods": ("simclr",), "seeds": (1, 2), "baselines": False, "data__task": "meniscus"}
     small_run(knees, tmp_path / "run", **again)
     experiment, plan = asked_and_planned(tmp_path / "run")
     assert (experiment.methods, experiment.seeds, experiment.baselines) == (("random", "simclr"), (0, 1, 2), False)
