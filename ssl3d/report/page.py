@@ -14,6 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ssl3d.errors import RecipeError
+from ssl3d.experiment import read_experiment
 from ssl3d.files import write_atomic
 from ssl3d.report.figures import sections
 from ssl3d.report.material import Run, Section
@@ -22,6 +24,7 @@ from ssl3d.report.table import paired, ranked
 from ssl3d.report.words import doubts, findings
 from ssl3d.results.folder import PREDICTIONS, RECIPE, REPORT
 from ssl3d.results.model import CorpusRecord
+from ssl3d.run.merge_requests import beyond, words
 from ssl3d.tables.formats.captions import departures
 
 HERE = Path(__file__).parent
@@ -128,12 +131,25 @@ def _recipe(run: Run) -> str:
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
+def _again(run: Run) -> str:
+    """What running recipe.toml does: everything again, and what no call requested where there were several."""
+    text = "runs everything again, into another folder"
+    try:
+        more = beyond(read_experiment(run.folder / RECIPE), run.plan)
+    except RecipeError as error:
+        return f"cannot be run: {error}"
+    if not more:
+        return text
+    rest = f", and {len(more) - 3} more" if len(more) > 3 else ""
+    return f"{text}, and adds what is not in this one: {'; '.join(map(words, more[:3]))}{rest}"
+
+
 def _commands(run: Run) -> list[tuple[str, str]]:
     """What to type, and what it does."""
     folder = shlex.quote(str(run.folder))
     roots = "".join(f" --root {shlex.quote(name)}=FOLDER" if name else " --root FOLDER" for name in run.plan.roots)
     found = [
-        (f"ssl3d bench --recipe {folder}/{RECIPE}{roots} --out AGAIN", "runs everything again, into another folder"),
+        (f"ssl3d bench --recipe {folder}/{RECIPE}{roots} --out AGAIN", _again(run)),
         (f"ssl3d verify {folder}", f"computes every score again from {PREDICTIONS}, and checks every file"),
         (f"ssl3d leaderboard {folder} --format latex", "prints the table for a paper"),
         (f"ssl3d plot {folder}", "writes these figures as PNG and SVG"),

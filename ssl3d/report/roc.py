@@ -1,4 +1,4 @@
-"""ROC curves with bands from a bootstrap over the test cases."""
+"""ROC curves with bands from a bootstrap over the test patients."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _drawn(run: Run, subject: Subject, protocol: str, entries: list[Entry]) -> D
     return Drawing(
         stem("roc", *subject, protocol),
         run.titled(subject, protocol),
-        f"Each method's curve with a pointwise 95% band ({used} resamples of the test cases); thin grey lines are the "
-        f"other methods, the diagonal is chance.{several}",
+        f"Each method's curve with a pointwise 95% band ({used} resamples of the test patients); thin grey lines are "
+        f"the other methods, the diagonal is chance.{several}",
         "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",
         figure,
     )

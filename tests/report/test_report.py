@@ -202,12 +202,12 @@ def test_hostile_names_are_nowhere_markup(tmp_path: Path) -> None:
 def test_the_same_run_gives_the_same_page_and_moves_no_global_state(made: Path, tmp_path: Path) -> None:
     import matplotlib
 
-    settings_before, state = dict(matplotlib.rcParams), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    settings_before, state = dict(matplotlib.rcParams), str(np.random.get_state())
     torch_state = torch.random.get_rng_state()
     first, second = (write_report(made, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert first == second
     assert dict(matplotlib.rcParams) == settings_before
-    assert np.random.get_state()[1].tolist() == state  # type: ignore[union-attr]
+    assert str(np.random.get_state()) == state
     assert torch.equal(torch.random.get_rng_state(), torch_state)
 
 
@@ -300,15 +300,24 @@ def test_unknown_patients_are_reported() -> None:
     assert not any("Patients are unknown" in text for text in doubts(read(results(evaluated()))))
 
 
-def test_findings_and_doubts_agree_with_the_tests(made: Path) -> None:
-    run = Run.read(made)
+def test_findings_and_doubts_agree_with_the_tests() -> None:
+    strengths = {"byol": 2.5, "simclr": 0.5, "random": 0.5}
+    run = read(results(*(evaluated(name, 0, size, noise=i) for i, (name, size) in enumerate(strengths.items()))))
     assert findings(run)[0].startswith("linear: byol has the highest AUC")
     assert findings(run)[0].endswith("and is better than simclr and random.")
     sentences = doubts(run)
     assert sentences[0] == "The volumes are synthetic: nothing follows from these scores for real data."
-    assert any(text.startswith("linear: 1 of 3 pairs cannot be separated") for text in sentences)
+    assert any("1 of 3 pairs cannot be separated" in text for text in sentences)
     assert any(text.startswith("The baseline kinetics is not in the table") for text in sentences)
-    assert not any("one seed" in text for text in sentences)
+
+
+def test_letters_decide_who_cannot_be_separated(made: Path) -> None:
+    run = Run.read(made)
+    for (_, _, rows), sentence in zip(run.by_table(), findings(run), strict=True):
+        first, *others = [row for row in rows if row["auc"] is not None]
+        tied = [run.name_of_row(row) for row in others if set(row["group"]) & set(first["group"])]
+        assert all(name in sentence.partition("cannot be separated from")[2] for name in tied)
+    assert not any("one seed" in text for text in doubts(run))
 
 
 def test_several_planes_have_figures_and_findings_of_their_own() -> None:
@@ -435,6 +444,15 @@ def test_planned_evaluations_without_a_result_are_reported() -> None:
     assert not any("planned" in text for text in doubts(read(results(evaluated()))))
 
 
+def test_the_page_names_what_the_recipe_would_add(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, results(evaluated("byol"), evaluated("simclr", 1)))
+    (folder / "recipe.toml").write_text('methods = ["byol", "simclr"]\nseeds = [0, 1]\n')
+    page = render(Run.read(folder), volumes=False)
+    assert "adds what is not in this one: byol on tiny, seed 1, acl of demo sagittal; simclr on tiny, seed 0" in page
+    (folder / "recipe.toml").write_text('methods = ["byol"]\n')
+    assert "adds what" not in render(Run.read(folder), volumes=False)
+
+
 # Commands
 
 
@@ -500,8 +518,8 @@ def test_the_cases_shown_are_those_with_the_largest_spread() -> None:
     table = pd.DataFrame({"a": np.linspace(0, 1, 20), "b": 0.5, "label": np.linspace(0.4, 0.6, 20)})
     shown = disagreements(table)
     rest = table.drop(shown.index)
-    spread = lambda rows: rows.max(axis=1) - rows.min(axis=1)  # noqa: E731
-    assert spread(shown).min() >= spread(rest).max()
+    smallest, largest = ((rows.max(axis=1) - rows.min(axis=1)) for rows in (shown, rest))
+    assert smallest.min() >= largest.max()
 
 
 def test_chromium_is_looked_for_by_its_three_names(monkeypatch: pytest.MonkeyPatch) -> None:
