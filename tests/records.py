@@ -132,7 +132,7 @@ def evaluated(
     p = simulated(labels, K, strength, noise, seed)
     found = {
         "data": _data(made, predicted, len(labels), len(set(patients)), data or {}),
-        "score": score(Prediction(p, 0.5 if K == 2 else None, {"C": 1.0}), labels, predicted, seconds=1.5),
+        "score": score(Prediction(p, 0.5 if K == 2 else None, {"C": 1.0}), labels, predicted, np.array(patients), 1.5),
         "made_by": _made_by({"protocol": sha256(protocol.encode())[:8], **(sources or {})}, versions),
         **fields,
     }

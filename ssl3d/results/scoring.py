@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ssl3d.evaluate.metrics import measure
-from ssl3d.evaluate.statistics.delong import auc_interval
+from ssl3d.evaluate.statistics.estimate import estimate, interval
 from ssl3d.protocol import Prediction
 from ssl3d.results.model import Score
 from ssl3d.task import Task
-
-INTERVAL = "auc_interval"  # its name among the reasons
 
 
 def score(
@@ -33,17 +31,14 @@ def score(
         DataError: no test case, targets that the task does not have, or a prediction that does not fit.
     """
     found = measure(targets, prediction.probabilities, task, prediction.threshold)
-    interval, reasons = None, dict(found.reasons)
+    auc_interval = None
     if task.kind == "binary" and found.values["auc"] is not None:
-        if patients is not None and len(np.unique(patients)) < len(patients):
-            reasons[INTERVAL] = "some patients have several test cases, and DeLong's interval needs independent ones"
-        else:
-            limits = auc_interval(targets, prediction.probabilities[:, 1])
-            interval = (limits.low, limits.high)
+        limits = interval(estimate(targets, prediction.probabilities[None], patients))
+        auc_interval = limits.low, limits.high
     return Score(
         metrics=found.values,
-        reasons=reasons,
-        auc_interval=interval,
+        reasons=dict(found.reasons),
+        auc_interval=auc_interval,
         threshold=prediction.threshold,
         chosen=prediction.chosen,
         seconds=seconds,

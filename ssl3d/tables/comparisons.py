@@ -23,10 +23,13 @@ COLUMNS: Columns = {
     "difference": ColumnType("float64", "auc_a - auc_b"),
     "ci_low": ColumnType("float64", "lower 95% limit of the difference, not corrected for the number of pairs"),
     "ci_high": ColumnType("float64", "upper 95% limit of the difference"),
-    "test": ColumnType("str", "DeLong (one seed each), or bootstrap (over cases and seeds); within folds"),
+    "test": ColumnType("str", "DeLong (one seed each), or DeLong and seeds; over patients, within folds"),
     "p": ColumnType("float64", "two-sided p value of no difference"),
     "p_holm": ColumnType("float64", "p corrected for the number of pairs of this table and protocol (Holm)"),
-    "smallest_detectable": ColumnType("float64", "difference that one such test finds with 80% power at 5%"),
+    "smallest_detectable": ColumnType(
+        "float64", "true difference that this test, corrected for the number of pairs, finds with 80% power at 5%"
+    ),
+    "about": ColumnType("str", "methods, or encoders: where a side has one seed, one encoder of it is compared"),
     "verdict": ColumnType("str", "'A better than B' if p_holm < 0.05, else 'cannot be separated'"),
     "seeds_a": ColumnType("Int64", "complete seeds"),
     "seeds_b": ColumnType("Int64", "complete seeds"),
@@ -71,6 +74,7 @@ def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
         **{"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)},
         **{"difference": test.estimate, "ci_low": test.low, "ci_high": test.high},
         **{"test": pair.method, "p": test.p, "p_holm": pair.p_holm, "smallest_detectable": pair.detectable},
+        "about": pair.about,
         "verdict": better if pair.separated else "cannot be separated",
         **{"data": a.key.data, "task": a.key.task, "plane": a.key.plane},
         **{"n_test": a.cases, "folds": first.recipe.folds, "synthetic": first.data.synthetic},

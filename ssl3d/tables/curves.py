@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ssl3d.evaluate.statistics.delong import Interval
+from ssl3d.evaluate.statistics.limits import Interval
 from ssl3d.recipe import EvaluationRecipe
 from ssl3d.results.results import Evaluated
 from ssl3d.tables.columns import Columns, ColumnType, joined, typed
 from ssl3d.tables.entries import Where, key_of, parts_of, reference_cases
 from ssl3d.tables.entry import Entry, Key
-from ssl3d.tables.standings import Standing, repeated_interval, standings
+from ssl3d.tables.standings import SEVERAL_SEEDS, Standing, repeated_interval, standings
 
 COLUMNS: Columns = {
     "method": ColumnType("str", "name of the method"),
@@ -26,7 +26,7 @@ COLUMNS: Columns = {
     "ci_low": ColumnType("float64", "lower 95% limit of auc"),
     "ci_high": ColumnType("float64", "upper 95% limit of auc"),
     "interval": ColumnType(
-        "str", "DeLong (one draw and seed), or bootstrap (over cases and seeds; over cases and draws of one)"
+        "str", "DeLong (one draw and seed), DeLong and seeds, or DeLong and draws (of one seed); over patients"
     ),
     "spread": ColumnType(
         "float64", "standard deviation over seeds of their mean auc over draws; over draws where there is one seed"
@@ -43,6 +43,7 @@ COLUMNS: Columns = {
     "settings": ColumnType("str", "hash of everything that decides the numbers, code included, but seed and fold"),
     "note": ColumnType("str", "why there is no AUC, what was left out, or what the interval leaves out"),
 }
+SEVERAL_DRAWS = "DeLong and draws"  # what an interval over the draws of one seed is from
 ONE_SEED = "one seed: the interval leaves out the variance of the encoder's seed"
 Folds = Mapping[int, Evaluated]
 
@@ -79,8 +80,8 @@ def curves(evaluated: Sequence[Evaluated], board: Sequence[Standing]) -> pd.Data
     """Return one row per method, backbone, protocol and share; see :data:`COLUMNS`. Empty where there are no curves.
 
     The curve of labels ends with all of them. The draws of a seed share its encoder, so the mean over them is one
-    repetition: the variance of these means, of encoders and draws together, is added to that of the cases (see
-    :mod:`ssl3d.evaluate.statistics.bootstrap`). With one seed the draws are the repetitions, and the note says that the
+    repetition: the variance of these means, of encoders and draws together, is added to that of the patients (see
+    :mod:`ssl3d.evaluate.statistics.estimate`). With one seed the draws are the repetitions, and the note says that the
     variance of the encoder's seed is left out. A draw that is not done for every seed and fold is left out.
 
     Args:
@@ -175,7 +176,8 @@ def _interval(entry: Entry, seeds: int, draws: int) -> tuple[Interval | None, st
     """The interval and where it is from; with one draw, as on the leaderboard."""
     if draws > 1:
         interval = repeated_interval(entry, _repetitions(seeds, draws))
-        return interval, "" if interval is None else "bootstrap"
+        source = SEVERAL_SEEDS if seeds > 1 else SEVERAL_DRAWS
+        return interval, "" if interval is None else source
     standing = standings([entry])[0][0]
     return standing.interval, standing.interval_from
 

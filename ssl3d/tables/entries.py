@@ -55,11 +55,11 @@ def where_of(one: Evaluated) -> Where:
 
 
 def reference_cases(evaluated: Iterable[Evaluated]) -> dict[Where, pd.DataFrame]:
-    """Return the test cases of each table and fold, as the first evaluation has them: label columns by case id."""
+    """Return the test cases of each table and fold as the first evaluation has them: patients and labels by case id."""
     found: dict[Where, pd.DataFrame] = {}
     for one in evaluated:
         if where_of(one) not in found:
-            found[where_of(one)] = _by_case(one).filter(regex=r"^label(_\d+)?$").sort_index()
+            found[where_of(one)] = _by_case(one).filter(regex=r"^(patient|label(_\d+)?)$").sort_index()
     return found
 
 
@@ -69,17 +69,18 @@ def parts_of(layers: Sequence[Evaluated], cases: pd.DataFrame) -> list[Part]:
     Labels of a multi-label task that all test cases have, or none, are left out if there are others.
 
     Raises:
-        RunError: the test cases or labels of an evaluation differ from the reference.
+        RunError: the test cases, labels or patients of an evaluation differ from the reference.
     """
-    ids, targets = tuple(cases.index), targets_of(cases)
+    ids, targets, patients = tuple(cases.index), targets_of(cases), cases["patient"].to_numpy()
     p = np.stack([_probabilities(one, cases) for one in layers])  # (S, N, K)
     scores = [one.record.score.metrics for one in layers]
     if targets.ndim == 1:
-        return [Part(ids, targets, p, tuple(metrics.get("auc") for metrics in scores))]
+        return [Part(ids, targets, p, tuple(metrics.get("auc") for metrics in scores), patients)]
     parts = []
     for index, name in enumerate(layers[0].record.data.task.classes):
         both = np.stack([1 - p[:, :, index], p[:, :, index]], axis=2)  # (S, N, 2)
-        parts.append(Part(ids, targets[:, index], both, tuple(metrics.get(f"auc:{name}") for metrics in scores)))
+        aucs = tuple(metrics.get(f"auc:{name}") for metrics in scores)
+        parts.append(Part(ids, targets[:, index], both, aucs, patients))
     return [part for part in parts if None not in part.aucs] or parts
 
 
@@ -179,7 +180,9 @@ def _probabilities(one: Evaluated, cases: pd.DataFrame) -> np.ndarray:
         odd = sorted(set(rows.index) ^ set(cases.index))[0]
         raise RunError(f"{said}: case {odd!r} is in its test set or in that of the others, not in both")
     rows = rows.loc[cases.index]
-    differs = (rows[list(cases.columns)] != cases).any(axis=1)
-    if differs.any():
-        raise RunError(f"{said}: its label of case {cases.index[differs][0]!r} differs from that of the others")
+    for column in cases.columns:
+        differs = rows[column] != cases[column]
+        if differs.any():
+            what, case = column.partition("_")[0], cases.index[differs][0]
+            raise RunError(f"{said}: its {what} of case {case!r} differs from that of the others")
     return probabilities_of(rows)

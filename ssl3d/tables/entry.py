@@ -66,12 +66,14 @@ class Part:
         labels: (N,).
         probabilities: (S, N, K), one layer per seed.
         aucs: S of them, None where a class is missing.
+        patients: (N,) patient of each case; None: each case is of a patient of its own.
     """
 
     cases: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
     aucs: tuple[float | None, ...]
+    patients: np.ndarray | None = None
 
     def of(self, seeds: Sequence[int]) -> Part:
         """Return some of the seeds, by their index."""

@@ -28,7 +28,7 @@ COLUMNS: Columns = {
     ),
     "ci_low": ColumnType("float64", "lower 95% limit of auc"),
     "ci_high": ColumnType("float64", "upper 95% limit of auc"),
-    "interval": ColumnType("str", "DeLong (one seed), or bootstrap (over cases and seeds)"),
+    "interval": ColumnType("str", "DeLong (one seed: of this encoder), or DeLong and seeds; over patients"),
     "seeds": ColumnType("Int64", "number of complete seeds"),
     "spread": ColumnType("float64", "standard deviation of auc over seeds"),
     **{name: ColumnType("float64", f"{meaning}; mean over seeds") for name, meaning in METRICS.items()},

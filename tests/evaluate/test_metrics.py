@@ -12,11 +12,11 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 from ssl3d.errors import DataError
 from ssl3d.evaluate.metrics import calibration_error, measure
 from ssl3d.evaluate.protocols.linear import Linear
-from ssl3d.evaluate.statistics.delong import auc_interval
 from ssl3d.evaluate.threshold import best_threshold
 from ssl3d.protocol import Prediction
 from ssl3d.results.scoring import score
 from ssl3d.task import Kind
+from tests.evaluate.estimates import auc_interval
 from tests.evaluate.problems import clouds, problem, singles, task_of
 
 BINARY, THREE = task_of(2), task_of(3)
@@ -167,7 +167,7 @@ def test_calibration_error_of_known_bins() -> None:
     assert calibration_error(np.array([1]), np.array([1.0])) == 0.0
 
 
-def test_a_score_has_delongs_interval_where_cases_are_independent() -> None:
+def test_a_score_has_delongs_interval_over_patients() -> None:
     rng = np.random.default_rng(13)
     y, p = np.arange(30) % 2, rng.random(30)
     prediction = Prediction(as_two(p), 0.5, {"k": 3})
@@ -176,9 +176,10 @@ def test_a_score_has_delongs_interval_where_cases_are_independent() -> None:
     assert found.auc_interval == (limits.low, limits.high)
     assert (found.threshold, found.chosen, found.seconds) == (0.5, {"k": 3}, 1.5)
     assert score(prediction, y, BINARY).auc_interval == found.auc_interval
-    clustered = score(prediction, y, BINARY, np.repeat(singles(15), 2))
-    assert clustered.auc_interval is None
-    assert "several test cases" in clustered.reasons["auc_interval"]
+    patients = np.repeat(singles(15), 2)
+    clustered = score(prediction, y, BINARY, patients)
+    limits = auc_interval(y, p, patients)
+    assert clustered.auc_interval == (limits.low, limits.high) != found.auc_interval
     assert clustered.metrics == found.metrics
     assert score(Prediction(np.full((30, 3), 1 / 3), None), np.arange(30) % 3, THREE).auc_interval is None
 

@@ -17,7 +17,10 @@ import pytest
 from scipy.special import expit, logit, ndtri
 from sklearn.metrics import roc_auc_score
 
-from ssl3d.evaluate.statistics.delong import auc_interval, components, paired_test
+from ssl3d.evaluate.statistics.delong import components
+from ssl3d.evaluate.statistics.estimate import standard_error
+from ssl3d.evaluate.statistics.limits import logit_limits, wald
+from tests.evaluate.estimates import of_scores, paired_test
 
 AUC = {"wfns": 0.823678861788618, "ndka": 0.611957994579946, "s100b": 0.731368563685637}
 VARIANCE = {"wfns": 0.00146991470882363, "ndka": 0.0031908105493913, "s100b": 0.00266868245717244}
@@ -67,15 +70,16 @@ def test_auc_and_variance_are_those_of_proc(patients: pd.DataFrame, marker: str)
     found = components(labels(patients), patients[marker].to_numpy(float))
     assert found.auc[0] == pytest.approx(AUC[marker], abs=EXACT)
     assert found.auc[0] == pytest.approx(roc_auc_score(labels(patients), patients[marker]), abs=EXACT)
-    assert found.variance()[0] == pytest.approx(VARIANCE[marker], abs=EXACT)
+    variance = standard_error(of_scores(labels(patients), patients[marker].to_numpy(float)))[0] ** 2
+    assert variance == pytest.approx(VARIANCE[marker], abs=EXACT)
     assert float(exact_covariance(patients, marker, marker)) == pytest.approx(VARIANCE[marker], abs=EXACT)
 
 
 @pytest.mark.parametrize("pair", sorted(COVARIANCE))
 def test_variance_of_a_difference_is_that_of_proc(patients: pd.DataFrame, pair: tuple[str, str]) -> None:
     a, b = pair
-    found = components(labels(patients), patients[[a, b]].to_numpy(float).T).difference_variance()
-    assert found == pytest.approx(VARIANCE[a] + VARIANCE[b] - 2 * COVARIANCE[pair], abs=EXACT)
+    found = [of_scores(labels(patients), patients[marker].to_numpy(float)) for marker in pair]
+    assert standard_error(*found)[0] ** 2 == pytest.approx(VARIANCE[a] + VARIANCE[b] - 2 * COVARIANCE[pair], abs=EXACT)
     assert float(exact_covariance(patients, a, b)) == pytest.approx(COVARIANCE[pair], abs=EXACT)
 
 
@@ -84,7 +88,10 @@ def test_paired_test_is_that_of_proc(patients: pd.DataFrame, pair: tuple[str, st
     z, p, low, high = TESTS[pair]
     found = paired_test(labels(patients), *(patients[marker].to_numpy(float) for marker in pair))
     assert found.estimate / found.se == pytest.approx(z, abs=1e-10)
-    assert (found.p, found.low, found.high) == pytest.approx((p, low, high), abs=1e-10)
+    normal = wald(found.estimate, found.se, 41)  # pROC's test is normal; ours is Student's
+    assert (normal.p, normal.low, normal.high) == pytest.approx((p, low, high), abs=1e-10)
+    assert 40 < found.df < 112
+    assert p < found.p < p + 0.01
 
 
 def test_a_marker_against_itself_has_no_difference(patients: pd.DataFrame) -> None:
@@ -98,6 +105,9 @@ def test_interval_is_that_of_proc_on_the_logit_scale(patients: pd.DataFrame) -> 
     low, high = NDKA_LIMITS
     auc, se = (low + high) / 2, (high - low) / 2 / ndtri(0.975)
     half = ndtri(0.975) * se / (auc * (1 - auc))
-    found = auc_interval(labels(patients), patients["ndka"].to_numpy(float))
-    assert found.se == pytest.approx(se, abs=1e-10)
-    assert (found.low, found.high) == pytest.approx((expit(logit(auc) - half), expit(logit(auc) + half)), abs=1e-10)
+    found = of_scores(labels(patients), patients["ndka"].to_numpy(float))
+    own, df = standard_error(found)
+    assert own == pytest.approx(se, abs=1e-10)
+    normal = [float(one[0]) for one in logit_limits(found.aucs, own, found.smallest)]
+    assert normal == pytest.approx([expit(logit(auc) - half), expit(logit(auc) + half)], abs=1e-10)
+    assert 40 < df < 112

@@ -1,4 +1,4 @@
-"""DeLong, bootstrap and multiple comparisons: against brute force, published figures, and simulation."""
+"""DeLong, limits and multiple comparisons: against brute force, published figures, and simulation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri, stdtrit
 from sklearn.metrics import roc_auc_score
 
-from ssl3d.evaluate.statistics.bootstrap import Resampled, resample, resample_cases, standard_error
 from ssl3d.evaluate.statistics.compare import holm, letters, pairs, ranks, smallest_detectable
-from ssl3d.evaluate.statistics.delong import auc_interval, components, extreme_bound, logit_limits, paired_test, wald
+from ssl3d.evaluate.statistics.delong import components
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, standard_error
+from ssl3d.evaluate.statistics.limits import MOST, extreme_bound, logit_limits, two_sided, wald
+from tests.evaluate.estimates import auc_interval, of_scores, paired_test
 
 POSITIVES, NEGATIVES = 54, 66  # the test set of MRNet, ACL
 TIED = st.integers(0, 4)
@@ -46,14 +48,15 @@ def test_auc_and_variance_equal_the_sum_over_all_pairs(data: tuple[np.ndarray, n
     auc, variance = brute_force(labels, a, a)
     assert found.auc[0] == pytest.approx(auc, abs=1e-12)
     assert found.auc[0] == pytest.approx(roc_auc_score(labels, a), abs=1e-12)
-    assert found.variance()[0] == pytest.approx(variance, abs=1e-12)
+    assert standard_error(of_scores(labels, a))[0] ** 2 == pytest.approx(variance, abs=1e-12)
 
 
 @given(scored())
 def test_variance_of_a_difference_holds_the_covariance(data: tuple[np.ndarray, np.ndarray]) -> None:
     labels, (a, b) = data
     expected = brute_force(labels, a, a)[1] + brute_force(labels, b, b)[1] - 2 * brute_force(labels, a, b)[1]
-    assert components(labels, np.stack([a, b])).difference_variance() == pytest.approx(expected, abs=1e-12)
+    found = standard_error(of_scores(labels, a), of_scores(labels, b))[0]
+    assert found**2 == pytest.approx(expected, abs=1e-12)
 
 
 @given(scored())
@@ -95,28 +98,50 @@ def binormal(rng: np.random.Generator, auc: float, draws: int, correlation: floa
     return labels, mix[0] + shift, mix[1] + shift
 
 
+def batch(labels: np.ndarray, scores: np.ndarray) -> Estimate:
+    """The estimates of one encoder on each of R samples of cases, (R, N), as one with AUCs (R, 1)."""
+    found = of_scores(labels, scores)
+    block = found.blocks[0]
+    return Estimate(found.aucs[:, None], (Block(block.parts[..., None], block.present, block.classes),))
+
+
 @pytest.mark.parametrize("auc", [0.5, 0.7, 0.85, 0.95])
 def test_intervals_cover_the_true_auc_at_their_stated_rate(auc: float) -> None:
     labels, scores, _ = binormal(np.random.default_rng(0), auc, draws=5000)
-    found = components(labels, scores)
-    low, high = logit_limits(found.auc, np.sqrt(found.variance()), found.smallest)
-    assert ((low <= auc) & (auc <= high)).mean() == pytest.approx(0.95, abs=0.015)
+    found = batch(labels, scores)
+    se, df = standard_error(found)
+    low, high = logit_limits(found.aucs[:, 0], se, found.smallest, df=df)
+    assert ((low <= auc) & (auc <= high)).mean() == pytest.approx(0.95, abs=0.01)
 
 
 @pytest.mark.parametrize(("auc", "correlation"), [(0.7, 0.0), (0.85, 0.5), (0.85, 0.9)])
 def test_paired_test_rejects_equal_methods_at_its_stated_rate(auc: float, correlation: float) -> None:
     labels, a, b = binormal(np.random.default_rng(1), auc, 2500, correlation)
-    rejected = np.mean([paired_test(labels, x, y).p < 0.05 for x, y in zip(a, b, strict=True)])
-    assert rejected == pytest.approx(0.05, abs=0.015)
+    first, second = batch(labels, a), batch(labels, b)
+    p = two_sided((first.aucs - second.aucs)[:, 0], *_between(first, second))
+    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+
+
+def _between(a: Estimate, b: Estimate) -> tuple[np.ndarray, int, np.ndarray]:
+    se, df = standard_error(a, b)
+    return se, a.smallest, df
 
 
 def test_paired_test_finds_the_smallest_detectable_difference_at_its_power() -> None:
-    labels, a, b = binormal(np.random.default_rng(2), 0.8, 1500, 0.9)
-    se = np.mean([paired_test(labels, x, y).se for x, y in zip(a[:200], b[:200], strict=True)])
-    half = smallest_detectable(float(se)) / 2
+    labels, a, b = binormal(np.random.default_rng(2), 0.8, 3000, 0.9)
+    half = (smallest_detectable(float(np.mean(standard_error(batch(labels, a), batch(labels, b))[0]))) or 0.0) / 2
     lifts = [labels * (ndtri(0.8 + sign * half) - ndtri(0.8)) * np.sqrt(2) for sign in (1, -1)]
-    power = np.mean([paired_test(labels, x + lifts[0], y + lifts[1]).p < 0.05 for x, y in zip(a, b, strict=True)])
-    assert power == pytest.approx(0.8, abs=0.05)
+    first, second = batch(labels, a + lifts[0]), batch(labels, b + lifts[1])
+    p = two_sided((first.aucs - second.aucs)[:, 0], *_between(first, second))
+    assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_corrected_test_on_few_degrees_of_freedom_finds_the_detectable_difference_at_its_power() -> None:
+    rng, se, df, comparisons = np.random.default_rng(3), 0.01, 4.0, 6
+    true = smallest_detectable(se, df, comparisons) or 0.0
+    observed_se = se * np.sqrt(rng.chisquare(df, 20000) / df)
+    p = two_sided(rng.normal(true, se, 20000), observed_se, 50, df)
+    assert (p < 0.05 / comparisons).mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_perfect_order_has_a_lower_limit_below_one() -> None:
@@ -133,7 +158,7 @@ def test_perfect_order_has_a_lower_limit_below_one() -> None:
 def test_constant_scores_have_an_auc_of_one_half_and_nothing_between_them() -> None:
     labels = np.repeat([1, 0], [5, 9])
     found = auc_interval(labels, np.ones(14))
-    assert (found.estimate, found.low, found.high) == (0.5, pytest.approx(0.5), pytest.approx(0.5))
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
     test = paired_test(labels, np.ones(14), np.zeros(14))
     assert (test.p, test.estimate) == (1.0, 0.0)
 
@@ -151,59 +176,20 @@ def test_one_case_of_a_class_leaves_everything_open() -> None:
     assert paired_test(labels, np.array([3.0, 1, 2, 0]), np.array([1.0, 2, 3, 0])).p == 1.0
 
 
-def test_an_auc_of_one_class_is_refused() -> None:
-    with pytest.raises(ValueError, match="both classes"):
-        components(np.ones(4, int), np.arange(4.0))
-
-
-def test_bootstrap_and_delong_agree_on_one_seed() -> None:
-    rng = np.random.default_rng(3)
-    labels, a, b = (x if x.ndim == 1 else x[0] for x in binormal(rng, 0.8, 1, 0.5))
-    p = 1 / (1 + np.exp(-np.stack([a, b])))
-    layers = np.stack([1 - p, p], axis=2)  # (2, N, 2)
-    counts = resample_cases(labels, 4000, rng)
-    found = [resample(labels, layer[None], counts) for layer in layers]
-    assert standard_error(found[0])[0] == pytest.approx(auc_interval(labels, a).se, rel=0.06)
-    assert standard_error(*found)[0] == pytest.approx(paired_test(labels, a, b).se, rel=0.06)
-
-
-@pytest.mark.parametrize("S", [2, 3, 5])
-def test_seeds_add_the_unbiased_variance_of_their_mean(S: int) -> None:
-    # Seeds that differ by a constant on every sample of cases: no interaction, their variance over S is all of it.
-    rng = np.random.default_rng(4)
-    aucs = rng.normal(0.8, 0.02, S)
-    found = Resampled(aucs, aucs + rng.normal(0, 0.03, (20000, 1)))
-    se, df = standard_error(found)
-    assert se**2 == pytest.approx(0.03**2 + aucs.var(ddof=1) / S, rel=0.05)
-    assert S - 1 < df < np.inf
-    other = Resampled(aucs[:1], found.draws[:, :1])
-    assert standard_error(other)[1] == np.inf
-    assert standard_error(found, other)[0] ** 2 == pytest.approx(aucs.var(ddof=1) / S)  # the cases are shared
-
-
-@pytest.mark.parametrize("spread", [0.0, 0.1])
-def test_bootstrap_over_cases_and_seeds_covers_the_true_mean(spread: float) -> None:
-    # Three trained networks, with AUCs of their own around 0.85 (deviation 0 and 0.017), on the same 120 cases.
-    rng, hits, trials = np.random.default_rng(5), 0, 1000
-    labels = np.repeat([1, 0], [POSITIVES, NEGATIVES])
-    true = ndtr(ndtri(0.85) / np.sqrt(1 + spread**2 / 2))
-    for _ in range(trials):
-        shift = ndtri(0.85) * np.sqrt(2) + rng.normal(0, spread, (3, 1))
-        own, shared = rng.standard_normal((3, len(labels))), rng.standard_normal(len(labels))
-        scores = np.sqrt(0.7) * shared + np.sqrt(0.3) * own + labels * shift
-        found = resample(labels, np.stack([-scores, scores], axis=2), resample_cases(labels, 300, rng))
-        se, df = standard_error(found)
-        low, high = logit_limits(found.aucs.mean(keepdims=True), np.array([se]), POSITIVES, df=df)
-        hits += int(low[0] <= true <= high[0])
-    assert hits / trials == pytest.approx(0.95, abs=0.02)
-
-
-def test_the_same_generator_gives_the_same_bootstrap_and_global_state_stays() -> None:
-    labels = np.repeat([1, 0], [6, 9])
-    before = str(np.random.get_state())
-    first, second = (resample_cases(labels, 20, np.random.default_rng(7)) for _ in range(2))
-    assert (first == second).all()
-    assert str(np.random.get_state()) == before
+def test_almost_perfect_order_of_few_cases_is_not_taken_for_certain() -> None:
+    # 15 positives, one of them below one of 285 negatives: the standard error is tiny, the limit is not.
+    labels = np.repeat([1, 0], [15, 285])
+    scores = labels + np.linspace(0, 0.5, 300)
+    scores[14] = scores[-1] - 1e-9
+    found = auc_interval(labels, scores)
+    assert found.estimate > 0.9997
+    z2 = stdtrit(standard_error(of_scores(labels, scores))[1], 0.975) ** 2
+    cases = MOST * 15
+    assert found.low == pytest.approx(1 - z2 / (cases + z2), abs=0.002)  # Wilson's limit of a share of 1
+    se = np.array([0.001])
+    averaged = [logit_limits(np.array([0.9]), se, 15, averaged=count)[0][0] for count in (1, 3, 10**6)]
+    assert averaged == sorted(averaged)
+    assert averaged[-1] == pytest.approx(0.9 - 1.96 * 0.001, abs=1e-4)
 
 
 def test_holm_gives_the_figures_worked_by_hand() -> None:
@@ -221,6 +207,12 @@ def test_holm_lies_between_the_plain_value_and_bonferroni(p: list[float]) -> Non
 
 def test_smallest_detectable_difference_is_the_textbook_sum_of_quantiles() -> None:
     assert smallest_detectable(0.03) == pytest.approx((1.959964 + 0.841621) * 0.03, rel=1e-5)
+    assert smallest_detectable(0.03, 1e6) == pytest.approx(smallest_detectable(0.03), rel=1e-4)
+    six = smallest_detectable(0.03, comparisons=6)
+    assert six == pytest.approx((ndtri(1 - 0.025 / 6) + 0.841621) * 0.03, rel=1e-5)
+    assert smallest_detectable(0.03, 4) > smallest_detectable(0.03, 40) > smallest_detectable(0.03)  # type: ignore[operator]
+    assert smallest_detectable(0.03, 1, 6) is None  # 98 standard errors
+    assert smallest_detectable(0.0) is None
 
 
 @given(st.integers(1, 7), st.data())

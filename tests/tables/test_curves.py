@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.bootstrap import Resampled, resample, resample_cases, standard_error
-from ssl3d.evaluate.statistics.delong import auc_interval, logit_limits
+from ssl3d.evaluate.statistics.estimate import estimate, interval
 from ssl3d.results.folder import CURVES
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.columns import read_table
 from ssl3d.tables.curves import COLUMNS
-from ssl3d.tables.standings import BOOTSTRAP_SEED
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
+from tests.evaluate.estimates import auc_interval
 from tests.records import LABELS, evaluated, failed, results
 
 SHARES = {0.5: 1.0, 0.1: 0.4}  # how strong the scores are
@@ -90,19 +89,15 @@ def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw
     row = table.query("condition == 'labels' and share == 0.1").iloc[0]
     drawn = [at(0.1, draw, seed=seed) for seed in range(seeds) for draw in range(3)]
     layers = np.stack([one.predictions[["p_0", "p_1"]].to_numpy() for one in drawn])
-    counts = resample_cases(LABELS, 2000, np.random.default_rng(BOOTSTRAP_SEED))
-    each = resample(LABELS, layers, counts)
-    if seeds > 1:
-        means = [each.aucs[:3].mean(), each.aucs[3:].mean()]
-        resampled = Resampled(np.array(means), each.draws.reshape(-1, seeds, 3).mean(axis=2))
-    else:
-        resampled = each
-    se, df = standard_error(resampled)
-    low, high = logit_limits(resampled.aucs.mean(keepdims=True), np.array([se]), 60, df=df)
-    assert row["auc"] == pytest.approx(resampled.aucs.mean())
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low[0], high[0]))
-    assert row["spread"] == pytest.approx(resampled.aucs.std(ddof=1))
-    assert (row["interval"], row["draws"], row["seeds"]) == ("bootstrap", 3, seeds)
+    each = estimate(LABELS, layers)
+    repeated = each.grouped(seeds) if seeds > 1 else each
+    expected = interval(repeated)
+    assert repeated.aucs == pytest.approx(each.aucs.reshape(len(repeated.aucs), -1).mean(axis=1))
+    assert row["auc"] == pytest.approx(each.aucs.mean())
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["spread"] == pytest.approx(repeated.aucs.std(ddof=1))
+    source = "DeLong and seeds" if seeds > 1 else "DeLong and draws"
+    assert (row["interval"], row["draws"], row["seeds"]) == (source, 3, seeds)
     assert ("leaves out the variance of the encoder's seed" in str(row["note"])) == (seeds == 1)
 
 

@@ -40,7 +40,7 @@ def test_every_form_calls_synthetic_data_synthetic(form: Format) -> None:
     text = rendered(form, *three_methods())
     assert "demo (synthetic data), task acl, plane sagittal, 120 test volumes" in text
     assert "pairs cannot be separated" in text
-    assert "smallest difference in AUC" in text
+    assert "smallest true difference in AUC" in text
     assert "synthetic" not in rendered(form, evaluated("byol", data={"synthetic": False}))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.delong import auc_interval, paired_test
+from ssl3d.evaluate.statistics.estimate import estimate, interval
 from ssl3d.protocol import Prediction
 from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, LEADERBOARD_MD
 from ssl3d.results.predictions import predictions_frame
@@ -25,6 +25,7 @@ from ssl3d.tables.comparable import check_shared
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
 from ssl3d.task import Task
+from tests.evaluate.estimates import auc_interval, paired_test
 from tests.records import LABELS, aucs, by_column, encoder, evaluated, failed, results, write_run
 
 
@@ -61,9 +62,9 @@ def test_one_seed_has_delongs_interval_and_test() -> None:
     p = {"byol": a.predictions["p_1"].to_numpy(), "simclr": b.predictions["p_1"].to_numpy()}
     made = tables(a, b)
     row = made.leaderboard.set_index("method").loc["byol"]
-    interval = auc_interval(LABELS, p["byol"])
+    expected = auc_interval(LABELS, p["byol"])
     assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
-        (interval.estimate, interval.low, interval.high)
+        (expected.estimate, expected.low, expected.high)
     )
     assert (row["interval"], row["seeds"], np.isnan(row["spread"])) == ("DeLong", 1, True)
     pair = made.comparisons.iloc[0]
@@ -77,7 +78,7 @@ def test_several_seeds_are_averaged_with_their_spread() -> None:
     row = tables(*seeds).leaderboard.iloc[0]
     assert row["auc"] == pytest.approx(np.mean(aucs(seeds)))
     assert row["spread"] == pytest.approx(np.std(aucs(seeds), ddof=1))
-    assert (row["seeds"], row["interval"], row["pretrain_seconds"]) == (3, "bootstrap", 11.0)
+    assert (row["seeds"], row["interval"], row["pretrain_seconds"]) == (3, "DeLong and seeds", 11.0)
 
 
 def test_tables_are_the_same_in_any_order_of_evaluations() -> None:
@@ -165,11 +166,17 @@ def test_an_auc_of_zero_is_a_number() -> None:
     assert made.evaluations["auc"].tolist() == [0.0, made.leaderboard["auc"].max()]
 
 
-def test_more_than_two_classes_are_bootstrapped() -> None:
+def test_more_than_two_classes_have_the_interval_of_their_macro_auc() -> None:
     labels = np.arange(90) % 3
     found = [evaluated(name, labels=labels, K=3, noise=i, strength=1.5 - i) for i, name in enumerate("ab")]
     made = tables(*found)
-    assert set(made.leaderboard["interval"]) == {"bootstrap"}
+    assert set(made.leaderboard["interval"]) == {"DeLong"}
+    p = found[0].predictions[["p_0", "p_1", "p_2"]].to_numpy()
+    expected = interval(estimate(labels, p[None]))
+    row = made.leaderboard.iloc[0]
+    assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
     assert made.leaderboard["sensitivity"].isna().all()
     assert made.leaderboard["log_loss"].notna().all()
     assert made.comparisons["verdict"].str.fullmatch("a better than b").all()
@@ -300,6 +307,7 @@ def test_other_test_cases_or_labels_are_refused() -> None:
     for changed, said in (
         ({"ids": ["x", *ids[1:]]}, "case '0000' is in its test set or in that of the others"),
         ({"labels": np.array([1, 1, *LABELS[2:]])}, "its label of case '0000' differs"),
+        ({"patients": ["x", *ids[1:]]}, "its patient of case '0000' differs"),
         ({"ids": ["0000", "0000", *ids[2:]]}, "predicts case '0000' twice"),
     ):
         made = tables(evaluated("byol"), evaluated("simclr", **changed))
@@ -365,7 +373,7 @@ def test_a_multi_label_task_is_the_mean_over_its_labels() -> None:
     row = made.leaderboard.set_index("method").loc["byol"]
     metrics = made.results.evaluated[0].record.score.metrics
     assert row["auc"] == pytest.approx(metrics["auc"])
-    assert (row["interval"], row["kind"], row["n_test"]) == ("bootstrap", "multilabel", 120)
+    assert (row["interval"], row["kind"], row["n_test"]) == ("DeLong", "multilabel", 120)
     assert row["ci_low"] < row["auc"] < row["ci_high"]
     assert len(made.comparisons) == 3
     assert '"auc:edema"' in made.evaluations.iloc[0]["by_label"]

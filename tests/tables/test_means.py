@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.bootstrap import Resampled, mean_of, resample, resample_jointly, standard_error
-from ssl3d.evaluate.statistics.delong import (
-    auc_interval,
-    components,
-    logit_limits,
-    mean_interval,
-    mean_paired_test,
-    wald,
-)
+from ssl3d.evaluate.statistics.estimate import Estimate, interval, mean_of, paired, standard_error
 from ssl3d.recipe import CorpusPart
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.formats.render import render
 from ssl3d.tables.tables import Tables
+from tests.evaluate.estimates import auc_interval, of_scores
 from tests.records import LABELS, aucs, by_column, evaluated, failed, results
 
 N = 120
@@ -51,71 +43,39 @@ def exams(rng: np.random.Generator, methods: int = 1) -> Tasks:
     return labels, scores
 
 
-def resampled(tasks: Tasks, rng: np.random.Generator, draws: int = 200) -> list[Resampled]:
+def means(tasks: Tasks) -> list[Estimate]:
     """The mean over tasks of each method."""
     labels, scores = tasks
-    counts = resample_jointly(labels, draws, rng)
-    found = []
-    for method in range(len(scores[0])):
-        layers = [np.stack([-x[method], x[method]], axis=1)[None] for x in scores]  # (1, N, 2)
-        found.append(mean_of([resample(y, p, counts) for y, p in zip(labels, layers, strict=True)]))
-    return found
+    return [
+        mean_of([[of_scores(y, of_task[method]) for y, of_task in zip(labels, scores, strict=True)]])
+        for method in range(len(scores[0]))
+    ]
 
 
 def test_intervals_of_the_mean_over_tasks_cover_at_their_stated_rate() -> None:
-    rng, hits, trials = np.random.default_rng(0), 0, 1500
-    for _ in range(trials):
-        tasks = exams(rng)
-        (found,) = resampled(tasks, rng)
-        se, df = standard_error(found)
-        smallest = min(int(np.bincount(y, minlength=2).min()) for y in tasks[0])
-        low, high = logit_limits(found.aucs, np.array([se]), smallest, df=df)
-        hits += int(low[0] <= np.mean(TRUE) <= high[0])
-    assert hits / trials == pytest.approx(0.95, abs=0.015)
+    rng, trials = np.random.default_rng(0), 1500
+    found = [interval(means(exams(rng))[0]) for _ in range(trials)]
+    assert np.mean([one.low <= np.mean(TRUE) <= one.high for one in found]) == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_test_of_two_means_over_tasks_rejects_equal_methods_at_its_stated_rate() -> None:
-    rng, trials, rejected = np.random.default_rng(1), 1000, 0
-    for _ in range(trials):
-        a, b = resampled(exams(rng, methods=2), rng)
-        se, df = standard_error(a, b)
-        rejected += wald(float(a.aucs[0] - b.aucs[0]), se, 20, df=df).p < 0.05
-    assert rejected / trials == pytest.approx(0.05, abs=0.02)
+    rng, trials = np.random.default_rng(1), 1000
+    drawn = [means(exams(rng, methods=2)) for _ in range(trials)]
+    rejected = [paired(a, b).p < 0.05 for a, b in drawn]
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
 
 
-def test_variance_of_the_mean_over_tasks_is_that_of_the_cases_components() -> None:
-    """Each case's part in the mean of the AUCs, from DeLong's components: the infinitesimal jackknife."""
+def test_the_standard_error_of_the_mean_over_tasks_is_that_over_resampled_exams() -> None:
     rng = np.random.default_rng(2)
     labels, scores = exams(rng)
-    parts = np.zeros(N)
-    for y, (x,) in zip(labels, scores, strict=True):
-        found = components(y, x)
-        parts[y == 1] += (found.positive[0] - found.auc[0]) / (y == 1).sum() / 3
-        parts[y == 0] += (found.negative[0] - found.auc[0]) / (y == 0).sum() / 3
-    (mean,) = resampled((labels, scores), rng, draws=5000)
-    assert standard_error(mean)[0] == pytest.approx(np.sqrt((parts**2).sum()), rel=0.06)
+    aucs = []
+    for _ in range(1500):
+        drawn = rng.integers(N, size=N)
+        aucs.append(np.mean([of_scores(y[drawn], x[drawn]).aucs[0] for y, (x,) in zip(labels, scores, strict=True)]))
+    se = float(standard_error(means((labels, scores))[0])[0])
+    assert se == pytest.approx(np.std(aucs), rel=0.08)
     alone = [auc_interval(y, x).se for y, (x,) in zip(labels, scores, strict=True)]
-    independent = np.sqrt(np.square(alone).sum()) / 3
-    assert standard_error(mean)[0] > 1.1 * independent  # tasks of one exam err together
-
-
-@given(st.integers(0, 1000))
-def test_joint_resamples_have_the_size_of_the_test_set_and_every_class(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = [np.array([1, *[0] * 9]), np.arange(10) % 3]
-    counts = resample_jointly(labels, 30, rng)
-    assert (counts.sum(axis=1) == 10).all()
-    for y in labels:
-        for value in np.unique(y):
-            assert (counts[:, y == value].sum(axis=1) > 0).all()
-    assert len({tuple(row) for row in counts}) > 20
-
-
-def test_the_mean_of_one_is_that_one() -> None:
-    found = Resampled(np.array([0.7, 0.8]), np.random.default_rng(0).random((50, 2)))
-    again = mean_of([found])
-    assert (again.aucs == found.aucs).all()
-    assert (again.draws == found.draws).all()
+    assert se > 1.1 * np.sqrt(np.square(alone).sum()) / 3  # tasks of one exam err together
 
 
 # Statistics of several folds
@@ -132,26 +92,32 @@ def folded(rng: np.random.Generator, auc: float, methods: int = 1, k: int = 5) -
     return folds
 
 
+def over_folds(folds: Sequence[tuple[np.ndarray, ...]], method: int = 1) -> Estimate:
+    """The mean over folds of one method."""
+    return mean_of([[of_scores(fold[0], fold[method])] for fold in folds])
+
+
 @pytest.mark.parametrize("auc", [0.5, 0.85, 0.95])
 def test_intervals_of_the_mean_over_folds_cover_at_their_stated_rate(auc: float) -> None:
-    rng, trials = np.random.default_rng(3), 2000
-    found = [mean_interval([(y, x) for y, x in folded(rng, auc)]) for _ in range(trials)]
-    assert np.mean([one.low <= auc <= one.high for one in found]) == pytest.approx(0.95, abs=0.015)
+    rng, trials = np.random.default_rng(3), 1000
+    found = [interval(over_folds(folded(rng, auc))) for _ in range(trials)]
+    assert np.mean([one.low <= auc <= one.high for one in found]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_the_test_of_two_means_over_folds_rejects_equal_methods_at_its_stated_rate() -> None:
-    rng, trials = np.random.default_rng(4), 2000
-    rejected = [mean_paired_test([(y, a, b) for y, a, b in folded(rng, 0.8, 2)]).p < 0.05 for _ in range(trials)]
-    assert np.mean(rejected) == pytest.approx(0.05, abs=0.015)
+    rng, trials = np.random.default_rng(4), 1000
+    drawn = [folded(rng, 0.8, 2) for _ in range(trials)]
+    rejected = [paired(over_folds(folds, 1), over_folds(folds, 2)).p < 0.05 for folds in drawn]
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
 
 
 def test_scores_of_different_folds_are_never_ranked_against_each_other() -> None:
     rng = np.random.default_rng(5)
     (y, a), (_, b) = folded(rng, 0.8, k=2)
-    apart = mean_interval([(y, a), (y, b + 100)])
-    assert apart == mean_interval([(y, a), (y, b)])
+    apart = interval(over_folds([(y, a), (y, b + 100)]))
+    assert apart == interval(over_folds([(y, a), (y, b)]))
     assert apart.estimate == pytest.approx((auc_interval(y, a).estimate + auc_interval(y, b).estimate) / 2)
-    twice = mean_interval([(y, a), (y, a)])
+    twice = interval(over_folds([(y, a), (y, a)]))
     assert twice.se == pytest.approx(auc_interval(y, a).se / np.sqrt(2))
 
 
@@ -187,11 +153,11 @@ def test_the_mean_over_tasks_is_a_table_of_its_own() -> None:
         single = board[(board["method"] == method) & ~board["task"].str.startswith("mean")]
         assert by_method[method]["auc"] == pytest.approx(single["auc"].mean())
         assert by_method[method]["average_precision"] == pytest.approx(single["average_precision"].mean())
-    assert set(rows["interval"]) == {"bootstrap"}
+    assert set(rows["interval"]) == {"DeLong"}
     assert set(rows["n_test"]) == {120}
     assert by_method["random"]["group"] != by_method["byol"]["group"]
     assert len(mean_rows(pairs)) == 3
-    assert (mean_rows(pairs)["test"] == "bootstrap").all()
+    assert (mean_rows(pairs)["test"] == "DeLong").all()
     assert mean_rows(pairs)["p_holm"].min() == pytest.approx(min(1, 3 * mean_rows(pairs)["p"].min()))
     text = render(board, pairs, "md")
     assert text.index("task meniscus") < text.index("task mean of abnormal, acl, meniscus")
@@ -248,15 +214,17 @@ def test_folds_of_one_seed_are_one_row_with_delongs_interval_within_folds() -> N
     a, b = folds("byol"), folds("simclr", noise=7)
     made = tables(*a, *b)
     row = made.leaderboard.set_index("method").loc["byol"]
-    predicted = [(one.predictions["label"].to_numpy(), one.predictions["p_1"].to_numpy()) for one in a]
-    expected = mean_interval(predicted)
+    predicted = [
+        (one.predictions["label"].to_numpy(), one.predictions["p_1"].to_numpy(), other.predictions["p_1"].to_numpy())
+        for one, other in zip(a, b, strict=True)
+    ]
+    expected = interval(over_folds(predicted))
     assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
         (expected.estimate, expected.low, expected.high)
     )
     assert (row["interval"], row["seeds"], row["folds"], row["n_test"], row["status"]) == ("DeLong", 1, 3, 120, "done")
     assert row["n_test_patients"] == 120
-    second = [one.predictions["p_1"].to_numpy() for one in b]
-    test = mean_paired_test([(y, x, z) for (y, x), z in zip(predicted, second, strict=True)])
+    test = paired(over_folds(predicted, 1), over_folds(predicted, 2))
     assert made.comparisons.iloc[0]["p"] == pytest.approx(test.p)
     assert abs(made.comparisons.iloc[0]["difference"]) == pytest.approx(abs(test.estimate))
     for form in ("md", "latex"):
@@ -265,10 +233,10 @@ def test_folds_of_one_seed_are_one_row_with_delongs_interval_within_folds() -> N
         assert "treat these as independent" in text
 
 
-def test_folds_and_seeds_are_bootstrapped_within_folds() -> None:
+def test_folds_and_seeds_vary_within_folds() -> None:
     found = [one for seed in range(3) for one in folds("byol", seed)]
     row = tables(*found).leaderboard.iloc[0]
-    assert (row["interval"], row["seeds"], row["n_test"]) == ("bootstrap", 3, 120)
+    assert (row["interval"], row["seeds"], row["n_test"]) == ("DeLong and seeds", 3, 120)
     assert row["auc"] == pytest.approx(np.mean(aucs(found)))
     assert row["spread"] == pytest.approx(np.std(np.mean(np.reshape(aucs(found), (3, 3)), axis=1), ddof=1))
     alone = tables(*found[:3]).leaderboard.iloc[0]

@@ -1,1 +1,1 @@
-"""Intervals, tests and bootstraps. Loads neither torch nor scikit-learn."""
+"""AUCs with their error over patients and seeds; intervals, tests, resamples. Loads neither torch nor scikit-learn."""

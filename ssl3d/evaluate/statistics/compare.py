@@ -7,7 +7,7 @@ from itertools import combinations
 from string import ascii_lowercase
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import nctdtrinc, ndtri, stdtrit
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -20,14 +20,29 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def smallest_detectable(se: float, power: float = 0.8, level: float = 0.05) -> float | None:
-    """Return the difference of AUCs that a two-sided test would find with this power.
+def smallest_detectable(
+    se: float, df: float = np.inf, comparisons: int = 1, power: float = 0.8, level: float = 0.05
+) -> float | None:
+    """Return the true difference of AUCs that a two-sided test finds with this power.
 
-    (z_{1 - level/2} + z_{power}) se, with the standard error that was observed: 2.8 se for 80% at 5%. It is for one
-    comparison, uncorrected: what this test set could have shown at best. None where no two AUCs can differ by as much
-    (above 1), and for a standard error of 0, which contains no information on power.
+    The test is that of a table: Student's t at the first step of Holm's correction, level / comparisons, which one
+    difference among equal methods has to pass. The difference is the noncentrality at which t exceeds its limit with
+    this power, times the standard error that was observed: 2.8 se for one comparison and many degrees of freedom.
+
+    Args:
+        se: standard error of the difference.
+        df: its degrees of freedom.
+        comparisons: number of differences that are tested together.
+        power: chance to find the difference.
+        level: of all tests together.
+
+    Returns:
+        None where no two AUCs can differ by as much (above 1), and for a standard error of 0, which contains no
+        information on power.
     """
-    found = float((ndtri(1 - level / 2) + ndtri(power)) * se)
+    limit = stdtrit(df, 1 - level / (2 * comparisons))
+    noncentral = limit + ndtri(power) if np.isinf(df) else nctdtrinc(df, 1 - power, limit)
+    found = float(noncentral * se)
     return found if 0 < found <= 1 else None
 
 

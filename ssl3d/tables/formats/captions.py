@@ -12,8 +12,8 @@ from ssl3d.tables.entry import MEAN, PLUS
 LABELS_MARK = " (labels)"  # after the name of a method that saw labels in pretraining
 _TABLE = ("data", "task", "plane")
 _SEVERAL = (
-    "Scores are means over {what}; intervals and tests are from a bootstrap over seeds and over cases, which are drawn "
-    "once for all {what} and whatever their labels (a draw that lacks a class of any of them is drawn again)."
+    "Scores are means over {what}; intervals and tests allow for the correlation of {what} that are predicted for the "
+    "same patients."
 )
 _PLANES = (
     "Planes are combined by unpenalised logistic regression on their log-odds, fitted on out-of-fold predictions of "
@@ -87,7 +87,7 @@ def conclusion(comparisons: pd.DataFrame) -> str:
         if not detectable.empty:
             low, high = (f"{value:.3f}" for value in (detectable.min(), detectable.max()))
             size = low if low == high else f"{low} to {high}, depending on the pair"
-            sentence += f"; smallest difference in AUC that this test set shows in 8 of 10 trials: {size}"
+            sentence += f"; smallest true difference in AUC that would be found in 8 of 10 such test sets: {size}"
         sentences.append(sentence + ".")
     if not sentences:
         return ""

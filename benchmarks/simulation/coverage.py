@@ -1,0 +1,169 @@
+"""How often intervals cover the true AUC, equal methods are separated, and a better one is found.
+
+    OMP_NUM_THREADS=1 python benchmarks/simulation/coverage.py
+
+Tables of four methods. A score is binormal: the class, at a distance that differs by seed, plus three kinds of noise:
+of the case (half of the variance), of the case for this method (a fifth), and of the case for this seed. So methods are
+compared on the same cases, and cases and seeds are random. Seeds vary as on AdrenalMNIST3D, by a standard deviation of
+the AUC of .025 at .77; or not at all; or four methods by .005, .015, .025 and .05, as untrained encoders vary less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from ssl3d.evaluate.statistics.compare import holm
+from ssl3d.evaluate.statistics.estimate import (
+    Block,
+    Estimate,
+    estimate,
+    patient_terms,
+    satterthwaite,
+    seed_variances,
+    standard_error,
+    total,
+)
+from ssl3d.evaluate.statistics.limits import logit_limits, two_sided
+
+METHODS = 4
+CHUNK = 250  # tables at once
+OF_CASE, OF_METHOD = 0.5, 0.2  # shares of the variance of a score
+AT, DEVIATION = 0.77, 0.025  # AdrenalMNIST3D: mean AUC, and its standard deviation over seeds
+MEASURED = DEVIATION * np.sqrt(2) * np.sqrt(2 * np.pi) * np.exp(ndtri(AT) ** 2 / 2)  # the same, of the distance
+SPREADS = {"none": (0.0,) * 4, "measured": (1.0,) * 4, "unequal": (0.2, 0.6, 1.0, 2.0)}
+Rule = Callable[[Estimate, Estimate | None, Sequence[Estimate]], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is simulated.
+
+    Attributes:
+        n: number of test cases.
+        auc: true AUC, over cases and seeds.
+        minority: share of positives.
+        seeds: of each method.
+        spread: how seeds vary, a key of :data:`SPREADS`.
+        lift: by how much the first method is better.
+        patients: number of patients that the cases are of; None: one case each. Half of the noise that a case has for
+            all methods, and for each method, is of the patient.
+    """
+
+    n: int
+    auc: float
+    minority: float
+    seeds: int
+    spread: str = "measured"
+    lift: float = 0.0
+    patients: int | None = None
+
+
+class Outcome(NamedTuple):
+    """Shares of all intervals that cover, of tables with a false verdict, of verdicts on the better method found."""
+
+    coverage: float
+    false_tables: float
+    power: float
+
+
+def shipped(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """The rule of the tables."""
+    return standard_error(a, b)
+
+
+def truncated(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Degrees of freedom from the truncated component of the seeds alone: the rule before."""
+    variance = total(patient_terms(a, b))
+    terms = []
+    for method in [a] if b is None else [a, b]:
+        if method.aucs.shape[-1] > 1:
+            of_seeds, of_sample = seed_variances(method)
+            terms.append((np.maximum(0.0, of_seeds - of_sample), method.aucs.shape[-1] - 1))
+            variance = variance + terms[-1][0]
+    return np.sqrt(variance), satterthwaite(variance, terms or [(np.zeros_like(variance), 1)])
+
+
+def pooled(a: Estimate, b: Estimate | None, table: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """As the rule of the tables, with the variance over seeds pooled over the methods of a table."""
+    S, terms = a.aucs.shape[-1], patient_terms(a, b)
+    variance = total(terms)
+    if S > 1:
+        of_seeds = np.mean([seed_variances(method)[0] for method in table], axis=0)
+        of_sample = [seed_variances(method)[1] for method in ([a] if b is None else [a, b])]
+        variance = variance + np.sum([np.maximum(0.0, of_seeds - one) for one in of_sample], axis=0)
+        terms.append((np.sum([np.maximum(of_seeds, one) for one in of_sample], axis=0), (S - 1) * len(table)))
+    return np.sqrt(variance), satterthwaite(variance, terms)
+
+
+RULES: dict[str, Rule] = {"before": truncated, "now": shipped, "pooled": pooled}
+
+
+def simulate(condition: Condition, tables: int, rng: np.random.Generator) -> list[Estimate]:
+    """Return the estimates of each method, with AUCs (tables, S)."""
+    n, S = condition.n, condition.seeds
+    if condition.patients is None:
+        patients, labels = np.arange(n), np.repeat([1, 0], [(m := max(2, round(n * condition.minority))), n - m])
+    else:
+        patients = np.concatenate([np.arange(condition.patients), rng.integers(condition.patients, size=n)])[:n]
+        labels = rng.permutation(np.arange(n) < n * condition.minority).astype(int)
+    members = None if condition.patients is None else patients
+    of_case = _noise(rng, (tables,), patients, condition) * np.sqrt(OF_CASE)
+    found = []
+    for index, spread in enumerate(np.array(SPREADS[condition.spread]) * MEASURED):
+        auc = condition.auc + (condition.lift if index == 0 else 0.0)
+        distance = ndtri(auc) * np.sqrt(2 + spread**2) + spread * rng.standard_normal((tables, S, 1))
+        of_method = _noise(rng, (tables,), patients, condition) * np.sqrt(OF_METHOD)
+        scores = (of_case + of_method)[:, None] + labels * distance
+        scores += np.sqrt(1 - OF_CASE - OF_METHOD) * rng.standard_normal((tables, S, n))
+        flat = scores.reshape(-1, n)
+        found.append(_shaped(estimate(labels, np.stack([-flat, flat], axis=2), members), (tables, S)))
+    return found
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], patients: np.ndarray, condition: Condition) -> np.ndarray:
+    own = rng.standard_normal((*shape, condition.n))
+    if condition.patients is None:
+        return own
+    of_patient = rng.standard_normal((*shape, condition.patients))[..., patients]
+    return np.asarray(np.sqrt(0.5) * (own + of_patient))
+
+
+def _shaped(of: Estimate, shape: tuple[int, int]) -> Estimate:
+    """Return estimates whose seeds are those of several tables, table after table, as one with an axis of tables."""
+    (block,) = of.blocks
+    parts = block.parts.reshape(*block.parts.shape[:2], *shape)
+    return Estimate(of.aucs.reshape(shape), (Block(parts, block.present, block.classes),))
+
+
+def outcomes(condition: Condition, tables: int, seed: int, rules: Iterable[str] = ("now",)) -> dict[str, Outcome]:
+    """Return what the intervals and verdicts of each rule come to, on the same simulated tables."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[Outcome]] = {name: [] for name in rules}
+    for begin in range(0, tables, CHUNK):
+        table = simulate(condition, min(CHUNK, tables - begin), rng)
+        for name, each in found.items():
+            each.append(_outcome(condition, table, RULES[name], widen=name != "before"))
+    return {name: Outcome(*np.mean(each, axis=0).tolist()) for name, each in found.items()}
+
+
+def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, widen: bool) -> Outcome:
+    covered = []
+    for index, method in enumerate(table):
+        auc, (se, df) = method.aucs.mean(axis=-1), rule(method, None, table)
+        averaged = 1 if widen else 10**9
+        low, high = logit_limits(auc, se, method.smallest, df=df, averaged=averaged)
+        true = condition.auc + (condition.lift if index == 0 else 0.0)
+        covered.append(((low <= true) & (true <= high)).mean())
+    p = []
+    for a, b in combinations(table, 2):
+        se, df = rule(a, b, table)
+        p.append(two_sided(a.aucs.mean(axis=-1) - b.aucs.mean(axis=-1), se, a.smallest, df))
+    separated = np.stack([holm(row) < 0.05 for row in np.stack(p, axis=1)])  # (tables, pairs); the first method's first
+    false = separated[:, METHODS - 1 :] if condition.lift else separated
+    return Outcome(float(np.mean(covered)), float(false.any(axis=1).mean()), float(separated[:, : METHODS - 1].mean()))
