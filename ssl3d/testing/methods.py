@@ -11,7 +11,7 @@ from ssl3d.registry import load
 from ssl3d.testing import declared, losses, momentum, splits, training, views
 from ssl3d.testing.imports import begin_import
 from ssl3d.testing.kit import MethodKit
-from ssl3d.testing.modules import demand_same_state, demand_single_registration
+from ssl3d.testing.modules import demand_same_state, demand_single_registration, one_thread
 from ssl3d.testing.runner import Finding, Rule, raise_failures, require, run
 from ssl3d.testing.shrink import describe
 
@@ -42,7 +42,8 @@ def check_method(
     kit = MethodKit(kind, settings)
     if settings:
         _ = kit.config  # wrong settings are the caller's fault, not the method's
-    return run(kit, RULES, expected_failures)
+    with one_thread():
+        return run(kit, RULES, expected_failures)
 
 
 def assert_method(

@@ -20,8 +20,8 @@ ROUNDING = 1e-13  # of the largest gradient; what is left in float64 where mathe
 def native_kernels() -> Iterator[None]:
     """Compute inside by torch's own kernels, not by oneDNN's; backward passes have to be inside, too.
 
-    oneDNN's (in torch 2.15) give NaN as the weight gradient of a bf16 convolution (3, 1, 1) over two slices: no
-    plugin's fault.
+    oneDNN's (in torch 2.15) give NaN as the weight gradient of a bf16 convolution (3, 1, 1) over two slices, which is
+    not a plugin's fault.
     """
     set_flags: Any = torch.backends.mkldnn.set_flags  # its context manager would warn of an absent Intel GPU
     enabled = set_flags(False)[0]
@@ -29,6 +29,17 @@ def native_kernels() -> Iterator[None]:
         yield
     finally:
         set_flags(enabled)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute inside on one thread: on tiny tensors more are slower, and much slower where other processes run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def bfloat16() -> torch.autocast:
@@ -40,7 +51,10 @@ def demand_same_state(first: nn.Module, second: nn.Module) -> None:
     """Demand equal state dicts."""
     other = second.state_dict()
     differ = [name for name, value in first.state_dict().items() if not torch.equal(value, other[name])]
-    require(not differ, f"built twice from one seed, {', '.join(differ[:3])} differ")
+    require(
+        not differ,
+        f"built twice from one seed, {', '.join(differ[:3])} differ; draw initial weights from torch's generator",
+    )
 
 
 def demand_single_registration(module: nn.Module) -> None:
@@ -49,14 +63,14 @@ def demand_single_registration(module: nn.Module) -> None:
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names[id(parameter)].append(name)
     for several in names.values():
-        require(len(several) == 1, f"one parameter is registered as {' and as '.join(several)}")
+        require(len(several) == 1, f"one parameter is registered as {' and as '.join(several)}; keep one")
 
 
 def demand_finite_gradients(module: nn.Module, where: str) -> None:
     """Demand that every gradient that there is is finite."""
     for name, parameter in module.named_parameters():
         finite = parameter.grad is None or parameter.grad.isfinite().all()
-        require(finite, f"{where} the gradient of {name} is not finite")
+        require(finite, f"{where} the gradient of {name} is not finite; look for a division by zero or an overflow")
 
 
 def note_gradients(module: nn.Module, gradients: dict[str, float]) -> None:
@@ -70,7 +84,7 @@ def demand_gradients(trainable: Collection[str], gradients: Mapping[str, float])
     """Demand a gradient for each trainable parameter.
 
     A bias that feeds a batch norm shifts what the norm then centres: its gradient is zero in mathematics and rounding
-    in arithmetic, 1e-20 rather than 0. It passes: it is reached, and such networks are what papers describe. A
+    in arithmetic, 1e-20 rather than 0. It passes: it is reached, and published networks have such biases. A
     parameter that is not reached has no gradient at all, or one that is zero to the last bit.
 
     Args:
@@ -78,9 +92,9 @@ def demand_gradients(trainable: Collection[str], gradients: Mapping[str, float])
         gradients: largest size of an element of each gradient, in float64, over several steps.
     """
     for name in sorted(trainable):
-        require(name in gradients, f"{name} requires a gradient and never gets one: it takes no part in the loss")
+        require(name in gradients, f"{name} requires a gradient and never gets one: use it in the loss or leave it out")
         size = gradients[name]
         require(math.isfinite(size), f"{name} gets gradients that are not finite")
-        require(size > 0, f"{name} gets gradients that are zero in every step: it never learns")
+        require(size > 0, f"{name} gets gradients that are zero in every step; look for a detach() or a factor of 0")
         reached = size > ROUNDING * max(gradients.values()) or name.endswith("bias")
-        require(reached, f"{name} gets gradients of {size:.1g}, mere rounding: it never learns")
+        require(reached, f"{name} gets gradients of {size:.1g}, mere rounding; look for a detach() or what cancels it")

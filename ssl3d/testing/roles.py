@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import takewhile
@@ -28,8 +29,8 @@ def momentum_parameters(kit: MethodKit) -> dict[str, str]:
     """Return the online parameter that each parameter of a momentum encoder follows, by name."""
     training = kit.training
     stated = _inside(training.method)
-    influences = _influences(kit, copy.deepcopy(training.method).eval())
     frozen = {name for name, parameter in training.method.named_parameters() if not parameter.requires_grad}
+    influences = _influences(kit, copy.deepcopy(training.method).eval(), frozen, stated)
     found = (influences.target | (influences.loss & frozen)) - influences.online
     found |= _moved_along_a_line(training)
     online = [name for name in training.initial if name not in found | stated.keys()]
@@ -67,23 +68,29 @@ class _Influences:
 
 
 @torch.no_grad()
-def _influences(kit: MethodKit, method: AnyMethod) -> _Influences:
-    """Change one parameter after the other and see what follows.
+def _influences(kit: MethodKit, method: AnyMethod, frozen: set[str], known: Collection[str]) -> _Influences:
+    """Change one parameter after the other and see what follows; those that are known already are left out.
 
     Gradients would not show it: they are cut where a target is detached. Each time all state is put back, in case that
     computing the output moves it.
     """
     before = copy.deepcopy(method.state_dict())
     expected, found = _outputs(kit, method), _Influences()
-    for name, parameter in method.named_parameters():
+
+    def change(names: Iterable[str]) -> list[bool]:
         method.load_state_dict(before)
-        with seeded(0):
-            parameter.add_(torch.randn_like(parameter))
-        for names, ours, theirs in zip(
-            (found.online, found.target, found.loss), _outputs(kit, method), expected, strict=True
-        ):
-            if not torch.equal(ours, theirs):
-                names.add(name)
+        for name in names:
+            with seeded(0):
+                parameter = method.get_parameter(name)
+                parameter.add_(torch.randn_like(parameter))
+        return [not torch.equal(*pair) for pair in zip(_outputs(kit, method), expected, strict=True)]
+
+    names = {name for name, _ in method.named_parameters()} - set(known)
+    candidates = names if change(names)[1] else names & frozen  # no target depends on any: the frozen ones are left
+    for name in candidates:
+        for influenced, group in zip(change([name]), (found.online, found.target, found.loss), strict=True):
+            if influenced:
+                group.add(name)
     return found
 
 
