@@ -34,7 +34,7 @@ R = TypeVar("R", bound=ArtifactRecord)
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of an artifact that was made again.
+    """An artifact that was made again, compared with its record.
 
     Attributes:
         name: of the artifact.

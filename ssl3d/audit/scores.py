@@ -32,6 +32,8 @@ def check_predictions(folder: Path, record: EvaluationRecord, found: Findings) -
     _check_score(record, tested, folder / PREDICTIONS, found)
     if trained is not None:
         found.compare(FILE, "n_labels", record.n_labels, len(trained))
+        if record.n_positive is not None and "label" in trained:
+            found.compare(FILE, "n_positive", record.n_positive, int((trained["label"] == 1).sum()))
         both = sorted(set(tested["patient"]) & set(trained["patient"]))
         if both:
             found.faults.append(f"{folder / TRAINING} and {PREDICTIONS} share patient {both[0]!r}: the test set leaks")

@@ -31,7 +31,7 @@ def report(run: Path, out: Path | None, volumes: bool) -> None:
 
 @contextmanager
 def announced() -> Iterator[Callable[[str], None]]:
-    """Show in a terminal what was drawn last; yield the function that is told."""
+    """Show in a terminal what was drawn last; yield a function that takes the title of a section."""
     from rich.console import Console  # noqa: PLC0415  # help must not wait for it
     from rich.markup import escape  # noqa: PLC0415
 

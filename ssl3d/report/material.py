@@ -56,7 +56,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has left.
+    """Everything that figures and tables of one run are made from.
 
     Attributes:
         folder: of the run.

@@ -88,7 +88,7 @@ def _announced(drawn: Iterable[Section], announce: Callable[[str], None] | None)
 
 
 def _coded(text: str) -> Markup:
-    """Escape a text, and set what stands between backquotes as code."""
+    """Escape a text, and mark what is between backquotes as code."""
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
 
 

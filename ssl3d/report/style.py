@@ -48,13 +48,13 @@ RC = {
     "axes.facecolor": "none",
 }
 PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", FAINT: "var(--line)"}
-PIXELS = 1.55  # of a page, a point: the same size of letters in all figures, wide or narrow
+PIXELS = 1.55  # of a page per point: letters have the same size in all figures, wide or narrow
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What tells a method from the others: colour, and without it marker and dashes."""
+    """How a method is recognised in figures: by colour, and without it by marker and dashes."""
 
     colour: str
     marker: str
@@ -70,7 +70,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def plain(text: object, longest: int = 34) -> str:
-    """Return a text for a figure: control and direction marks shown as such, and cut where it is too long."""
+    """Return a text for a figure: control and direction marks are replaced, and long texts are cut."""
     shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in str(text))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 

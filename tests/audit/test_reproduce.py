@@ -20,7 +20,7 @@ from ssl3d.recipe import PretrainRecipe
 from ssl3d.results.model import EncoderRecord, EvaluationRecord
 from ssl3d.results.read import read_plan
 from ssl3d.results.records import read_record
-from ssl3d.run.options import Options
+from ssl3d.run.options import ONLY, Options
 from tests.audit.test_verify import rewrite
 from tests.records import encoder
 from tests.runs import small_run, write_knees
@@ -61,6 +61,21 @@ def test_a_run_of_real_artifacts_is_sound(finished: Path) -> None:
     assert [verdict.name for verdict in verdicts if not verdict.sound or verdict.notes] == []
     assert len(verdicts) > 20
     assert {verdict.said for verdict in verdicts} == {"same"}
+
+
+def test_artifacts_in_a_shared_cache_are_verified_and_reproduced(tmp_path: Path) -> None:
+    knees, cache = write_knees(tmp_path / "knees"), tmp_path / "cache"
+    options: dict[str, Any] = {"baselines": False, "cache": cache, "evaluate__protocols": ["linear"]}
+    run = small_run(knees, tmp_path / "run", methods=("simclr",), **options).folder
+    small_run(knees, tmp_path / "other", methods=("byol",), **options)
+    verdicts = list(verify(run))
+    assert {verdict.said for verdict in verdicts} == {"same"}
+    assert not any("byol" in verdict.name for verdict in verdicts)  # which the other run needs
+    (folder,) = (cache / "encoders").glob("simclr-*")
+    assert next(verify(folder)).said == "same"
+    found = reproduce(folder, Options(device="cpu", roots={ONLY: knees}, cache=None))
+    assert found.same, found
+    assert found.folder == tmp_path / f"reproduce-{folder.name}"
 
 
 def test_an_evaluation_is_the_same_beside_its_run_and_is_not_made_twice(copied: Path, capsys: Capture) -> None:

@@ -43,7 +43,8 @@ def sound_encoder(method: str, **fields: Any) -> EncoderRecord:
 
 def sound(method: str = "simclr", strength: float = 1.0, of: EncoderRecord | None = None, **fields: Any) -> Evaluated:
     of = of or sound_encoder(method)
-    return evaluated(method, 0, strength, plane=None, of=of, encoder_sha256=WRITTEN, **{"training": True, **fields})
+    given = {"training": True, "n_positive": 100, **fields}  # which is what the builder's training cases have
+    return evaluated(method, 0, strength, plane=None, of=of, encoder_sha256=WRITTEN, **given)
 
 
 def make(folder: Path) -> Path:
@@ -264,6 +265,12 @@ def test_an_artifact_in_the_folder_of_another_is_named(copied: Path) -> None:
     assert "evaluation.json name" in fields(only(other))
 
 
+def test_another_number_of_positives_is_named(copied: Path) -> None:
+    folder = evaluation(copied)
+    rewrite(folder / "evaluation.json", lambda content: content.update(n_positive=99))
+    assert fields(only(folder)) == {"evaluation.json n_positive"}
+
+
 def test_a_link_to_another_encoder_is_named(copied: Path) -> None:
     folder = evaluation(copied)
     rewrite(folder / "evaluation.json", lambda content: content.update(encoder_sha256="ab"))
@@ -362,7 +369,10 @@ def test_failed_unfinished_and_absent_artifacts_are_reported_and_are_no_fault(tm
 
 def test_several_tasks_kinds_are_scored_again(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
-    run = write_run(tmp_path / "run", results(sound(labels=labels, K=3, target=records.task("grade", 3, "ordinal"))))
+    run = write_run(
+        tmp_path / "run",
+        results(sound(labels=labels, K=3, target=records.task("grade", 3, "ordinal"), n_positive=None)),
+    )
     (folder,) = (path.parent for path in (run / "evaluations").glob("*/*/evaluation.json"))
     assert only(folder).sound
     assert len(LABELS) != len(labels)
