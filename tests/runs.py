@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,20 @@ def small_run(
     fields = {name.replace("__", "."): value for name, value in changes.items()}
     experiment = read_experiment(None, {**SMALL, "methods": methods, **fields})
     return execute(make_plan(experiment, options), options, progress)
+
+
+def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+    """Start ``python -m COMMAND``, with one thread: on a small machine, other tests run too."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a process; return its exit code, and what it printed that was not read yet."""
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
 
 
 class Listener(Progress):
