@@ -229,7 +229,7 @@ def check_weights(kit: BackboneKit) -> None:
         fits = len(weights.size) == 3 and all(a >= b for a, b in zip(weights.size, kit.kind.min_size, strict=True))
         require(
             fits,
-            f"weights {name!r}: trained at {weights.size}, below the smallest size {kit.kind.min_size}; correct one of the two",
+            f"weights {name!r}: trained at {weights.size}, below min_size {kit.kind.min_size}; correct one of them",
         )
         require(weights.licence.strip(), f"weights {name!r}: no licence is stated; state it")
     changed = kit.kind.load_pretrained is not Backbone.load_pretrained

@@ -16,7 +16,7 @@ CLOSE = 1e-5  # of float32 features
 
 @torch.no_grad()
 def check_tokens_have_the_stated_shape(kit: BackboneKit) -> None:
-    """forward_tokens gives one token (B, T, embed_dim) per patch, and those of the kept patches in the order of keep."""
+    """forward_tokens gives a token (B, T, embed_dim) per patch, and those of kept patches in the order of keep."""
     x, grid = _patched(kit)
     tokens, expected = kit.built.forward_tokens(x), (2, prod(grid), kit.built.embed_dim)
     shape = tuple(tokens.shape)
@@ -44,9 +44,10 @@ def check_masked_patches_are_not_seen(kit: BackboneKit) -> None:
     x, grid = _patched(kit)
     mask = torch.zeros(2, prod(grid), dtype=torch.bool)
     mask[:, 1] = True
+    first, second = torch.randn(2, kit.built.embed_dim, generator=torch.Generator().manual_seed(2))
     tokens = [
-        kit.built.forward_tokens(volumes, mask=mask, mask_token=torch.full((kit.built.embed_dim,), value))
-        for volumes, value in ((x, 0.1), (_change_patch(kit, x, grid, 1), 0.1), (x, 0.7))
+        kit.built.forward_tokens(volumes, mask=mask, mask_token=mask_token)
+        for volumes, mask_token in ((x, first), (_change_patch(kit, x, grid, 1), first), (x, second))
     ]
     require(
         _close(tokens[0], tokens[1]), "tokens change with the voxels of a masked patch; mask before the first block"

@@ -59,7 +59,8 @@ class ToyTokens(Backbone):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return one map (B, 12, D/2, H/3, W/2), rounded down."""
         grid = [length // patch for length, patch in zip(x.shape[2:], self.patch_size, strict=True)]
-        return [self.forward_tokens(x).transpose(1, 2).unflatten(2, grid)]
+        tokens = self.forward_tokens(x).transpose(1, 2)  # (B, 12, T)
+        return [tokens.reshape(*tokens.shape[:2], *grid)]
 
     def forward_tokens(
         self,
@@ -80,7 +81,8 @@ class ToyTokens(Backbone):
             tokens = tokens.gather(1, keep.unsqueeze(2).expand(-1, -1, tokens.shape[2]))  # (B, K, 12)
         query, key = self.query(tokens).chunk(2, dim=2)
         attention = (query @ key.transpose(1, 2) / 12**0.5).softmax(dim=2)
-        return tokens + self.norm(attention @ self.value(tokens))
+        mixed: Tensor = self.norm(attention @ self.value(tokens))
+        return tokens + mixed
 
 
 class NoisyAugment(Augment):
