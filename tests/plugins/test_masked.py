@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from ssl3d.data.augment import Augment
+from ssl3d.errors import RecipeError
 from ssl3d.tokens import to_patches
 from ssl3d.train.encode import EffectiveBatch
-from tests.plugins.small import SMALL, VOLUMES, batch_of, relative, step, views_of
+from ssl3d_plugins.methods.mae import MAE
+from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, relative, step, views_of
 
 TOKENS, PATCH = 2 * 3 * 3, (2, 3, 2)  # of a view of 4 x 9 x 6 voxels
 SOURCE = SMALL["mae"].source()
@@ -126,3 +129,8 @@ def test_micro_batches_weigh_as_many_masked_voxels_as_they_have() -> None:
     plain = parameters_to_vector(p.grad for p in method.parameters() if p.grad is not None)
     split = step(method, SOURCE, 1, EffectiveBatch(range(VOLUMES), 1, 0.2)).values["gradient"]
     assert relative(plain, split) > 1e-3
+
+
+def test_mae_refuses_a_view_of_one_patch() -> None:
+    with pytest.raises(RecipeError, match=r"view_size = \(3, 5, 3\) is one patch of \(2, 3, 2\)"):
+        MAE(SmallViT(), augment=Augment(size=(3, 5, 3)))

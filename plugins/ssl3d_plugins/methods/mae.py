@@ -15,6 +15,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl3d.errors import RecipeError
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
 from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid, whole_patches
 
@@ -50,9 +51,16 @@ class MAE(Method[MAEConfig]):
     coupled = False
 
     def build(self) -> None:
-        """Make the decoder; views consist of whole patches."""
+        """Make the decoder; views consist of whole patches.
+
+        Raises:
+            RecipeError: a view is a single patch.
+        """
         config, self.patch = self.config, self.backbone.patch_size
-        self.augment = self.augment.replace(size=whole_patches(self.augment.size, self.patch))
+        size = whole_patches(self.augment.size, self.patch)
+        if size == self.patch:
+            raise RecipeError(f"view_size = {self.augment.size} is one patch of {size} voxels; MAE needs larger views")
+        self.augment = self.augment.replace(size)
         self.embed = nn.Linear(self.backbone.embed_dim, config.decoder_dim)
         self.mask_token = nn.Parameter(0.02 * torch.randn(config.decoder_dim))
         heads = math.gcd(config.decoder_dim, config.decoder_heads)
