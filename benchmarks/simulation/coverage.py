@@ -10,12 +10,16 @@ the AUC of .025 at .77; or not at all; or four methods by .005, .015, .025 and .
 
 from __future__ import annotations
 
+import argparse
+import platform
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from scipy.special import ndtri
 
 from ssl3d.evaluate.statistics.compare import holm
@@ -104,15 +108,15 @@ def pooled(a: Estimate, b: Estimate | None, table: Sequence[Estimate]) -> tuple[
 RULES: dict[str, Rule] = {"before": truncated, "now": shipped, "pooled": pooled}
 
 
-def simulate(condition: Condition, tables: int, rng: np.random.Generator) -> list[Estimate]:
-    """Return the estimates of each method, with AUCs (tables, S)."""
+def simulate(condition: Condition, tables: int, rng: np.random.Generator, *, as_cases: bool = False) -> list[Estimate]:
+    """Return the estimates of each method, with AUCs (tables, S); ``as_cases`` takes every case for a patient."""
     n, S = condition.n, condition.seeds
     if condition.patients is None:
         patients, labels = np.arange(n), np.repeat([1, 0], [(m := max(2, round(n * condition.minority))), n - m])
     else:
         patients = np.concatenate([np.arange(condition.patients), rng.integers(condition.patients, size=n)])[:n]
         labels = rng.permutation(np.arange(n) < n * condition.minority).astype(int)
-    members = None if condition.patients is None else patients
+    members = None if condition.patients is None or as_cases else patients
     of_case = _noise(rng, (tables,), patients, condition) * np.sqrt(OF_CASE)
     found = []
     for index, spread in enumerate(np.array(SPREADS[condition.spread]) * MEASURED):
@@ -141,12 +145,14 @@ def _shaped(of: Estimate, shape: tuple[int, int]) -> Estimate:
     return Estimate(of.aucs.reshape(shape), (Block(parts, block.present, block.classes),))
 
 
-def outcomes(condition: Condition, tables: int, seed: int, rules: Iterable[str] = ("now",)) -> dict[str, Outcome]:
+def outcomes(
+    condition: Condition, tables: int, seed: int, rules: Iterable[str] = ("now",), *, as_cases: bool = False
+) -> dict[str, Outcome]:
     """Return what the intervals and verdicts of each rule come to, on the same simulated tables."""
     rng = np.random.default_rng(seed)
     found: dict[str, list[Outcome]] = {name: [] for name in rules}
     for begin in range(0, tables, CHUNK):
-        table = simulate(condition, min(CHUNK, tables - begin), rng)
+        table = simulate(condition, min(CHUNK, tables - begin), rng, as_cases=as_cases)
         for name, each in found.items():
             each.append(_outcome(condition, table, RULES[name], widen=name != "before"))
     return {name: Outcome(*np.mean(each, axis=0).tolist()) for name, each in found.items()}
@@ -156,7 +162,7 @@ def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, wid
     covered = []
     for index, method in enumerate(table):
         auc, (se, df) = method.aucs.mean(axis=-1), rule(method, None, table)
-        averaged = 1 if widen else 10**9
+        averaged = 1 if widen else 10**9  # so many are never widened
         low, high = logit_limits(auc, se, method.smallest, df=df, averaged=averaged)
         true = condition.auc + (condition.lift if index == 0 else 0.0)
         covered.append(((low <= true) & (true <= high)).mean())
@@ -167,3 +173,91 @@ def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, wid
     separated = np.stack([holm(row) < 0.05 for row in np.stack(p, axis=1)])  # (tables, pairs); the first method's first
     false = separated[:, METHODS - 1 :] if condition.lift else separated
     return Outcome(float(np.mean(covered)), float(false.any(axis=1).mean()), float(separated[:, : METHODS - 1].mean()))
+
+
+SIZES, AUCS, MINORITIES, SEEDS = (120, 300), (0.6, 0.77, 0.85, 0.97), (0.05, 0.2, 0.5), (2, 3, 5)
+Found = dict[Condition, dict[str, Outcome]]
+
+
+def grid(seeds: int, spread: str) -> list[Condition]:
+    """Return the conditions of every size, AUC and share of positives."""
+    return [Condition(n, auc, share, seeds, spread) for n in SIZES for auc in AUCS for share in MINORITIES]
+
+
+def lifted(condition: Condition) -> Condition:
+    """Return the condition with one better method: by .08, or by as much as leaves room below 1."""
+    return replace(condition, lift=min(0.08, 0.7 * (1 - condition.auc)))
+
+
+def main() -> None:
+    """Simulate every condition and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=1500, help="simulated tables per condition")
+    tables = parser.parse_args().tables
+    began = time.monotonic()
+    groups = [(1, "none"), *((S, spread) for spread in ("measured", "unequal", "none") for S in SEEDS)]
+    found = {group: _simulated(grid(*group), tables) for group in groups}
+    power = {group: _simulated(map(lifted, grid(*group)), tables // 3) for group in groups if group[1] != "none"}
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
+    print(f"{tables} tables per condition, {tables // 3} for power, in {time.monotonic() - began:.0f} s.")
+    print(f"{platform.machine()}, {versions}.")
+    print("\n## All conditions\n")
+    print(_summary(found, power))
+    print("\n## Each condition: coverage, and tables with a false verdict, in %\n")
+    print(_detail({group: found[group] for group in groups if group == (1, "none") or group[1] == "measured"}))
+    print("\n## Several cases of a patient: 300 cases of 120 patients\n")
+    print(_patients(tables))
+
+
+def _simulated(conditions: Iterable[Condition], tables: int) -> Found:
+    return {one: outcomes(one, tables, seed, RULES) for seed, one in enumerate(conditions)}
+
+
+def _summary(found: dict[tuple[int, str], Found], power: dict[tuple[int, str], Found]) -> str:
+    columns = ["coverage, smallest", "mean", "largest", "false tables, mean", "largest", "power, mean"]
+    head = ["seeds", "spread", "rule", *columns]
+    rows = []
+    for group, of_group in found.items():
+        for rule in RULES:
+            if rule == "pooled" and group[0] == 1:
+                continue
+            cover, false, _ = np.transpose([one[rule] for one in of_group.values()])
+            mean = np.mean([one[rule].power for one in power[group].values()]) if group in power else None
+            shares = [cover.min(), cover.mean(), cover.max(), false.mean(), false.max(), mean]
+            rows.append([str(group[0]), group[1], rule, *(_percent(share) for share in shares)])
+    return _markdown(head, rows)
+
+
+def _detail(found: dict[tuple[int, str], Found]) -> str:
+    head = ["n", "AUC", "positives", *(f"{S} seed{'s' * (S > 1)}, {spread}" for S, spread in found)]
+    rows = []
+    for index, first in enumerate(next(iter(found.values()))):
+        each = [list(of_group.values())[index]["now"] for of_group in found.values()]
+        name = [str(first.n), f"{first.auc:g}", f"{first.minority:.0%}"]
+        rows.append([*name, *(f"{_percent(one.coverage)}, {_percent(one.false_tables)}" for one in each)])
+    return _markdown(head, rows)
+
+
+def _patients(tables: int) -> str:
+    head = ["AUC", "seeds", "counted", "coverage", "false tables"]
+    rows = []
+    for auc in (0.77, 0.85):
+        for S, spread in ((1, "none"), (3, "measured")):
+            one = Condition(300, auc, 0.3, S, spread, patients=120)
+            for counted in ("patients", "cases"):
+                made = outcomes(one, tables, 5, as_cases=counted == "cases")["now"]
+                rows.append([f"{auc:g}", str(S), counted, _percent(made.coverage), _percent(made.false_tables)])
+    return _markdown(head, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
