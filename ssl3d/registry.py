@@ -165,7 +165,7 @@ def _from_file(target: str, kinds: Iterable[Kind]) -> object:
         raise PluginError(f"no such file: {path} (from {target!r})")
     if not attribute:
         raise PluginError(f"{file} names no class{_suggest(file, path, kinds)}")
-    name = f"ssl3d_file_{path.stem}_{hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:8]}"
+    name, _ = module_of(target)
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
         if spec is None or spec.loader is None:
@@ -180,6 +180,15 @@ def _from_file(target: str, kinds: Iterable[Kind]) -> object:
     if not hasattr(module, attribute):
         raise PluginError(f"{file} has no class {attribute!r}{_suggest(file, path, kinds)}")
     return getattr(module, attribute)
+
+
+def module_of(target: str) -> tuple[str, str]:
+    """Return the name of the module behind ``module:Class`` or ``file.py:Class``, and its file in the second case."""
+    if ".py:" not in target:
+        return target.partition(":")[0], ""
+    path = Path(target.rpartition(":")[0]).expanduser().resolve()
+    content = path.read_bytes() if path.is_file() else b""
+    return f"ssl3d_file_{path.stem}_{hashlib.sha256(bytes(path) + content).hexdigest()[:8]}", str(path)
 
 
 def _suggest(file: str, path: Path, kinds: Iterable[Kind]) -> str:

@@ -1,88 +1,129 @@
-"""A plugin's card and settings, as a person reads them."""
+"""A plugin's card and settings, or the fields of a recipe, as a person reads them. Imports that plugin alone."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from ssl3d.backbone import Backbone
 from ssl3d.card import Card
-from ssl3d.config import Config
-from ssl3d.dataset import Dataset
 from ssl3d.errors import PluginError, nearest
-from ssl3d.method import Method
-from ssl3d.registry import KINDS, load, plugins, split_variant
+from ssl3d.experiment import known_fields
+from ssl3d.registry import BASES, KINDS, WORDS, Kind, find_kind, load, plugins
 
-KEPT = ("Ge", "Gt", "Le", "Lt")
-SIGNS = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
+SIGNS = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<", "MultipleOf": "multiple of"}
+ATTRIBUTES = {"MultipleOf": "multiple_of"}  # of pydantic's constraints, where the name is not that of the class
+WHOLE = "recipe"  # the section that has all fields
 
 
 def describe(name: str) -> list[RenderableType]:
-    """Return what to print about a plugin of any kind.
+    """Return what to print about a plugin of any kind, or about a section of the recipe.
 
     Raises:
-        PluginError: no kind has it, or it is broken.
+        PluginError: there is no such plugin or section, or the plugin is broken.
     """
-    kind = find(name)
-    card: Card = kind.card
-    lines: list[RenderableType] = [f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}"]
+    fields = recipe_fields(name)
+    if fields:
+        return [_table(fields, "--set FIELD=VALUE, or the same name in a TOML file")]
+    try:
+        kind = find_kind(name)
+    except PluginError:
+        if ":" in name or name.endswith(".py"):
+            raise
+        known = [*(plugin for kind in KINDS for plugin in plugins(kind)), WHOLE, *_sections()]
+        raise PluginError(f"no plugin and no section of the recipe is called {name!r}{nearest(name, known)}") from None
+    plugin = load(kind, name)
+    card = getattr(plugin, "card", None)
+    if not isinstance(card, Card):
+        raise PluginError(f"{WORDS[kind]} {name!r} has no card; set card = Card(name=..., summary=...) in its class")
+    return [*_card(card), *_details(kind, name, plugin)]
+
+
+def recipe_fields(section: str) -> dict[str, FieldInfo]:
+    """Return the fields of a section of the recipe by dotted name, or all of them for "recipe"."""
+    fields: Mapping[str, FieldInfo] = known_fields()
+    return {name: field for name, field in fields.items() if section == WHOLE or name.startswith(f"{section}.")}
+
+
+def _sections() -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in known_fields() if "." in name))
+
+
+def _card(card: Card) -> list[RenderableType]:
+    lines = [f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}"]
     if card.paper:
         lines.append(escape(f"{card.paper} ({card.year}) {card.link or ''}"))
     lines += [f"  departs: {escape(departure)}" for departure in card.departures]
     if card.licence:
         lines.append(f"  licence: {escape(card.licence)}")
-    if issubclass(kind, Dataset):
-        planes = ", ".join(filter(None, kind.planes)) or "no choice"
-        return [*lines, f"planes: {planes}", escape(kind.__doc__ or "")]
-    if issubclass(kind, Method):
-        preset = [f"  {name} = {value}" for name, value in _flat(kind.preset)]
-        lines += ["recipe fields it sets, unless you do:", *map(escape, preset)] if preset else []
-        lines.append(_settings(kind.Config, f"--set method.{name}"))
-    else:
+    return list(lines)
+
+
+def _details(kind: Kind, name: str, plugin: Any) -> list[RenderableType]:
+    """What a plugin of a kind has beside its card."""
+    if kind == "datasets":
+        planes = ", ".join(filter(None, plugin.planes)) or "no choice"
+        return [f"planes: {escape(planes)}", escape(inspect.getdoc(plugin) or "")]
+    lines: list[str] = []
+    if kind == "methods":
+        preset = [f"  {field} = {value}" for field, value in _flat(plugin.preset)]
+        lines += ["recipe fields that it sets, unless you do:", *preset] if preset else []
+        needs = [*sorted(plugin.needs), *(["a backbone with tokens"] if plugin.needs_tokens else [])]
+        lines += [f"needs: {', '.join(needs)}"] if needs else []
+    elif kind == "backbones":
         lines += [
-            f"  weights {key}: {escape(weights.url)} (input {weights.size}; {escape(weights.licence)})"
-            for key, weights in kind.weights.items()
+            f"  weights {key}: {weights.url} (input {weights.size}; {weights.licence})"
+            for key, weights in plugin.weights.items()
         ]
-        lines += [f"least input (slices, rows, columns): {kind.min_size}"]
-        lines.append(_settings(kind.Config, f"--set backbone.{name}"))
-    return lines
+        lines.append(f"smallest input (slices, rows, columns): {plugin.min_size}")
+    else:
+        lines.append(f"tasks: {', '.join(sorted(plugin.kinds))}")
+    settings = plugin.Config.model_fields
+    title = f"--set {BASES[kind][0].rpartition('.')[2].lower()}.{name}.SETTING=VALUE"
+    return [*map(escape, lines), _table(settings, title) if settings else "It has no settings."]
 
 
-def find(name: str) -> type[Method] | type[Backbone] | type[Dataset]:
-    """Return the class that a name, or ``module:Class``, or ``path/to/file.py:Class`` stands for, whatever its kind."""
-    for kind in KINDS:
-        if split_variant(kind, name)[0] in plugins(kind) or (":" in name and kind == KINDS[-1]):
-            found = load(kind, name)
-            if not issubclass(found, Method | Backbone | Dataset):
-                raise PluginError(f"{name!r} is neither a method nor a backbone nor a data set of ssl3d's")
-            return found
-    known = [plugin for kind in KINDS for plugin in plugins(kind)]
-    raise PluginError(f"nothing is called {name!r}{nearest(name, known)}")
-
-
-def _settings(config: type[Config], prefix: str) -> Table | str:
-    if not config.model_fields:
-        return "It has no settings."
-    table = Table("setting", "default", "bounds", "meaning", title=f"{prefix}.SETTING=VALUE", title_justify="left")
-    for name, field in config.model_fields.items():
-        table.add_row(name, escape(str(field.default)), escape(_bounds(field)), escape(field.description or ""))
+def _table(fields: Mapping[str, FieldInfo], title: str) -> Table:
+    table = Table("setting", "default", "bounds", "meaning", title=escape(title), title_justify="left")
+    table.columns[0].overflow = "fold"  # a name that is cut cannot be typed
+    for name, field in fields.items():
+        default = field.get_default(call_default_factory=True)
+        table.add_row(name, escape(str(default)), escape(_bounds(field)), escape(field.description or ""))
     return table
 
 
 def _bounds(field: FieldInfo) -> str:
+    """The bounds of a number, or the values to choose from."""
+    choices = _choices(field.annotation)
     bounds = []
     for constraint in field.metadata:
         kind = type(constraint).__name__
-        if kind in KEPT:
-            bounds.append(f"{SIGNS[kind]} {getattr(constraint, kind.lower())}")
-    if bounds:
-        return ", ".join(bounds)
-    choices: tuple[Any, ...] = getattr(field.annotation, "__args__", ())
-    return " | ".join(map(str, choices)) if choices and all(isinstance(choice, str) for choice in choices) else ""
+        if kind in SIGNS:
+            bounds.append(f"{SIGNS[kind]} {getattr(constraint, ATTRIBUTES.get(kind, kind.lower()))}")
+    return ", ".join(bounds) or " | ".join(choices)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Fixed values that an annotation allows, with the types beside them; none if it has no fixed values."""
+    if get_origin(annotation) is Literal:
+        return list(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [(part, _choices(part)) for part in get_args(annotation) if part is not type(None)]
+        if any(choices for _, choices in parts):
+            return [text for part, choices in parts for text in choices or [_word(part)]]
+    return []
+
+
+def _word(annotation: Any) -> str:
+    """The name of a type, without constraints."""
+    inner = getattr(annotation, "__origin__", annotation)
+    return {"int": "number", "float": "number", "bool": "true | false"}.get(getattr(inner, "__name__", ""), "value")
 
 
 def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:

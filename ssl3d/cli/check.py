@@ -1,9 +1,10 @@
-"""``ssl3d check``: does a plugin keep its contract, one line a rule."""
+"""``ssl3d check``: does a plugin keep its contract? One line per rule."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,26 +14,35 @@ from ssl3d.errors import PluginError
 if TYPE_CHECKING:
     from ssl3d.testing import Finding
 
-EXAMPLES = "\b\nssl3d check byol\nssl3d check timm/resnet18\nssl3d check my_method.py:MyMethod"
+EXAMPLES = (
+    "\b\nssl3d check byol\nssl3d check timm/resnet18\nssl3d check my_method.py:MyMethod\n"
+    "ssl3d check mrnet --root MRNet-v1.0 --plane coronal\nssl3d check linear"
+)
 STYLES = {"passed": "green", "failed": "bold red", "expected failure": "yellow", "not applicable": "dim"}
 
 
 @click.command(epilog=EXAMPLES)
 @click.argument("plugin", metavar="NAME|FILE.py:Class")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the plugin; may be repeated.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of a data set's files.")
+@click.option("--plane", help="Plane of a data set.")
 @click.option("--expect", "expects", multiple=True, metavar="RULE=REASON", help="A rule known to fail, and why.")
-def check(plugin: str, sets: tuple[str, ...], expects: tuple[str, ...]) -> int:
-    """Check that a method or backbone keeps its contract.
+def check(plugin: str, sets: tuple[str, ...], root: Path | None, plane: str | None, expects: tuple[str, ...]) -> int:
+    """Check that a method, backbone, data set or protocol keeps its contract.
 
-    Every rule is printed with its outcome; the exit code is 1 if one fails. A method is checked on a toy backbone with
-    tiny volumes, which takes seconds.
+    Every rule is printed with its outcome; the exit code is 1 if one fails. Methods and protocols are checked on a toy
+    backbone with tiny volumes, which takes seconds; of a data set's volumes, a few are read.
     """
     settings = {key: _value(text) for key, text in _pairs("--set", sets)}
     expected = dict(_pairs("--expect", expects))
 
-    from ssl3d.testing.plugin import check_plugin  # noqa: PLC0415  # help must not wait for torch
+    from ssl3d.testing.imports import begin  # noqa: PLC0415  # help must not wait for it
 
-    return _show(plugin, check_plugin(plugin, settings, expected))
+    begin(plugin)  # in a process of its own, while this one imports torch
+
+    from ssl3d.testing.plugin import check_plugin  # noqa: PLC0415
+
+    return _show(plugin, check_plugin(plugin, settings, expected, root=root, plane=plane))
 
 
 def _show(plugin: str, findings: Sequence[Finding]) -> int:
@@ -46,10 +56,9 @@ def _show(plugin: str, findings: Sequence[Finding]) -> int:
         else:
             click.echo(str(finding))
     failed = sum(finding.failed for finding in findings)
-    asked = sum(finding.outcome != "not applicable" for finding in findings)
+    applied = sum(finding.outcome != "not applicable" for finding in findings)
     names = ", ".join(finding.rule for finding in findings if finding.failed)
-    told = f"{failed} of {asked} rules fail: {names}" if failed else f"all {asked} rules hold"
-    click.echo(f"{plugin}: {told}")
+    click.echo(f"{plugin}: {f'{failed} of {applied} rules fail: {names}' if failed else f'all {applied} rules hold'}")
     return 1 if failed else 0
 
 

@@ -11,6 +11,7 @@ import tempfile
 from functools import cache, cached_property
 from pathlib import Path
 
+from ssl3d.registry import KINDS, module_of, plugins, split_variant
 from ssl3d.testing.runner import BrokenRuleError
 
 SECONDS = 300
@@ -57,6 +58,17 @@ class _Import:
         effects = [f"changes {', '.join(changes)}"] if changes else []
         printed = (out + errors).strip()
         return [*effects, f"prints {printed.splitlines()[0]!r}"] if printed else effects
+
+
+def begin(reference: str) -> None:
+    """Start to import the module behind a reference in a fresh process, before this one imports anything of it."""
+    for kind in KINDS:
+        plugin = plugins(kind).get(split_variant(kind, reference)[0])
+        if plugin is not None or ":" in reference:
+            module, file = module_of(plugin.target if plugin else reference)
+            if not file or Path(file).is_file():
+                _started(module, file)
+            return
 
 
 def begin_import(kind: type) -> None:

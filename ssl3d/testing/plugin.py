@@ -1,15 +1,13 @@
-"""A method or a backbone by its reference alone: which of them it is, the registries or its class tell."""
+"""A plugin of any kind by its reference alone: its kind follows from the registries, or from its class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ssl3d.backbone import Backbone
-from ssl3d.errors import PluginError, nearest
-from ssl3d.registry import load, plugins, split_variant
-from ssl3d.testing.backbones import check_backbone
-from ssl3d.testing.methods import check_method
+from ssl3d.errors import PluginError
+from ssl3d.registry import WORDS, find_kind
 from ssl3d.testing.runner import Finding
 
 
@@ -17,31 +15,39 @@ def check_plugin(
     reference: str,
     settings: Mapping[str, Any] | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    *,
+    root: Path | None = None,
+    plane: str | None = None,
 ) -> list[Finding]:
-    """Check a method or backbone.
+    """Check a method, backbone, data set or protocol.
 
     Args:
-        reference: a registered name (methods are looked through first), ``module:Class`` or ``file.py:Class``.
-        settings: of a method, in place of its defaults.
+        reference: a registered name (methods come first), ``module:Class`` or ``file.py:Class``.
+        settings: of a method or protocol, in place of its defaults.
         expected_failures: reasons by the names of rules.
+        root: folder of a data set's files.
+        plane: of a data set.
 
     Raises:
         UserError: there is no such plugin, its import fails, or an argument is wrong.
     """
-    if not _is_backbone(reference):
+    kind = find_kind(reference)
+    if settings and kind in {"backbones", "datasets"}:
+        raise PluginError(f"{reference!r} is a {WORDS[kind]}, which is checked with its defaults; leave --set out")
+    if (root or plane) and kind != "datasets":
+        raise PluginError(f"{reference!r} is a {WORDS[kind]}, which reads no files; leave --root and --plane out")
+    if kind == "methods":
+        from ssl3d.testing.methods import check_method  # noqa: PLC0415  # each kit imports what it needs
+
         return check_method(reference, settings=settings, expected_failures=expected_failures)
-    if settings:
-        raise PluginError(f"{reference!r} is a backbone, which is checked with its defaults: leave the settings out")
-    return check_backbone(reference, expected_failures=expected_failures)
+    if kind == "backbones":
+        from ssl3d.testing.backbones import check_backbone  # noqa: PLC0415
 
+        return check_backbone(reference, expected_failures=expected_failures)
+    if kind == "datasets":
+        from ssl3d.testing.datasets import check_dataset  # noqa: PLC0415
 
-def _is_backbone(reference: str) -> bool:
-    name, _ = split_variant("backbones", reference)
-    if reference in plugins("methods"):
-        return False
-    if name in plugins("backbones"):
-        return True
-    if ":" not in reference:
-        known = [*plugins("methods"), *plugins("backbones")]
-        raise PluginError(f"unknown method or backbone {reference!r}{nearest(reference, known)}")
-    return issubclass(load("methods", reference), Backbone)
+        return check_dataset(reference, root=root, plane=plane, expected_failures=expected_failures)
+    from ssl3d.testing.protocols import check_protocol  # noqa: PLC0415
+
+    return check_protocol(reference, settings=settings, expected_failures=expected_failures)

@@ -82,7 +82,7 @@ class ToyTokens(Backbone):
         query, key = self.query(tokens).chunk(2, dim=2)
         attention = (query @ key.transpose(1, 2) / 12**0.5).softmax(dim=2)
         mixed: Tensor = self.norm(attention @ self.value(tokens))
-        return tokens + mixed
+        return torch.add(tokens, mixed)
 
 
 class NoisyAugment(Augment):
