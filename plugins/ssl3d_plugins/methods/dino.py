@@ -99,9 +99,9 @@ class DINO(Method[DINOConfig]):
 
     def loss(self, batch: Batch) -> Loss:
         """Return the mean cross-entropy over pairs of a teacher's and another student's crop (equation 3)."""
-        student = torch.stack([self.head(features) for features in batch.online])  # (V, N, K)
+        student = self.head(torch.stack(batch.online))  # (V, N, K)
         with torch.no_grad():
-            teacher = torch.stack([self.teacher_head(features) for features in batch.target])  # (2, N, K)
+            teacher = self.teacher_head(torch.stack(batch.target))  # (2, N, K)
         assigned = F.softmax((teacher - self.center) / self.temperature(batch.progress), dim=-1)
         predicted = F.log_softmax(student / self.config.student_temperature, dim=-1)
         pairs = -torch.einsum("tnk,snk->ts", assigned, predicted) / student.shape[1]  # (2, V)
@@ -150,5 +150,5 @@ class Head(nn.Module):
         self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return one output per prototype, (N, K)."""
+        """Return one output per prototype, (..., K), of features (..., F)."""
         return F.linear(F.normalize(self.layers(features), dim=-1), F.normalize(self.prototypes.weight, dim=-1))
