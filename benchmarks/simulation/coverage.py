@@ -23,16 +23,8 @@ import scipy
 from scipy.special import ndtri
 
 from ssl3d.evaluate.statistics.compare import holm
-from ssl3d.evaluate.statistics.estimate import (
-    Block,
-    Estimate,
-    estimate,
-    patient_terms,
-    satterthwaite,
-    seed_variances,
-    standard_error,
-    total,
-)
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate
+from ssl3d.evaluate.statistics.inference import patient_terms, satterthwaite, seed_variances, standard_error, total
 from ssl3d.evaluate.statistics.limits import logit_limits, two_sided
 
 METHODS = 4
@@ -142,7 +134,7 @@ def _shaped(of: Estimate, shape: tuple[int, int]) -> Estimate:
     """Return estimates whose seeds are those of several tables, table after table, as one with an axis of tables."""
     (block,) = of.blocks
     parts = block.parts.reshape(*block.parts.shape[:2], *shape)
-    return Estimate(of.aucs.reshape(shape), (Block(parts, block.present, block.classes),))
+    return Estimate(of.aucs.reshape(shape), (Block(parts, block.present),))
 
 
 def outcomes(

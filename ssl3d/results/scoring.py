@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ssl3d.evaluate.metrics import measure
-from ssl3d.evaluate.statistics.estimate import estimate, interval
+from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.protocol import Prediction
 from ssl3d.results.model import Score
 from ssl3d.task import Task

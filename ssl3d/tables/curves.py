@@ -81,7 +81,7 @@ def curves(evaluated: Sequence[Evaluated], board: Sequence[Standing]) -> pd.Data
 
     The curve of labels ends with all of them. The draws of a seed share its encoder, so the mean over them is one
     repetition: the variance of these means, of encoders and draws together, is added to that of the patients (see
-    :mod:`ssl3d.evaluate.statistics.estimate`). With one seed the draws are the repetitions, and the note says that the
+    :mod:`ssl3d.evaluate.statistics.inference`). With one seed the draws are the repetitions, and the note says that the
     variance of the encoder's seed is left out. A draw that is not done for every seed and fold is left out.
 
     Args:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl3d.evaluate.statistics.compare import holm, letters, pairs, ranks, smallest_detectable
-from ssl3d.evaluate.statistics.estimate import Estimate, estimate, interval, mean_of, paired
+from ssl3d.evaluate.statistics.estimate import Estimate, estimate, mean_of
+from ssl3d.evaluate.statistics.inference import interval, paired
 from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 from ssl3d.tables.entry import Entry
 
@@ -78,7 +79,7 @@ class Standing:
 def standings(entries: Sequence[Entry]) -> tuple[list[Standing], list[Pair]]:
     """Return all entries with intervals and ranks, and every pair within a table and protocol.
 
-    Patients and seeds vary: see :mod:`ssl3d.evaluate.statistics.estimate`. The seeds of two entries are independent;
+    Patients and seeds vary: see :mod:`ssl3d.evaluate.statistics.inference`. The seeds of two entries are independent;
     their patients are the same. One seed is one encoder: the variance of seeds is left out. Folds count as
     independent, given the encoders: their test patients are disjoint.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssl3d.evaluate.statistics.estimate import Estimate, estimate, interval, paired
+from ssl3d.evaluate.statistics.estimate import Estimate, estimate
+from ssl3d.evaluate.statistics.inference import interval, paired
 from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 
 

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 from ssl3d.evaluate.statistics.bootstrap import resample_cases
 from ssl3d.evaluate.statistics.delong import components
-from ssl3d.evaluate.statistics.estimate import estimate, standard_error
+from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.inference import standard_error
 from tests.evaluate.estimates import of_scores
 
 POSITIVES, NEGATIVES = 54, 66  # the test set of MRNet, ACL

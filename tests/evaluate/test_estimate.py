@@ -7,16 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl3d.evaluate.statistics.estimate import (
-    Block,
-    Estimate,
-    estimate,
-    interval,
-    mean_of,
-    paired,
-    patient_terms,
-    standard_error,
-)
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate, mean_of
+from ssl3d.evaluate.statistics.inference import interval, paired, patient_terms, standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, wald
 from tests.evaluate.estimates import of_scores
 
@@ -121,7 +113,7 @@ def crossed(aucs: np.ndarray, own: np.ndarray, shared: float) -> Estimate:
     rng, P = np.random.default_rng(3), 400
     values = np.sqrt(shared) * rng.standard_normal((P, 1)) + np.sqrt(own) * rng.standard_normal((P, len(own)))
     values -= values.mean(axis=0)
-    return Estimate(aucs, (Block(values[None] / P, np.ones((1, P), bool), (1,)),))
+    return Estimate(aucs, (Block(values[None] / P, np.ones((1, P), bool)),))
 
 
 @pytest.mark.parametrize("S", [2, 3, 5])
@@ -168,7 +160,7 @@ def test_one_patient_of_a_class_leaves_everything_open(K: int) -> None:
 def test_the_mean_over_the_draws_of_each_seed_holds_the_variance_of_encoders_and_draws() -> None:
     # Draws of one seed share its encoder: taken for repetitions of their own, they hide most of its variance.
     rng, S, D, encoder, draw = np.random.default_rng(10), 3, 4, 0.03, 0.02
-    block = Block(np.zeros((1, 2, 4000, S * D)), np.ones((1, 2), bool), (1,))
+    block = Block(np.zeros((1, 2, 4000, S * D)), np.ones((1, 2), bool))
     aucs = (rng.normal(0.8, encoder, (4000, S, 1)) + rng.normal(0, draw, (4000, S, D))).reshape(4000, -1)
     found = Estimate(aucs, (block,))
     together, apart = (standard_error(one)[0] ** 2 for one in (found.grouped(S), found))
@@ -209,7 +201,7 @@ def test_leading_axes_are_repetitions() -> None:
     stacked = []
     for of_method in single:
         parts = np.stack([one.blocks[0].parts for one in of_method], axis=2)
-        block = Block(parts, of_method[0].blocks[0].present, (2,))
+        block = Block(parts, of_method[0].blocks[0].present)
         stacked.append(Estimate(np.stack([one.aucs for one in of_method]), (block,)))
     se, df = standard_error(*stacked)
     for index in range(4):

@@ -18,7 +18,7 @@ from scipy.special import expit, logit, ndtri
 from sklearn.metrics import roc_auc_score
 
 from ssl3d.evaluate.statistics.delong import components
-from ssl3d.evaluate.statistics.estimate import standard_error
+from ssl3d.evaluate.statistics.inference import standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, wald
 from tests.evaluate.estimates import of_scores, paired_test
 

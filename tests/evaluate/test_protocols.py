@@ -281,7 +281,7 @@ def test_linear_regression_is_scikit_learns_ridge_and_neighbours_stay_within_the
 def test_the_contract_and_the_statistics_load_neither_torch_nor_sklearn() -> None:
     code = (
         "import sys, ssl3d.protocol, ssl3d.evaluate.subsets, ssl3d.evaluate.checks, ssl3d.evaluate.threshold;"
-        "import ssl3d.evaluate.statistics.delong, ssl3d.evaluate.statistics.bootstrap;"
+        "import ssl3d.evaluate.statistics.inference, ssl3d.evaluate.statistics.bootstrap;"
         "import ssl3d.evaluate.statistics.compare;"
         "assert not {'torch', 'sklearn'} & set(sys.modules)"
     )

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from ssl3d.evaluate.statistics.compare import holm, letters, pairs, ranks, smallest_detectable
 from ssl3d.evaluate.statistics.delong import components
-from ssl3d.evaluate.statistics.estimate import Block, Estimate, standard_error
+from ssl3d.evaluate.statistics.estimate import Block, Estimate
+from ssl3d.evaluate.statistics.inference import standard_error
 from ssl3d.evaluate.statistics.limits import MOST, extreme_bound, logit_limits, two_sided, wald
 from tests.evaluate.estimates import auc_interval, of_scores, paired_test
 
@@ -102,7 +103,7 @@ def batch(labels: np.ndarray, scores: np.ndarray) -> Estimate:
     """The estimates of one encoder on each of R samples of cases, (R, N), as one with AUCs (R, 1)."""
     found = of_scores(labels, scores)
     block = found.blocks[0]
-    return Estimate(found.aucs[:, None], (Block(block.parts[..., None], block.present, block.classes),))
+    return Estimate(found.aucs[:, None], (Block(block.parts[..., None], block.present),))
 
 
 @pytest.mark.parametrize("auc", [0.5, 0.7, 0.85, 0.95])

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.estimate import estimate, interval
+from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.results.folder import CURVES
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.columns import read_table

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.estimate import estimate, interval
+from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.protocol import Prediction
 from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, LEADERBOARD_MD
 from ssl3d.results.predictions import predictions_frame

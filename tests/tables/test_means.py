@@ -11,7 +11,8 @@ import pytest
 from scipy.special import ndtri
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.estimate import Estimate, interval, mean_of, paired, standard_error
+from ssl3d.evaluate.statistics.estimate import Estimate, mean_of
+from ssl3d.evaluate.statistics.inference import interval, paired, standard_error
 from ssl3d.recipe import CorpusPart
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.formats.render import render

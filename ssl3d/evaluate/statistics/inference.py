@@ -1,0 +1,91 @@
+"""Standard errors over patients and seeds with their degrees of freedom, intervals and tests. Loads no torch.
+
+**Seeds.** Several seeds of a method are several readers of the same cases: a crossed design (Gallas 2006, Acad. Radiol.
+13:353). With s^2, the variance of the AUC over S seeds, and v, the part of it that comes from this sample of patients,
+
+    Var(mean over S seeds) = Var_patients(mean) + max(0, s^2 - v) / S
+    v = (mean_s Var_patients(AUC_s) - Var_patients(mean)) S / (S - 1)
+
+where Var_patients is that of :mod:`ssl3d.evaluate.statistics.estimate`.
+
+**Degrees of freedom** of such a sum are Satterthwaite's (1946): Var^2 / sum of (component^2 / its degrees of freedom).
+For the seeds the component is the mean square, max(s^2, v) / S with S - 1 degrees of freedom, not the truncated
+difference: where few seeds happen to lie close together, the truncated one vanishes and the test would count the
+variance of seeds as known to be zero (Hillis 2007, Stat. Med. 26:596). For the patients it is the part of each class,
+with I_c - 1: the variance from six positives is uncertain, however many negatives there are. Seeds of different methods
+are not pooled: it gains some power where all methods vary alike, and gives false verdicts where they do not, as an
+untrained encoder beside trained ones (benchmarks/results/coverage.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl3d.evaluate.statistics.estimate import Estimate, Term
+from ssl3d.evaluate.statistics.limits import Interval, PairedTest, logit_limits, wald
+
+
+def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the standard error of the mean AUC of ``a``, or of its difference from that of ``b``.
+
+    Args:
+        a: one method.
+        b: another one, on the same patients; its seeds are independent of those of ``a``.
+
+    Returns:
+        (standard error (...), degrees of freedom (...)); the former is NaN where a class has one patient.
+    """
+    methods = [a] if b is None else [a, b]
+    terms = patient_terms(a, b)
+    variance = total(terms)
+    for method in methods:
+        S = method.aucs.shape[-1]
+        if S > 1:
+            of_seeds, of_sample = seed_variances(method)
+            variance = variance + np.maximum(0.0, of_seeds - of_sample)
+            terms.append((np.maximum(of_seeds, of_sample), S - 1))
+    return np.sqrt(variance), satterthwaite(variance, terms)
+
+
+def satterthwaite(variance: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
+    """Return the degrees of freedom of a variance, 1 at least; infinite where it has no part that is uncertain."""
+    uncertain = np.sum([value**2 / free for value, free in terms], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(1.0, np.where(uncertain > 0, variance**2 / uncertain, np.inf))
+
+
+def total(terms: Sequence[Term]) -> np.ndarray:
+    """Return the sum of the parts of a variance."""
+    return np.asarray(np.sum([value for value, _ in terms], axis=0))
+
+
+def patient_terms(a: Estimate, b: Estimate | None = None) -> list[Term]:
+    """Return the parts of the variance over patients of a mean over seeds, or a difference, with degrees of freedom."""
+    means = [block.parts.mean(axis=-1) for block in a.blocks]
+    if b is not None:
+        means = [mean - other.parts.mean(axis=-1) for mean, other in zip(means, b.blocks, strict=True)]
+    return [term for block, mean in zip(a.blocks, means, strict=True) for term in block.variances(mean)]
+
+
+def seed_variances(method: Estimate) -> tuple[np.ndarray, np.ndarray]:
+    """Return s^2 / S, and v / S: the part of it that comes from this sample of patients. For two seeds or more."""
+    S = method.aucs.shape[-1]
+    of_each = total([term for block in method.blocks for term in block.variances(block.parts)]).mean(axis=-1)
+    of_mean = total(patient_terms(method))
+    return method.aucs.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
+
+
+def interval(of: Estimate, level: float = 0.95) -> Interval:
+    """Return the mean AUC with its interval; see :func:`~ssl3d.evaluate.statistics.limits.logit_limits`."""
+    (se, df), auc = standard_error(of), of.aucs.mean(axis=-1)
+    averaged = max(block.averaged for block in of.blocks)
+    low, high = logit_limits(auc, se, of.smallest, level, df=df, averaged=averaged)
+    return Interval(float(auc), float(se), float(low), float(high))
+
+
+def paired(a: Estimate, b: Estimate, level: float = 0.95) -> PairedTest:
+    """Test that two methods have the same mean AUC; see :func:`~ssl3d.evaluate.statistics.limits.wald`."""
+    se, df = standard_error(a, b)
+    return wald(float(a.aucs.mean() - b.aucs.mean()), float(se), a.smallest, level, float(df))
