@@ -201,7 +201,7 @@ _PAIRED: list[tuple[Column, Make]] = [
     (Column("p", "two-sided", numeric=True), _shown("p", probability)),
     (Column("p (Holm)", "corrected for the number of pairs", numeric=True), _shown("p_holm", probability)),
     (
-        Column("detectable", "difference that one such test finds in 8 of 10 trials", numeric=True, minor=True),
+        Column("detectable", "true difference found in 8 of 10 such test sets", numeric=True, minor=True),
         _number("smallest_detectable"),
     ),
     (Column("verdict", "at 5% after correction"), _verdict),
