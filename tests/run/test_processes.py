@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from ssl3d.errors import RecipeError
 from ssl3d.run.options import Options
@@ -24,33 +22,25 @@ from ssl3d.run.processes import check_devices
 from ssl3d.run.rank import leads, slurm_tasks
 from ssl3d.train.processes import Group
 from ssl3d.train.tuning.memory import out_of_memory
-from tests.runs import arguments, cell_folder, small_run, write_knees
+from tests.runs import arguments, encoder_folder, evaluation_folder, finish, record, small_run, start, write_knees
 
-CHANGES = {"pretrain.precision": "64-true", "pretrain.batch_size": 6, "pretrain.micro_batch": 2, "pretrain.epochs": 3}
+CHANGES: dict[str, Any] = {
+    "pretrain.precision": "64-true",
+    "pretrain.batch_size": 6,
+    "pretrain.micro_batch": 2,
+    "pretrain.epochs": 3,
+}
 BREAKS = """
 from ssl3d_plugins.methods.simclr import SimCLR
 from ssl3d.train.processes import Group
 
 
 class Breaks(SimCLR):
-    def online(self, view):
+    def online(self, view, rows):
         if Group.current().rank == 1:
             raise ValueError("no view today")
-        return super().online(view)
+        return super().online(view, rows)
 """
-
-
-def start(*command: str, **environment: str) -> subprocess.Popen[str]:
-    # Processes of one thread each, as on a small machine that other tests use, too.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(
-        [sys.executable, "-m", *command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +55,22 @@ def alone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def assert_same_cells(first: Path, second: Path, methods: tuple[str, ...] = ("byol", "moco", "random")) -> None:
+def assert_same(first: Path, second: Path, methods: tuple[str, ...] = ("byol", "moco", "random")) -> None:
     """Encoders are equal to rounding in float64, and then kept in float32; predictions follow."""
     for method in methods:
-        a, b = cell_folder(first, method), cell_folder(second, method)
+        a, b = encoder_folder(first, method), encoder_folder(second, method)
         one, other = load_file(a / "encoder.safetensors"), load_file(b / "encoder.safetensors")
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-6, atol=1e-8, msg=f"{method} {name}")
-        assert (pd.read_csv(a / "predictions.csv")["case"] == pd.read_csv(b / "predictions.csv")["case"]).all()
+        tables = [pd.read_csv(evaluation_folder(run, method) / "predictions.csv") for run in (first, second)]
+        assert (tables[0]["case"] == tables[1]["case"]).all()
         if method != "random":
-            logs = [pd.read_csv(cell / "log.csv").drop(columns="volumes_per_second") for cell in (a, b)]
-            pd.testing.assert_frame_equal(*logs, rtol=1e-7)
+            logs = [pd.read_csv(folder / "log.csv").drop(columns="volumes_per_second") for folder in (a, b)]
+            pd.testing.assert_frame_equal(logs[0], logs[1], rtol=1e-7)
 
 
 def engine(run: Path, method: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((cell_folder(run, method) / "result.json").read_text())
-    found: dict[str, Any] = result["engine"]
+    found: dict[str, Any] = record(encoder_folder(run, method), "encoder")["engine"]
     return found
 
 
@@ -89,23 +79,25 @@ def test_two_processes_end_in_the_encoders_of_one(root: Path, alone: Path, tmp_p
     more = ("--devices=2",)
     code, printed, err = finish(start("ssl3d", *arguments(root, out, *more, methods="byol,moco", **CHANGES)))
     assert code == 0, err
-    assert printed.count("moco-tiny-s0") >= 1
+    assert printed.count("moco on tiny, seed 0, pretrained on mrnet sagittal: pretrained in") == 1
     assert "leaderboard.csv" in printed
-    assert_same_cells(alone, out)
+    assert_same(alone, out)
     assert engine(out, "byol")["processes"] == 2
     assert engine(alone, "byol")["processes"] == 1
 
 
+@pytest.mark.slow
 def test_processes_that_torchrun_starts_join_the_run(root: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ssl3d")
     code, printed, err = finish(start(*launcher, *arguments(root, out, methods="byol,moco", **CHANGES)))
     assert code == 0, err
     assert printed.count("Tables: ") == 1, "the first process alone reports"
-    assert_same_cells(alone, out)
+    assert_same(alone, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_processes_and_the_run_goes_on_to_the_same_end(
     root: Path, alone: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -120,10 +112,10 @@ def test_a_signal_stops_all_processes_and_the_run_goes_on_to_the_same_end(
     code, _, err = finish(process)
     assert code == 130, err
     assert "Traceback" not in err
-    assert (cell_folder(out, "byol") / "checkpoint.pt").exists()
+    assert (encoder_folder(out, "byol") / "checkpoint.pt").exists()
     code, _, err = finish(start(*line))
     assert code == 0, err
-    assert_same_cells(alone, out)
+    assert_same(alone, out)
 
 
 @pytest.mark.slow
@@ -146,7 +138,7 @@ def test_a_process_that_is_killed_ends_the_run_with_a_sentence(root: Path, tmp_p
 
 def ranks(parent: int) -> dict[int, str]:
     """Ranks of the processes that a process has started, by their numbers."""
-    found = {}
+    found: dict[int, str] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(status.read_text().rpartition(")")[2].split()[1]) != parent:
@@ -159,15 +151,14 @@ def ranks(parent: int) -> dict[int, str]:
     return found
 
 
-def test_a_cell_that_fails_in_one_process_is_recorded_and_the_others_go_on(root: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_fails_in_one_process_is_recorded_and_the_others_go_on(root: Path, tmp_path: Path) -> None:
     plugin, out = tmp_path / "breaks.py", tmp_path / "run"
     plugin.write_text(BREAKS)
     line = arguments(root, out, "--devices=2", methods=f"{plugin}:Breaks,moco", **CHANGES)
     code, _, err = finish(start("ssl3d", *line))
     assert code == 1, err
-    result = json.loads((cell_folder(out, "Breaks") / "result.json").read_text())
-    assert "process 1 of 2: ValueError: no view today" in result["reason"]
-    assert json.loads((cell_folder(out, "moco") / "result.json").read_text())["status"] == "done"
+    assert "process 1 of 2: ValueError: no view today" in record(encoder_folder(out, "Breaks"), "failure")["reason"]
+    assert engine(out, "moco")["processes"] == 2
 
 
 @pytest.mark.parametrize(
@@ -231,14 +222,14 @@ def exhaust(rank: int, folder: str, kinds: tuple[str, str]) -> None:
 def test_a_failure_is_of_one_kind_in_every_process(
     tmp_path: Path, kinds: tuple[str, str], memory: bool, said: str
 ) -> None:
-    multiprocessing.spawn(exhaust, (str(tmp_path), kinds), nprocs=2)
+    spawn(exhaust, (str(tmp_path), kinds), nprocs=2)  # type: ignore[no-untyped-call]
     for rank in range(2):
         found = (tmp_path / f"{rank}.txt").read_text()
         assert found.startswith(f"{memory} "), found
         assert said in found
 
 
-def test_bad_input_is_told_once_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+def test_bad_input_is_reported_once_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("not a run")
     code, printed, err = finish(start("ssl3d", *arguments(root, tmp_path / "run", "--devices=2")))
@@ -250,7 +241,7 @@ def test_bad_input_is_told_once_and_leaves_nothing(root: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(devices=0), "--devices 0: it takes one device at least"),
+        (Options(devices=0), "--devices 0: at least one is needed"),
         (Options(device="cuda:1", devices=2), "names one GPU; with --devices 2 say cuda"),
         (Options(device="cuda", devices=99), r"--devices 99: torch sees \d+ GPUs"),
     ],
