@@ -23,8 +23,8 @@ import scipy
 from scipy.special import ndtri
 
 from ssl3d.evaluate.statistics.compare import holm
-from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate
-from ssl3d.evaluate.statistics.inference import patient_terms, satterthwaite, seed_variances, standard_error, total
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate, total
+from ssl3d.evaluate.statistics.inference import satterthwaite, standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, two_sided
 
 METHODS = 4
@@ -75,11 +75,11 @@ def shipped(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[np.
 
 def truncated(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """Degrees of freedom from the truncated component of the seeds alone: the rule before."""
-    variance = total(patient_terms(a, b))
+    variance = total(a.terms(b))
     terms = []
     for method in [a] if b is None else [a, b]:
         if method.aucs.shape[-1] > 1:
-            of_seeds, of_sample = seed_variances(method)
+            of_seeds, of_sample = method.seed_variances
             terms.append((np.maximum(0.0, of_seeds - of_sample), method.aucs.shape[-1] - 1))
             variance = variance + terms[-1][0]
     return np.sqrt(variance), satterthwaite(variance, terms or [(np.zeros_like(variance), 1)])
@@ -87,11 +87,11 @@ def truncated(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[n
 
 def pooled(a: Estimate, b: Estimate | None, table: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """As the rule of the tables, with the variance over seeds pooled over the methods of a table."""
-    S, terms = a.aucs.shape[-1], patient_terms(a, b)
+    S, terms = a.aucs.shape[-1], a.terms(b)
     variance = total(terms)
     if S > 1:
-        of_seeds = np.mean([seed_variances(method)[0] for method in table], axis=0)
-        of_sample = [seed_variances(method)[1] for method in ([a] if b is None else [a, b])]
+        of_seeds = np.mean([method.seed_variances[0] for method in table], axis=0)
+        of_sample = [method.seed_variances[1] for method in ([a] if b is None else [a, b])]
         variance = variance + np.sum([np.maximum(0.0, of_seeds - one) for one in of_sample], axis=0)
         terms.append((np.sum([np.maximum(of_seeds, one) for one in of_sample], axis=0), (S - 1) * len(table)))
     return np.sqrt(variance), satterthwaite(variance, terms)
@@ -143,11 +143,12 @@ def outcomes(
     """Return what the intervals and verdicts of each rule come to, on the same simulated tables."""
     rng = np.random.default_rng(seed)
     found: dict[str, list[Outcome]] = {name: [] for name in rules}
-    for begin in range(0, tables, CHUNK):
-        table = simulate(condition, min(CHUNK, tables - begin), rng, as_cases=as_cases)
+    sizes = [min(CHUNK, tables - begin) for begin in range(0, tables, CHUNK)]
+    for size in sizes:
+        table = simulate(condition, size, rng, as_cases=as_cases)
         for name, each in found.items():
             each.append(_outcome(condition, table, RULES[name], widen=name != "before"))
-    return {name: Outcome(*np.mean(each, axis=0).tolist()) for name, each in found.items()}
+    return {name: Outcome(*np.average(each, axis=0, weights=sizes).tolist()) for name, each in found.items()}
 
 
 def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, widen: bool) -> Outcome:
@@ -184,10 +185,10 @@ def lifted(condition: Condition) -> Condition:
 def main() -> None:
     """Simulate every condition and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=int, default=1500, help="simulated tables per condition")
+    parser.add_argument("--tables", type=int, default=2000, help="simulated tables per condition")
     tables = parser.parse_args().tables
     began = time.monotonic()
-    groups = [(1, "none"), *((S, spread) for spread in ("measured", "unequal", "none") for S in SEEDS)]
+    groups = [(1, "none"), (1, "measured"), *((S, spread) for spread in ("measured", "unequal", "none") for S in SEEDS)]
     found = {group: _simulated(grid(*group), tables) for group in groups}
     power = {group: _simulated(map(lifted, grid(*group)), tables // 3) for group in groups if group[1] != "none"}
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate, mean_of
-from ssl3d.evaluate.statistics.inference import interval, paired, patient_terms, standard_error
+from ssl3d.evaluate.statistics.inference import interval, paired, standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, wald
 from tests.evaluate.estimates import of_scores
 
@@ -103,7 +103,7 @@ def test_degrees_of_freedom_are_those_of_each_class() -> None:
 def test_patients_with_cases_of_both_classes_count_once() -> None:
     labels, patients = np.tile([0, 1], 10), np.repeat(np.arange(10), 2)
     scores = np.random.default_rng(2).standard_normal(20) + labels
-    ((of_patients, free),) = patient_terms(of_scores(labels, scores, patients))
+    ((of_patients, free),) = of_scores(labels, scores, patients).terms()
     assert free == pytest.approx(9)
     assert of_patients > 0
 
@@ -121,7 +121,7 @@ def test_seeds_add_the_unbiased_variance_of_their_mean(S: int) -> None:
     # Seeds that differ by a constant on every sample of patients: no interaction, their variance over S is all of it.
     aucs = np.random.default_rng(4).normal(0.8, 0.02, S)
     found = crossed(aucs, np.zeros(S), 0.36)
-    ((of_patients, free),) = patient_terms(found)
+    ((of_patients, free),) = found.terms()
     of_seeds = aucs.var(ddof=1) / S
     se, df = standard_error(found)
     assert se**2 == pytest.approx(of_patients + of_seeds)
@@ -135,7 +135,7 @@ def test_seeds_that_happen_to_agree_leave_their_mean_square_in_the_degrees_of_fr
     # The variance of seeds is estimated as 0, from two of them: it is not known to be 0.
     found = crossed(np.array([0.8, 0.8]), np.full(2, 0.5), 0.1)
     se, df = standard_error(found)
-    ((of_patients, _),) = patient_terms(found)
+    ((of_patients, _),) = found.terms()
     assert se**2 == pytest.approx(of_patients)
     of_sample = 0.5 / 400 / 2
     assert df == pytest.approx(se**4 / of_sample**2, rel=0.25)

@@ -95,6 +95,31 @@ class Estimate:
         """Patients of the smallest class of any task, of all folds together."""
         return int(sum(block.sizes.min() for block in self.blocks))
 
+    @cached_property
+    def means(self) -> tuple[np.ndarray, ...]:
+        """Contributions (C, P, ...) to the mean over seeds, of each block."""
+        return tuple(block.parts.mean(axis=-1) for block in self.blocks)
+
+    @cached_property
+    def seed_variances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of the AUC over seeds, and the part of it that comes from this sample of patients, each over S.
+
+        For two seeds or more. See :mod:`ssl3d.evaluate.statistics.inference`.
+        """
+        S = self.aucs.shape[-1]
+        of_each = total([term for block in self.blocks for term in block.variances(block.parts)]).mean(axis=-1)
+        of_mean = total(self.terms())
+        return self.aucs.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
+
+    def terms(self, other: Estimate | None = None) -> list[Term]:
+        """Return the parts of the variance over patients of the mean over seeds, or its difference from another one's.
+
+        Args:
+            other: of the same patients.
+        """
+        means = self.means if other is None else [a - b for a, b in zip(self.means, other.means, strict=True)]
+        return [term for block, mean in zip(self.blocks, means, strict=True) for term in block.variances(mean)]
+
     def grouped(self, seeds: int) -> Estimate:
         """Return the mean of the repetitions of each seed: S repetitions, seed after seed, become ``seeds``.
 
@@ -105,6 +130,11 @@ class Estimate:
             return np.asarray(values.reshape(*values.shape[:-1], seeds, -1).mean(axis=-1))
 
         return Estimate(mean(self.aucs), tuple(replace(block, parts=mean(block.parts)) for block in self.blocks))
+
+
+def total(terms: Sequence[Term]) -> np.ndarray:
+    """Return the sum of the parts of a variance."""
+    return np.asarray(np.sum([value for value, _ in terms], axis=0))
 
 
 def estimate(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray | None = None) -> Estimate:

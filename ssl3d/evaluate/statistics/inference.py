@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssl3d.evaluate.statistics.estimate import Estimate, Term
+from ssl3d.evaluate.statistics.estimate import Estimate, Term, total
 from ssl3d.evaluate.statistics.limits import Interval, PairedTest, logit_limits, wald
 
 
@@ -38,12 +38,12 @@ def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, 
         (standard error (...), degrees of freedom (...)); the former is NaN where a class has one patient.
     """
     methods = [a] if b is None else [a, b]
-    terms = patient_terms(a, b)
+    terms = a.terms(b)
     variance = total(terms)
     for method in methods:
         S = method.aucs.shape[-1]
         if S > 1:
-            of_seeds, of_sample = seed_variances(method)
+            of_seeds, of_sample = method.seed_variances
             variance = variance + np.maximum(0.0, of_seeds - of_sample)
             terms.append((np.maximum(of_seeds, of_sample), S - 1))
     return np.sqrt(variance), satterthwaite(variance, terms)
@@ -54,27 +54,6 @@ def satterthwaite(variance: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
     uncertain = np.sum([value**2 / free for value, free in terms], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.maximum(1.0, np.where(uncertain > 0, variance**2 / uncertain, np.inf))
-
-
-def total(terms: Sequence[Term]) -> np.ndarray:
-    """Return the sum of the parts of a variance."""
-    return np.asarray(np.sum([value for value, _ in terms], axis=0))
-
-
-def patient_terms(a: Estimate, b: Estimate | None = None) -> list[Term]:
-    """Return the parts of the variance over patients of a mean over seeds, or a difference, with degrees of freedom."""
-    means = [block.parts.mean(axis=-1) for block in a.blocks]
-    if b is not None:
-        means = [mean - other.parts.mean(axis=-1) for mean, other in zip(means, b.blocks, strict=True)]
-    return [term for block, mean in zip(a.blocks, means, strict=True) for term in block.variances(mean)]
-
-
-def seed_variances(method: Estimate) -> tuple[np.ndarray, np.ndarray]:
-    """Return s^2 / S, and v / S: the part of it that comes from this sample of patients. For two seeds or more."""
-    S = method.aucs.shape[-1]
-    of_each = total([term for block in method.blocks for term in block.variances(block.parts)]).mean(axis=-1)
-    of_mean = total(patient_terms(method))
-    return method.aucs.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
 
 
 def interval(of: Estimate, level: float = 0.95) -> Interval:
