@@ -1,8 +1,10 @@
 """Run in a fresh process: import one module and write down which global settings that changed.
 
-``python -m ssl3d.testing.imported MODULE FILE ANSWER PATH``: FILE is empty for a module with an importable name, ANSWER
-the JSON file to write, PATH the ``sys.path`` to find it on, as JSON. The process's settings are compared before and
-after; the libraries that a plugin may well import are there before, so that what they do is not laid at its door.
+``python -m ssl3d.testing.imported MODULE FILE ANSWER``, with a JSON object on the standard input: FILE is empty for a
+module with an importable name, ANSWER the JSON file to write; ``path`` of the object is the ``sys.path`` to find the
+module on, ``first`` are modules to import before the first look at the settings. What libraries do when they are
+imported is not the plugin's doing: where settings changed, another process imports first what this one found to be
+imported from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import logging
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +31,35 @@ import torch
 import ssl3d.method  # noqa: F401  # it brings what every plugin needs, before the first look
 
 
-def main(module: str, file: str, answer: str, path: str) -> None:
+def main(module: str, file: str, answer: str) -> None:
     """Import the module and write the names of the settings that differ."""
-    sys.path[:] = json.loads(path)
-    importlib.import_module(
-        "torch._dynamo"
-    )  # torch's compiler, which many libraries import, sets variables and filters
-    before = settings()
-    if file:
-        spec = importlib.util.spec_from_file_location(module, file)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-    else:
-        importlib.import_module(module)
+    given = json.load(sys.stdin)
+    sys.path[:] = given["path"]
+    for name in given["first"]:
+        with suppress(Exception):  # some names in sys.modules cannot be imported
+            importlib.import_module(name)
+    before, loaded = settings(), set(sys.modules)
+    _import(module, file)
     after = settings()
-    Path(answer).write_text(json.dumps([name for name in before if before[name] != after[name]]))
+    changes = [name for name in before if before[name] != after[name]]
+    own = module.partition(".")[0]
+    others = [name for name in sys.modules if name not in loaded and name.partition(".")[0] != own]
+    if changes and others and not given["again"]:
+        with subprocess.Popen([sys.executable, *sys.orig_argv[1:]], stdin=subprocess.PIPE, text=True) as again:  # noqa: S603
+            again.communicate(json.dumps({**given, "first": [*given["first"], *others], "again": True}))
+        return
+    Path(answer).write_text(json.dumps(changes))
+
+
+def _import(module: str, file: str) -> None:
+    if not file:
+        importlib.import_module(module)
+        return
+    spec = importlib.util.spec_from_file_location(module, file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
 
 
 def settings() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ssl3d.config import Config
 from ssl3d.errors import RecipeError
 
 WIDE = 64  # whole numbers above this are made small
+LONG, SHORT = ("epochs", "steps"), 2  # numbers of these become small, however few there are
 SMALL = 48  # divides by 2, 3, 4, 6, 8, 12 and 16: numbers of heads, and the 3 axes of position embeddings
 
 
@@ -24,7 +25,7 @@ def shrink(config: type[Config], settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     small: dict[str, Any] = {}
     for name, field in config.model_fields.items():
-        value = _small(field)
+        value = _small(name, field)
         if name in settings or value is None:
             continue
         try:
@@ -41,9 +42,11 @@ def describe(config: type[Config], small: Mapping[str, Any]) -> str:
     return f"made small for the check: {', '.join(changes)}" if changes else ""
 
 
-def _small(field: FieldInfo) -> Any:
-    """A small value of a field, or None if it is no whole number, or small already."""
+def _small(name: str, field: FieldInfo) -> Any:
+    """A small value of a field, or None if it is not a whole number, or small already."""
     default = field.default
+    if type(default) is int and name.endswith(LONG):
+        return SHORT if default > SHORT else None
     if isinstance(default, tuple) and default and all(type(one) is int and one > WIDE for one in default):
         return (SMALL,) * len(default)
     if type(default) is not int or default <= WIDE:
