@@ -1,4 +1,4 @@
-"""The command line: thin click commands, loaded when they are asked for, so that help and lists stay quick."""
+"""The command line: thin click commands, loaded when they are called, so that help and lists stay quick."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ssl3d.cli.pipe import CLOSED, silence
 from ssl3d.errors import UserError
 
 COMMANDS = {
-    "bench": ("ssl3d.cli.bench:bench", "Pretrain methods, judge them, write leaderboard tables."),
-    "list": ("ssl3d.cli.plugins:list_plugins", "List methods, backbones and data sets."),
-    "show": ("ssl3d.cli.plugins:show", "Show a plugin's card and settings."),
-    "check": ("ssl3d.cli.check:check", "Check that a method or backbone keeps its contract."),
-    "leaderboard": ("ssl3d.cli.tables:leaderboard", "Print the leaderboard of a run."),
-    "compare": ("ssl3d.cli.tables:compare", "Compare the methods of runs in pairs."),
-    "export": ("ssl3d.cli.tables:export", "Write comparison CSVs of a run."),
+    "bench": ("ssl3d.cli.bench:bench", "Pretrain methods, evaluate them, write leaderboard tables."),
+    "list": ("ssl3d.cli.list:list_plugins", "List methods, backbones, data sets and protocols."),
+    "show": ("ssl3d.cli.show:show", "Show a plugin's card and settings."),
+    "check": ("ssl3d.cli.check:check", "Check that a plugin keeps its contract."),
+    "leaderboard": ("ssl3d.cli.leaderboard:leaderboard", "Print the leaderboard of a run."),
+    "compare": ("ssl3d.cli.compare:compare", "Compare the methods of runs in pairs."),
+    "export": ("ssl3d.cli.export:export", "Write comparison CSVs of a run."),
     "report": ("ssl3d.cli.report:report", "Write a run's report: one HTML file."),
-    "plot": ("ssl3d.cli.report:plot", "Write a run's figures as PNG and SVG."),
-    "verify": ("ssl3d.cli.trust:verify", "Check that a run's files say what its predictions give."),
-    "reproduce": ("ssl3d.cli.trust:reproduce", "Run a cell again from its own record, and compare."),
+    "plot": ("ssl3d.cli.plot:plot", "Write a run's figures as PNG and SVG."),
+    "verify": ("ssl3d.cli.verify:verify", "Check that scores and tables follow from the predictions."),
+    "reproduce": ("ssl3d.cli.reproduce:reproduce", "Make an artifact again from its record, and compare."),
     "data": ("ssl3d.cli.data:data", "Check, pack or generate data."),
 }
 
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one whose output is read no further ends quietly."""
+        """Run the command; one whose output nobody reads any more ends quietly."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, not at exit, where it would be an error
@@ -69,14 +69,17 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message.rstrip('.')}{nearest(args[0], COMMANDS)}", ctx) from None
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ssl3d")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Which self-supervised method should I pretrain with on my 3D volumes, and is the difference real?"""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted, 141 not read."""
+    """Run the command line: 0 all done, 1 some artifacts failed, 2 bad input, 130 interrupted, 141 output closed."""
     sys.exit(run(arguments))
 
 
@@ -88,7 +91,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return 2
     except UserError as error:
-        from ssl3d.run.rank import leads  # noqa: PLC0415  # most commands run well
+        from ssl3d.run.rank import leads  # noqa: PLC0415  # most commands succeed
 
         if leads():
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)

@@ -49,6 +49,10 @@ def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
     """
     run = options.out or default_folder(plan.experiment, options.roots)
     _check_ours(run)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run} cannot be written ({error.strerror}); choose another --out") from None
     leases = Leases(RunFolder(run).leases)
     with _plan_lock(leases):
         if options.fresh:

@@ -91,12 +91,16 @@ def corpus_planes(experiment: Experiment, evaluated: DataPlane, roots: Roots) ->
 
 
 def check_roots(roots: Roots, names: Iterable[str]) -> None:
-    """Check that every root belongs to a data set of the run.
+    """Check that data sets are known, and that every root belongs to one of them.
 
     Raises:
-        RecipeError: one does not, or one root is given for several data sets.
+        PluginError: a data set is unknown.
+        RecipeError: a root belongs to none, or one is given for several data sets.
     """
-    families = {name: split_variant("datasets", name)[0] for name in names}
+    families = {}
+    for name in names:
+        dataset_class(name)  # raises where there is none
+        families[name] = split_variant("datasets", name)[0]
     for name in roots:
         if name not in {ONLY, *families, *families.values()}:
             raise RecipeError(
