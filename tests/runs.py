@@ -48,7 +48,7 @@ def small_run(
 ) -> Outcome:
     """Execute a small experiment; ``changes`` are fields of it (dots as double underscores), or options."""
     given = {name: changes.pop(name) for name in list(changes) if name in Options.__dataclass_fields__}
-    options = Options(**{"roots": {ONLY: root}, "out": out, "device": "cpu", **given})
+    options = Options(**{"roots": {ONLY: root}, "out": out, "cache": None, "device": "cpu", **given})
     fields = {name.replace("__", "."): value for name, value in changes.items()}
     experiment = read_experiment(None, {**SMALL, "methods": methods, **fields})
     return execute(make_plan(experiment, options), options, progress)
@@ -57,6 +57,7 @@ def small_run(
 def start(*command: str, **environment: str) -> subprocess.Popen[str]:
     """Start ``python -m COMMAND``, with one thread: on a small machine, other tests run too."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    env.pop("SSL3D_CACHE", None)
     return subprocess.Popen(
         [sys.executable, "-m", *command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
