@@ -47,8 +47,8 @@ class Condition:
         seeds: of each method.
         spread: how seeds vary, a key of :data:`SPREADS`.
         lift: by how much the first method is better.
-        patients: number of patients that the cases are of; None: one case each. Half of the noise that a case has for
-            all methods, and for each method, is of the patient.
+        patients: number of patients that the cases are of; None: one case each. The cases of a patient share the class,
+            and half of the noise that a case has for all methods, and for each method.
     """
 
     n: int
@@ -107,7 +107,8 @@ def simulate(condition: Condition, tables: int, rng: np.random.Generator, *, as_
         patients, labels = np.arange(n), np.repeat([1, 0], [(m := max(2, round(n * condition.minority))), n - m])
     else:
         patients = np.concatenate([np.arange(condition.patients), rng.integers(condition.patients, size=n)])[:n]
-        labels = rng.permutation(np.arange(n) < n * condition.minority).astype(int)
+        positive = rng.permutation(condition.patients) < condition.patients * condition.minority
+        labels = positive[patients].astype(int)
     members = None if condition.patients is None or as_cases else patients
     of_case = _noise(rng, (tables,), patients, condition) * np.sqrt(OF_CASE)
     found = []
