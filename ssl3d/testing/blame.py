@@ -38,11 +38,11 @@ def explain(error: Exception, kind: type) -> str:
     """Return one sentence on an error that a plugin's class raised, or the core on its behalf."""
     text = next(iter(str(error).splitlines()), "") or "no message"
     frame = _last_frame(error, kind)
+    place = _place_of(text, kind) if frame is None else _place(frame)
     if isinstance(error, UserError):  # a sentence already: what it did and what to do
-        place = _place_of(text, kind) if frame is None else _place(frame)
         return f"{text} ({place})" if place else text
-    raised = f"raised {type(error).__name__}: {text}"
-    what = f"{kind.__name__} {raised}" if frame is None else f"{_function(frame)} {raised} ({_place(frame)})"
+    what = f"{kind.__name__ if frame is None else _function(frame)} raised {type(error).__name__}: {text}"
+    what += f" ({place})" if place else ""
     advice = next((advice for pattern, advice in ADVICE if re.search(pattern, text)), "correct that line")
     return f"{what}; {advice}"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssl3d.card import Card
 from ssl3d.config import Config
+from ssl3d.errors import RecipeError
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.testing.imports import side_effects
 from ssl3d.testing.kit import MethodKit
@@ -17,7 +18,7 @@ def check_card(kit: HasKind) -> None:
     """The card has a name and a one-line summary, and with a year also the paper and its https link."""
     card = getattr(kit.kind, "card", None)
     if not isinstance(card, Card):
-        raise BrokenRuleError(f"{kit.kind.__name__} has no card: set card = Card(name=..., summary=...)")
+        raise BrokenRuleError(f"{kit.kind.__name__} has no card; set card = Card(name=..., summary=...)")
     require(card.name.strip() and card.summary.strip(), "the card's name or summary is empty; write one line each")
     require("\n" not in card.name + card.summary, "the card's name or summary has more than one line; shorten it")
     if card.year is not None:
@@ -46,8 +47,11 @@ def check_config(kit: HasKind) -> None:
     schema = config.model_json_schema()
     for name, part in schema.get("properties", {}).items():
         for number in _numbers(part, schema.get("$defs", {})):
-            require(_bounded(number), f"Config.{name} has no bounds: give its Field ge, gt, le or lt")
-    config.checked(config().model_dump(), "the defaults of Config")
+            require(_bounded(number), f"Config.{name} has no bounds; give its Field ge, gt, le or lt")
+    try:
+        config.checked(config().model_dump(), "Config")
+    except RecipeError as error:
+        raise BrokenRuleError(f"a default is wrong; correct it: {error}") from None
 
 
 def check_preset(kit: MethodKit) -> None:

@@ -33,7 +33,7 @@ import ssl3d.method  # noqa: F401  # it brings what every plugin needs, before t
 
 def main(module: str, file: str, answer: str) -> None:
     """Import the module and write the names of the settings that differ."""
-    given = json.load(sys.stdin)
+    given, environment = json.load(sys.stdin), dict(os.environ)
     sys.path[:] = given["path"]
     for name in given["first"]:
         with suppress(Exception):  # some names in sys.modules cannot be imported
@@ -45,7 +45,8 @@ def main(module: str, file: str, answer: str) -> None:
     own = module.partition(".")[0]
     others = [name for name in sys.modules if name not in loaded and name.partition(".")[0] != own]
     if changes and others and not given["again"]:
-        with subprocess.Popen([sys.executable, *sys.orig_argv[1:]], stdin=subprocess.PIPE, text=True) as again:  # noqa: S603
+        command = [sys.executable, *sys.orig_argv[1:]]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment) as again:  # noqa: S603
             again.communicate(json.dumps({**given, "first": [*given["first"], *others], "again": True}))
         return
     Path(answer).write_text(json.dumps(changes))

@@ -92,7 +92,7 @@ def demand_gradients(trainable: Collection[str], gradients: Mapping[str, float])
         gradients: largest size of an element of each gradient, in float64, over several steps.
     """
     for name in sorted(trainable):
-        require(name in gradients, f"{name} requires a gradient and never gets one: use it in the loss or leave it out")
+        require(name in gradients, f"{name} requires a gradient and never gets one; use it in the loss or leave it out")
         size = gradients[name]
         require(math.isfinite(size), f"{name} gets gradients that are not finite")
         require(size > 0, f"{name} gets gradients that are zero in every step; look for a detach() or a factor of 0")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.backbone import BackboneConfig, Weights
-from ssl3d.testing.toys import ToyBackbone
+from ssl3d.testing.toys import ToyBackbone, ToyTokens
 
 
 class WidthMisstated(ToyBackbone):
@@ -84,3 +84,30 @@ class WeightsInTheClear(ToyBackbone):
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         return 1, 1
+
+
+# Tokens.
+
+
+class KeepIgnored(ToyTokens):
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        return super().forward_tokens(x, None, mask, mask_token)
+
+
+class KeptAfterTheBlocks(ToyTokens):
+    """Dropped patches are still attended to."""
+
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        tokens = super().forward_tokens(x, None, mask, mask_token)
+        return tokens if keep is None else tokens.gather(1, keep.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+
+
+class MaskIgnored(ToyTokens):
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        return super().forward_tokens(x, keep)

@@ -1,205 +1,368 @@
-"""Methods, each with one fault in views, parameters, state, loss or words."""
+"""Methods, each with one fault in views, parameters, state, loss or declarations."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
-from ssl3d.card import Card
-from ssl3d.data.rng import Rng
-from ssl3d.data.volumes import Volumes
-from tests.planted.sound import SmallMoCo, SmallSimCLR
+from ssl3d.method import (
+    Batch,
+    Card,
+    Config,
+    Features,
+    Field,
+    Kept,
+    Loss,
+    ParameterGroup,
+    Rng,
+    Rows,
+    Views,
+    Volumes,
+    split_by_decay,
+)
+from ssl3d_plugins.methods.moco import MoCo
+from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
+from ssl3d_plugins.methods.supervised import Supervised
+from tests.planted.sound import Uncoupled
 
 # Views.
 
 
-class ViewsOfGlobalTorch(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        return tuple(view + 0.1 * torch.randn_like(view) for view in super().views(volumes, rng))
+class ViewsOfGlobalTorch(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*(view + 0.1 * torch.randn_like(view) for view in super().views(volumes, rng).tensors))
 
 
-class ViewsOfGlobalNumpy(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        return tuple(view + float(np.random.rand()) for view in super().views(volumes, rng))
+class ViewsOfGlobalNumpy(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*(view + float(np.random.rand()) for view in super().views(volumes, rng).tensors))
 
 
-class ViewsOfTheClock(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        return tuple(view + np.random.default_rng().random() for view in super().views(volumes, rng))
+class ViewsOfTheClock(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*(view + np.random.default_rng().random() for view in super().views(volumes, rng).tensors))
 
 
-class ViewsChangeTheirInput(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
+class RowsOfTheClock(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        drawn = torch.from_numpy(np.random.default_rng().random(len(volumes)))
+        return Views(*super().views(volumes, rng).tensors, drawn=drawn)
+
+
+class ViewsChangeTheirInput(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
         views = super().views(volumes, rng)
         volumes.voxels[0].mul_(0)
         return views
 
 
-class ViewsOfTheBatch(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        return tuple(view - view.mean() for view in super().views(volumes, rng))
+class ViewsOfTheBatch(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*(view - view.mean() for view in super().views(volumes, rng).tensors))
 
 
-class ViewsNeverChange(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
+class PlacesOfTheMicroBatch(SimCLR):
+    """A row that counts within the micro-batch."""
+
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*super().views(volumes, rng).tensors, place=torch.arange(len(volumes)))
+
+
+class ViewsNeverChange(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
         return super().views(volumes, Rng(0, 0, rng.positions))
 
 
-class ViewsWithoutAChannel(SmallSimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, ...]:
-        return tuple(view.squeeze(1) for view in super().views(volumes, rng))
+class ViewsWithoutAChannel(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*(view.squeeze(1) for view in super().views(volumes, rng).tensors))
+
+
+class ViewsInATuple(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return super().views(volumes, rng).tensors  # type: ignore[return-value]
+
+
+class OneRowForAll(SimCLR):
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        return Views(*super().views(volumes, rng).tensors, mask=rng.uniform().mean())
 
 
 # Parameters and state.
 
 
-class ParameterUnused(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class ParameterUnused(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.extra = nn.Linear(6, 6)
 
 
-class ParameterDetached(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class ParameterDetached(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def online(self, view: Tensor) -> Tensor:
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
         return self.backbone(view) * self.scale.detach()
 
 
-class ParameterWithoutEffect(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class ParameterWithoutEffect(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def online(self, view: Tensor) -> Tensor:
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
         return self.backbone(view) + 0 * self.scale
 
 
-class ParameterRegisteredTwice(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class ParameterRegisteredTwice(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.head = self.projector
 
 
-class EncoderIsAnother(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class ParameterInNoGroup(SimCLR):
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(split_by_decay(self)[0])]
+
+
+class ParameterInTwoGroups(SimCLR):
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [*super().parameter_groups(), ParameterGroup(list(self.projector.parameters()), lr=0.1)]
+
+
+class NegativeMultiplier(SimCLR):
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(list(self.parameters()), weight_decay=-1.0)]
+
+
+class EncoderIsAnother(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.spare = copy.deepcopy(self.backbone).requires_grad_(False)
 
     def encoder(self) -> Backbone:
         return self.spare
 
 
-class QueueNotInTheState(SmallMoCo):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
-        self._non_persistent_buffers_set.add("queue")
+class EncoderIsNone(SimCLR):
+    def encoder(self) -> Backbone:
+        return None  # type: ignore[return-value]
 
 
-class CounterNotInTheState(SmallSimCLR):
+class QueueNotInTheState(MoCo):
+    def build(self) -> None:
+        super().build()
+        for module in self.modules():
+            module._non_persistent_buffers_set.update(name for name in module._buffers if name in {"rows", "queue"})
+
+
+class CounterNotInTheState(SimCLR):
     steps = 0
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        return {"loss": super().loss(online, target)["loss"] * (1 + 0.1 * self.steps)}
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value * (1 + 0.1 * self.steps))
 
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
+    def after_step(self, progress: float, kept: Kept) -> None:
         self.steps += 1
 
 
-class WeightsOfTheClock(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class WeightsOfTheClock(SimCLR):
+    def build(self) -> None:
+        super().build()
         with torch.no_grad():
-            self.projector.layers[0].weight.add_(float(np.random.default_rng().random()))
+            next(self.projector.parameters()).add_(float(np.random.default_rng().random()))
+
+
+# Features.
+
+
+class NormInOnline(SimCLR):
+    def build(self) -> None:
+        super().build()
+        self.norm = nn.BatchNorm1d(6)
+
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        return torch.as_tensor(self.norm(self.backbone(view)))
+
+
+class FeaturesOfTheMicroBatch(SimCLR):
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        features = self.backbone(view)
+        return features - 0.5 * features.mean(0)
+
+
+class TargetsOfTheMicroBatch(MoCo):
+    def target(self, view: Tensor, rows: Rows) -> Tensor:
+        features = torch.as_tensor(super().target(view, rows))
+        return features + torch.arange(len(features))[:, None]
+
+
+class FeaturesOfAllVolumes(SimCLR):
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        return self.backbone(view).mean(0)
+
+
+class FeaturesInAList(SimCLR):
+    def online(self, view: Tensor, rows: Rows) -> Features:
+        return [self.backbone(view)]  # type: ignore[return-value]
+
+
+class EmbeddingOfMaps(SimCLR):
+    def embedding(self, features: Features) -> Tensor:
+        return torch.zeros(2, 3, 4)
+
+
+class HeadOfAFixedWidth(SimCLR):
+    def build(self) -> None:
+        super().build()
+        self.narrow = nn.Linear(512, 8)
+
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        return torch.as_tensor(self.narrow(self.backbone(view)))
 
 
 # Loss.
 
 
-class FalselyUncoupled(SmallSimCLR):
+class FalselyUncoupled(SimCLR):
     coupled = False
 
 
-class FeaturesOfTheMicroBatch(SmallSimCLR):
-    def online(self, view: Tensor) -> Tensor:
-        features = super().online(view)
-        return features - 0.5 * features.mean(0)
+class WeightNotStated(Uncoupled):
+    def loss(self, batch: Batch) -> Loss:
+        total, count = self.total(batch)
+        return Loss(total / count.clamp_min(1))
 
 
-class RowsOfTheMicroBatch(SmallMoCo):
-    def target(self, view: Tensor) -> Tensor:
-        features = super().target(view)
-        return features + torch.arange(len(features))[:, None]
+class WeightOfACoupledLoss(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value, weight=3.0)
 
 
-class LossDraws(SmallSimCLR):
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        return super().loss([F.dropout(features, 0.1) for features in online], target)
+class SumsOfEachVolume(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value, sums={"centre": batch.online[0].detach()})
 
 
-class LossOfOneVolumeLess(SmallSimCLR):
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        return {**super().loss(online, target), "rows": online[0][1:]}
+class LossDrawsFromNumpy(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value * (1 + float(np.random.rand())))
 
 
-class LossOfManyOnly(SmallSimCLR):
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        outputs = super().loss(online, target)
-        return {"loss": outputs["loss"] / min(len(online[0]) - 2, 1)}
+class LossOfTheClock(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value * (1 + float(np.random.default_rng().random())))
 
 
-class FailsUnderBfloat16(SmallSimCLR):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class LossOfOneVolumeLess(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value, rows={"rows": batch.online[0][1:]})
+
+
+class LossOfManyOnly(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value / min(len(batch.online[0]) - 2, 1))
+
+
+class LossIsNone(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        super().loss(batch)
+        return None  # type: ignore[return-value]
+
+
+class LossIsATensor(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return super().loss(batch).value  # type: ignore[return-value]
+
+
+class LossIsAVector(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss((batch.online[0] - batch.online[1]).square().mean(dim=1))
+
+
+class LossIsDetached(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(super().loss(batch).value.detach())
+
+
+class LossUnpacksThree(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
+        first, second, _third = batch.online
+        return Loss((first - second).square().mean())
+
+
+class LossOfTheOldContract(SimCLR):
+    def loss(self, online: Any, target: Any) -> Loss:  # type: ignore[override]
+        return Loss(online[0].mean())
+
+
+class FailsUnderBfloat16(SimCLR):
+    def build(self) -> None:
+        super().build()
         self.register_buffer("centre", torch.zeros(6))
 
-    def online(self, view: Tensor) -> Tensor:
-        features = super().online(view)
-        return features.lerp(self.centre, 0.1)  # two dtypes under autocast
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        return self.backbone(view).lerp(self.get_buffer("centre"), 0.1)  # two dtypes under autocast
 
 
-class OverflowsUnderBfloat16(SmallSimCLR):
-    def online(self, view: Tensor) -> Tensor:
-        features = super().online(view)
+class OverflowsUnderBfloat16(SimCLR):
+    def online(self, view: Tensor, rows: Rows) -> Tensor:
+        features = self.backbone(view)
         return features * (1 + 1 / ((features.new_ones(()) + 1e-3) - 1))  # 1.001 is 1 in bfloat16
 
 
-class DoesNotTrain(SmallSimCLR):
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+class DoesNotTrain(SimCLR):
+    def loss(self, batch: Batch) -> Loss:
         raise KeyError("projector")
 
 
-# What it says of itself.
+class UnknownLabelsAreAClass(Supervised):
+    def loss(self, batch: Batch) -> Loss:
+        labels = batch.rows["labels"].to(batch.online[0]).reshape(len(batch.online[0]), -1)
+        return Loss((self.head(batch.online[0])[:, :1] - labels[:, :1]).square().mean())
 
 
-class CardWithoutLink(SmallSimCLR):
+# Declarations.
+
+
+class CardWithoutLink(SimCLR):
     card: ClassVar[Card] = Card("SimCLR", "contrasts views", "Chen et al.", 2020)
 
 
-class SettingWithoutBounds(SmallSimCLR):
-    class Config(SmallSimCLR.Config):
-        momentum: float = Field(0.9, description="unbounded")
+class _Unbounded(SimCLRConfig):
+    momentum: float = Field(0.9, description="unbounded")
 
 
-class SettingWithoutDescription(SmallSimCLR):
-    class Config(SmallSimCLR.Config):
-        momentum: float = Field(0.9, ge=0)
+class SettingWithoutBounds(SimCLR):
+    Config = _Unbounded
 
 
-class SettingWithAWrongDefault(SmallSimCLR):
-    class Config(SmallSimCLR.Config):
-        momentum: float = Field(2.0, ge=0, le=1, description="of the momentum encoder")
+class _Undescribed(SimCLRConfig):
+    momentum: float = Field(0.9, ge=0)
 
 
-class PresetWithATypo(SmallSimCLR):
+class SettingWithoutDescription(SimCLR):
+    Config = _Undescribed
+
+
+class _Wrong(SimCLRConfig):
+    momentum: float = Field(2.0, ge=0, le=1, description="of the momentum encoder")
+
+
+class SettingWithAWrongDefault(SimCLR):
+    Config: ClassVar[type[Config]] = _Wrong
+
+
+class PresetWithATypo(SimCLR):
     preset: ClassVar[Mapping[str, object]] = {"pretrain": {"epoch": 10}}
+
+
+class PresetOfTheUsersChoice(SimCLR):
+    preset: ClassVar[Mapping[str, object]] = {"corpus": ()}

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
-from ssl3d.momentum import MomentumEncoder
-from tests.planted.sound import HomeMade, SmallBYOL, SmallMoCo
+from ssl3d.method import Batch, Kept, Loss, Momentum, Rows
+from ssl3d_plugins.methods.byol import BYOL
+from ssl3d_plugins.methods.moco import MoCo
+from tests.planted.sound import HomeMade
 
 
-class MomentumTrains(SmallBYOL):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
-        self.momentum.requires_grad_(True)
+class MomentumTrains(BYOL):
+    def build(self) -> None:
+        super().build()
+        self.momentum_projector.requires_grad_(True)
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        first, second = (self.predictor(self.projector(features)) for features in online)
-        one, other = (self.momentum.projector(features) for features in target)  # not detached
-        return {"loss": 4 + 2 * (self.similarity(first, other) + self.similarity(second, one))}
+    def loss(self, batch: Batch) -> Loss:
+        first, second = (self.predictor(self.projector(features)) for features in batch.online)
+        one, other = (self.momentum_projector(features) for features in batch.target)  # not detached
+        return Loss(4 + 2 * (self.similarity(first, other) + self.similarity(second, one)))
 
 
 class HomeMadeMomentumTrains(HomeMade):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+    def build(self) -> None:
+        super().build()
         self.slow_projector.requires_grad_(True)
 
 
-class MomentumNeverMoves(SmallBYOL):
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
+class MomentumNeverMoves(BYOL):
+    def after_step(self, progress: float, kept: Kept) -> None:
         pass
 
 
@@ -40,54 +40,55 @@ class MomentumHeadNeverMoves(HomeMade):
 
 class MomentumMovesAway(HomeMade):
     @torch.no_grad()
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
+    def after_step(self, progress: float, kept: Kept) -> None:
         for slow, fast in self.pairs():
             slow.lerp_(fast, -0.01)
 
 
-class MomentumReversed(SmallBYOL):
-    @torch.no_grad()
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
-        self.momentum.update(1 - self.config.momentum, backbone=self.backbone, projector=self.projector)
+class MomentumReversed(BYOL):
+    def after_step(self, progress: float, kept: Kept) -> None:
+        self.momentum_backbone.update(1 - self.config.momentum)
+        self.momentum_projector.update(1 - self.config.momentum)
 
 
 class OnlineFollowsMomentum(HomeMade):
     @torch.no_grad()
-    def after_step(self, progress: float, kept: Mapping[str, Tensor]) -> None:
+    def after_step(self, progress: float, kept: Kept) -> None:
         for slow, fast in self.pairs():
             fast.lerp_(slow, 0.01)
 
 
-class MomentumMovesInEvaluation(SmallBYOL):
-    def target(self, view: Tensor) -> Tensor:
+class MomentumMovesInEvaluation(BYOL):
+    def target(self, view: Tensor, rows: Rows) -> Tensor:
         if not self.training:
-            self.momentum.update(0.99, backbone=self.backbone, projector=self.projector)
-        return super().target(view)
+            self.momentum_backbone.update(0.99)
+        return super().target(view, rows)
 
 
-class MomentumMovesWithEveryMicroBatch(SmallBYOL):
-    def target(self, view: Tensor) -> Tensor:
+class MomentumMovesWithEveryMicroBatch(BYOL):
+    def target(self, view: Tensor, rows: Rows) -> Tensor:
         if self.training:
-            self.momentum.update(0.99, backbone=self.backbone, projector=self.projector)
-        return super().target(view)
+            self.momentum_backbone.update(0.99)
+        return super().target(view, rows)
 
 
-class HeadUncopied(SmallBYOL):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+class HeadUncopied(BYOL):
+    def build(self) -> None:
+        super().build()
         fresh = type(self.projector)(6, self.config.hidden_dim, self.config.projection_dim)
-        self.momentum = MomentumEncoder(backbone=self.backbone, projector=fresh)
+        self.momentum_projector = Momentum(self.projector)
+        self.momentum_projector.module = fresh.requires_grad_(False)
 
 
 class HomeMadeHeadUncopied(HomeMade):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
+    def build(self) -> None:
+        super().build()
         fresh = type(self.projector)(6, self.config.hidden_dim, self.config.projection_dim)
         self.slow_projector = fresh.requires_grad_(False)
 
 
-class QueuePushedInLoss(SmallMoCo):
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
-        outputs = super().loss(online, target)
-        self.queue = torch.cat([outputs["keys"], self.queue])[: len(self.queue)]
-        return outputs
+class QueuePushedInLoss(MoCo):
+    def loss(self, batch: Batch) -> Loss:
+        loss = super().loss(batch)
+        self.queue.rows = torch.cat([loss.rows["keys"], self.queue.rows])[: len(self.queue.rows)]
+        return loss
