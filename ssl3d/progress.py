@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+BEFORE = "done before"  # outcome of an artifact that was there already
+
 
 class Progress:
     """Receives the progress of a run. Called from the process that does the work, at any rate.

@@ -1,4 +1,4 @@
-"""What to do when nobody reads the output any more, as in ``ssl3d bench | head``."""
+"""What happens when nobody reads the output any more, as in ``ssl3d bench | head``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLOSED = 141  # exit code, as a shell has it for a program that SIGPIPE ended
 
 
 def silence(out: TextIO) -> None:
-    """Let what is still to be written go nowhere: a reader that has gone is no error, at exit neither."""
+    """Discard what is still to be written: a reader that has gone is not an error, at exit neither."""
     with suppress(OSError, ValueError):  # a stream without a file of its own
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.fileno())
@@ -19,10 +19,10 @@ def silence(out: TextIO) -> None:
 
 
 def stop_run() -> None:
-    """Stop a run as SIGTERM does: the step in hand is finished, a checkpoint written, and the same command goes on.
+    """Stop a run as SIGTERM does: the current step is finished, a checkpoint written, and the same command goes on.
 
     Raises:
-        KeyboardInterrupt: no run is in hand.
+        KeyboardInterrupt: nothing is being run.
     """
     if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 from ssl3d.cli.pipe import silence, stop_run
-from ssl3d.progress import Progress
+from ssl3d.progress import BEFORE, Progress
 
 LINE_SECONDS = 5.0  # least time between two lines of one part of the work
 HIDDEN = frozenset({"epoch", "epochs", "epoch step", "epoch steps", "of"})  # figures that have their own place
@@ -30,9 +30,9 @@ def progress_for(console: Console, *, quiet: bool, as_json: bool) -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress(sys.stdout)
 
 
-def counted(cells: Sequence[object]) -> str:
-    """Return "1 cell" or "3 cells"."""
-    return f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
+def counted(things: Sequence[object], word: str = "artifact") -> str:
+    """Return "1 artifact" or "3 artifacts"."""
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def words(figures: Mapping[str, float]) -> str:
@@ -43,7 +43,7 @@ def words(figures: Mapping[str, float]) -> str:
 
 
 class BarProgress(Progress):
-    """One bar for the cells, one for the part of the cell in hand, one for the epoch in hand."""
+    """One bar for all artifacts, one for the current part of one, one for the current epoch."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -56,7 +56,7 @@ class BarProgress(Progress):
             console=console,
             transient=True,
         )
-        self._cells: TaskID | None = None
+        self._all: TaskID | None = None
         self._part: TaskID | None = None
         self._epoch: TaskID | None = None
 
@@ -67,20 +67,18 @@ class BarProgress(Progress):
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def run_started(self, folder: str, cells: Sequence[str]) -> None:
-        """Show the bar of cells."""
-        self._bars.console.print(f"{counted(cells)}, written to {escape(folder)}")
-        self._cells = self._bars.add_task("cells", total=len(cells), figures="")
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
+        """Show the bar of all artifacts."""
+        self._bars.console.print(f"{counted(artifacts)}, written to {escape(folder)}")
+        self._all = self._bars.add_task("artifacts", total=len(artifacts), figures="")
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
         """Show the bar of this part, in place of the one before."""
         for task in (self._part, self._epoch):
             if task is not None:
                 self._bars.remove_task(task)
         self._epoch = None
-        self._part = self._bars.add_task(
-            escape(f"{_short(cell)} {what}".strip()), total=total, completed=done, figures=""
-        )
+        self._part = self._bars.add_task(escape(_part(artifact, what)), total=total, completed=done, figures="")
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Move the bars of this part and of its epoch."""
@@ -103,12 +101,13 @@ class BarProgress(Progress):
         """Print a line above the bars."""
         self._bars.console.print(escape(text), style="yellow")
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
-        """Print how the cell ended, and move the bar of cells."""
-        style = "red" if outcome.startswith("failed") else ""
-        self._bars.console.print(f"  {escape(cell)}: {escape(outcome)}", style=style)
-        if self._cells is not None:
-            self._bars.advance(self._cells)
+    def finished(self, artifact: str, outcome: str) -> None:
+        """Print how an artifact came out, unless it was there before, and move the bar of all."""
+        if outcome != BEFORE:
+            style = "red" if outcome.startswith("failed") else ""
+            self._bars.console.print(f"  {escape(artifact)}: {escape(outcome)}", style=style)
+        if self._all is not None:
+            self._bars.advance(self._all)
 
 
 class _Written(Progress):
@@ -127,19 +126,19 @@ class _Written(Progress):
 
 
 class LineProgress(_Written):
-    """A line now and then, for logs and files."""
+    """One line now and then, for logs and files."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
         self._part, self._total, self._started, self._first, self._last = "", 0, 0.0, 0, 0.0
 
-    def run_started(self, folder: str, cells: Sequence[str]) -> None:
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Print where the run writes."""
-        self._write(f"{counted(cells)}, written to {folder}")
+        self._write(f"{counted(artifacts)}, written to {folder}")
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
-        """Remember the part in hand."""
-        self._part, self._total, self._first = f"{_short(cell)} {what}".strip(), total, done
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+        """Remember the current part."""
+        self._part, self._total, self._first = _part(artifact, what), total, done
         self._started = self._last = time.monotonic()
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
@@ -151,34 +150,35 @@ class LineProgress(_Written):
         self._last = now
         left = (now - self._started) / (done - self._first) * (total - done)
         said = [text for text in (f"{done}/{total}", words(figures), f"{left:.0f} s left") if text]
-        self._write(f"  {self._part}: {', '.join(said)}")
+        self._write(f"  {self._part} {', '.join(said)}")
 
     def note(self, text: str) -> None:
         """Print the sentence."""
         self._write(text)
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
-        """Print how the cell ended."""
-        self._write(f"  {cell}: {outcome}")
+    def finished(self, artifact: str, outcome: str) -> None:
+        """Print how an artifact came out, unless it was there before."""
+        if outcome != BEFORE:
+            self._write(f"  {artifact}: {outcome}")
 
 
 class JsonProgress(_Written):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def _print(self, event: str, **values: Any) -> None:
         self._write(json.dumps({"event": event, **values}))
 
-    def run_started(self, folder: str, cells: Sequence[str]) -> None:
-        """Print the run's folder and cells."""
-        self._print("run", folder=folder, cells=list(cells))
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
+        """Print the run's folder and artifacts."""
+        self._print("run", folder=folder, artifacts=list(artifacts))
 
-    def cell_started(self, cell: str) -> None:
-        """Print the cell's name."""
-        self._print("cell", cell=cell)
+    def started(self, artifact: str) -> None:
+        """Print the label of an artifact."""
+        self._print("started", artifact=artifact)
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
         """Print the part that begins."""
-        self._print("phase", cell=cell, phase=what, total=total, unit=unit, done=done)
+        self._print("phase", artifact=artifact, phase=what, total=total, unit=unit, done=done)
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Print how far it has come."""
@@ -189,11 +189,10 @@ class JsonProgress(_Written):
         """Print the sentence."""
         self._print("note", text=text)
 
-    def cell_finished(self, cell: str, outcome: str) -> None:
-        """Print how the cell ended."""
-        self._print("cell finished", cell=cell, outcome=outcome)
+    def finished(self, artifact: str, outcome: str) -> None:
+        """Print how an artifact came out."""
+        self._print("finished", artifact=artifact, outcome=outcome)
 
 
-def _short(cell: str) -> str:
-    """A cell's name without its hash."""
-    return cell.rpartition("-")[0]
+def _part(artifact: str, what: str) -> str:
+    return f"{artifact}: {what}" if artifact else what

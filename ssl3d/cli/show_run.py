@@ -1,4 +1,4 @@
-"""Running an experiment in front of a person or a program."""
+"""A run in front of a person or a program: its progress, its leaderboard, or what it would cost."""
 
 from __future__ import annotations
 
@@ -11,59 +11,55 @@ from rich.console import Console
 from rich.table import Table
 
 from ssl3d.cli.progress import BarProgress, counted, progress_for
-from ssl3d.cli.show_table import show_leaderboard
 from ssl3d.errors import UserError
 from ssl3d.experiment import Experiment
-from ssl3d.results.folder import cells_folder, default_folder
-from ssl3d.run.estimate import estimates
+from ssl3d.results.read import read_results
+from ssl3d.run.estimate import estimates, run_folder
 from ssl3d.run.execute import Outcome, execute
 from ssl3d.run.options import Options
 from ssl3d.run.plan import Plan, make_plan
 from ssl3d.run.preflight import check_inputs
 from ssl3d.run.rank import leads
-from ssl3d.tables.combine_planes import read_run
-from ssl3d.tables.comparisons import comparisons
-from ssl3d.tables.leaderboard import leaderboard
+from ssl3d.tables.formats.terminal import show_leaderboard
+from ssl3d.tables.tables import Tables
 
 
 def run_and_show(
     experiment: Experiment, options: Options, *, dry_run: bool = False, quiet: bool = False, as_json: bool = False
 ) -> int:
-    """Run an experiment; return the exit code: 0, or 1 if cells failed.
+    """Run an experiment; return the exit code: 0, or 1 if artifacts failed.
 
     Raises:
         UserError: bad input; nothing was run.
     """
-    plan = make_plan(experiment, options.root, options.weights)
+    plan = make_plan(experiment, options)
     if dry_run:
         return _show_estimate(plan, options, as_json)
-    console = Console(stderr=False)
     with ExitStack() as stack:
-        progress = progress_for(console, quiet=quiet or not leads(), as_json=as_json)
+        progress = progress_for(Console(stderr=False), quiet=quiet or not leads(), as_json=as_json)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
-        if plan.dataset.synthetic:
-            progress.note(f"{plan.dataset.name}: generated, synthetic volumes; scores say nothing about real data")
+        for name in _synthetic(plan):
+            progress.note(f"{name}: generated, synthetic volumes; scores say nothing about real data")
         outcome = execute(plan, options, progress)
     if not leads():
-        return 0  # the first process says how it went
+        return 0  # the first process reports
     _show_tables(outcome, as_json)
-    for cell, reason in outcome.failures.items():
-        print(f"failed: {cell}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
+    for artifact, reason in outcome.failures.items():
+        print(f"failed: {artifact}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
 
 
 def _show_tables(outcome: Outcome, as_json: bool) -> None:
-    results = read_run(cells_folder(outcome.folder))
-    board, pairs = leaderboard(results), comparisons(results)
+    tables = Tables(read_results(outcome.folder))
     report = _report(outcome.folder)
     if as_json:
-        rows = json.loads(board.to_json(orient="records"))
+        rows = json.loads(tables.leaderboard.to_json(orient="records"))
         line = {"event": "leaderboard", "folder": str(outcome.folder), "rows": rows, "report": report}
         print(json.dumps(line))  # noqa: T201
         return
-    show_leaderboard(board, pairs)
-    print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, cells.csv")  # noqa: T201
+    show_leaderboard(tables.leaderboard, tables.comparisons)
+    print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv")  # noqa: T201
     print(f"Report: {report}")  # noqa: T201
 
 
@@ -79,20 +75,27 @@ def _report(folder: Path) -> str:
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
     check_inputs(plan, options)
-    run = options.out or default_folder(plan.experiment, options.root)
-    rows = estimates(plan, run, options)
+    run = run_folder(plan, options).path
+    rows = estimates(plan, options)
     if as_json:
-        print(json.dumps({"event": "plan", "folder": str(run), "cells": rows}))  # noqa: T201
+        print(json.dumps({"event": "plan", "folder": str(run), "encoders": rows}))  # noqa: T201
         return 0
     console = Console(width=None if sys.stdout.isatty() else 160)
-    shown = Table("cell", "steps", "TFLOP", "time", "", title=f"{counted(rows)}, to be written to {run}")
+    evaluations = sum(row["evaluations"] for row in rows)
+    title = f"{counted(rows, 'encoder')} and {evaluations} evaluations with all labels, to be written to {run}"
+    shown = Table("encoder", "evaluations", "steps", "TFLOP", "time", "", title=title)
     for row in rows:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
-        shown.add_row(row["cell"], *cost, row["note"])
+        shown.add_row(row["encoder"], str(row["evaluations"]), *cost, row["note"])
     console.print(shown)
+    for name in _synthetic(plan):
+        console.print(f"{name}: generated, synthetic volumes.")
     total = sum(row["minutes"] for row in rows)
-    if plan.dataset.synthetic:
-        console.print(f"{plan.dataset.name}: generated, synthetic volumes.")
-    console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and judging come on top.")
+    console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and evaluations come on top.")
     console.print("Nothing was run.")
     return 0
+
+
+def _synthetic(plan: Plan) -> list[str]:
+    """Return the names of generated data sets."""
+    return [one.dataset.name for one in plan.planes if one.dataset.synthetic]

@@ -168,7 +168,7 @@ class _Builder:
         key = features_key(encoder.key, volumes=content, view_size=recipe.view_size, batch_size=recipe.batch_size)
         below = "-".join(safe(text) for text in (recipe.data, recipe.plane) if text)
         name = f"{below}-{encoder.name.rpartition('-')[0]}"  # that of the encoder, without its key
-        label = f"{encoder.label}: features of {store.name}"
+        label = features_label(encoder.recipe, recipe)
         return Features(key, f"{name}-{key[:SHORT]}", label, encoder, store, recipe.view_size, recipe.batch_size)
 
     def _name(self, recipe: EncoderRecipe, key: str) -> str:
@@ -203,14 +203,26 @@ def encoder_label(recipe: EncoderRecipe) -> str:
     return f"{short(recipe.method)} on {short(recipe.backbone)}, seed {recipe.seed}{corpus}{labels}"
 
 
+def features_label(encoder: EncoderRecipe, recipe: EvaluationRecipe) -> str:
+    """Return features in words: "byol on tiny, seed 0: features of mrnet sagittal"."""
+    fold = f"fold {recipe.fold}" if recipe.folds and encoder.corpus else ""
+    labels = f"trained with the labels of {encoder.task}" if encoder.task else ""
+    return _below(encoder, f"features of {_where(recipe)}", fold, labels)
+
+
 def evaluation_label(encoder: EncoderRecipe, recipe: EvaluationRecipe) -> str:
     """Return an evaluation in words: "byol on tiny, seed 0: acl of mrnet sagittal, linear, labels=0.1 draw=2"."""
-    where = " ".join(filter(None, (recipe.data, recipe.plane)))
     fold = f"fold {recipe.fold}" if recipe.folds else ""
-    parts = [f"{recipe.task} of {where}", fold, short(recipe.protocol), recipe.condition]
-    return (
-        f"{short(encoder.method)} on {short(encoder.backbone)}, seed {encoder.seed}: {', '.join(filter(None, parts))}"
-    )
+    return _below(encoder, f"{recipe.task} of {_where(recipe)}", fold, short(recipe.protocol), recipe.condition)
+
+
+def _below(encoder: EncoderRecipe, *parts: str) -> str:
+    name = f"{short(encoder.method)} on {short(encoder.backbone)}, seed {encoder.seed}"
+    return f"{name}: {', '.join(filter(None, parts))}"
+
+
+def _where(recipe: EvaluationRecipe) -> str:
+    return " ".join(filter(None, (recipe.data, recipe.plane)))
 
 
 def short(reference: str) -> str:

@@ -37,7 +37,7 @@ def test_lines_come_now_and_then_with_the_time_left(monkeypatch: pytest.MonkeyPa
     lines.phase("byol on tiny", "pretraining", 40, "steps", 10)
     for done in (11, 20, 21):
         lines.advance(done, {"loss": 0.5})
-    assert out.getvalue() == "  byol on tiny pretraining: 20/40, loss 0.5, 20 s left\n"
+    assert out.getvalue() == "  byol on tiny: pretraining 20/40, loss 0.5, 20 s left\n"
 
 
 def test_a_reader_that_stops_reading_is_no_traceback() -> None:

@@ -1,0 +1,115 @@
+"""Kinds of options: lists, ranges of numbers, roots of data sets; and help in groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(path_type=Path)
+
+
+class Listed(click.ParamType[Any]):
+    """A comma-separated list, each part of which is converted alike."""
+
+    def __init__(self, name: str = "NAME,...", of: Callable[[str], Any] = str, what: str = "names") -> None:
+        self.name, self.of, self.what = name, of, what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Split at commas, drop white space, and convert."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        if not parts:
+            self.fail("needs at least one name", param, ctx)
+        try:
+            return tuple(found for part in parts for found in self.parts(part))
+        except ValueError:
+            return self.fail(f"{value!r} is not a list of {self.what}", param, ctx)
+
+    def parts(self, text: str) -> tuple[Any, ...]:
+        """Return what one part stands for; raises ValueError."""
+        return (self.of(text),)
+
+
+class Numbers(Listed):
+    """A comma-separated list of whole numbers and ranges: 0,1,2 or 0-4."""
+
+    def __init__(self) -> None:
+        super().__init__("N,...", int, "whole numbers or ranges, as in 0,1,2 or 0-4")
+
+    def parts(self, text: str) -> tuple[Any, ...]:
+        """Return a number, or those of a range with both of its ends."""
+        found = re.fullmatch(r"(\d+)-(\d+)", text)
+        if found is None:
+            return (int(text),)
+        first, last = int(found[1]), int(found[2])
+        if not first <= last < first + 10_000:
+            raise ValueError(text)
+        return tuple(range(first, last + 1))
+
+
+class Root(click.ParamType[Any]):
+    """The folder of a data set's files: PATH, or NAME=PATH where there are several."""
+
+    name = "[NAME=]PATH"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002  # click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> tuple[str, Path]:
+        """Split a name from a path; a path that exists may have an equals sign of its own."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, path = str(value).partition("=")
+        if not equals or "/" in name or Path(value).exists():
+            return "", Path(value)
+        return name, Path(path)
+
+
+class Grouped(click.Command):
+    """A command whose options stand in groups in its help; see :func:`group`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each group, in the order in which they first appear."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(param, "group", "Other"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class GroupedOption(click.Option):
+    """An option that belongs to a group."""
+
+    group: str = "Other"
+
+
+def group(title: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds options to a command, in one group of its help.
+
+    Args:
+        title: of the group.
+        options: decorators that :func:`click.option` made with ``cls=GroupedOption``, in the order of the help.
+    """
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+            function.__click_params__[-1].group = title
+        return function
+
+    return decorate
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """Return a decorator that adds an option which can stand in a group."""
+    return click.option(*names, cls=GroupedOption, **settings)
