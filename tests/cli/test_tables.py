@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -96,7 +97,10 @@ def test_compare_prints_every_pair(capsys: Capture, finished: Path) -> None:
 
 
 def test_compare_names_the_backbone_where_there_are_several(capsys: Capture, tmp_path: Path) -> None:
-    other = {"encoder_recipe": {"backbone": "r3d_18"}, "encoder_fields": {"sources": {"backbone": "2f"}}}
+    other: dict[str, Any] = {
+        "encoder_recipe": {"backbone": "r3d_18"},
+        "encoder_fields": {"sources": {"backbone": "2f"}},
+    }
     pair = [evaluated("byol"), evaluated("byol", noise=1, **other)]
     folder = write_run(tmp_path / "run", results(*pair, evaluated("simclr", noise=2)))
     out = printed(capsys, "compare", folder)
@@ -107,7 +111,7 @@ def test_compare_names_the_backbone_where_there_are_several(capsys: Capture, tmp
 def test_compare_takes_runs_on_the_same_data_and_refuses_others(
     capsys: Capture, finished: Path, knees: Path, tmp_path: Path
 ) -> None:
-    fields = {"baselines": False, "evaluate__protocols": "knn"}
+    fields: dict[str, Any] = {"baselines": False, "evaluate__protocols": "knn"}
     same = small_run(knees, tmp_path / "same", ("random",), seeds=(1,), **fields).folder
     assert "simclr" in printed(capsys, "compare", finished, same)
     other = small_run(knees, tmp_path / "other", ("random",), data__task="meniscus", **fields).folder
@@ -119,9 +123,7 @@ def test_compare_takes_runs_on_the_same_data_and_refuses_others(
 # export
 
 
-def test_export_writes_one_row_per_evaluation_and_one_per_pair(
-    capsys: Capture, finished: Path, tmp_path: Path
-) -> None:
+def test_export_writes_one_row_per_evaluation_and_one_per_pair(capsys: Capture, finished: Path, tmp_path: Path) -> None:
     target = tmp_path / "new/evaluations.csv"
     assert f"{target}: 4 rows" in printed(capsys, "export", finished, "--to", target)
     table = read_table(target, EVALUATION_COLUMNS)
@@ -156,9 +158,7 @@ def test_tables_of_what_is_not_a_run_are_refused(capsys: Capture, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["leaderboard", "compare", "export"])
-def test_tables_of_an_edited_record_are_refused(
-    capsys: Capture, finished: Path, tmp_path: Path, command: str
-) -> None:
+def test_tables_of_an_edited_record_are_refused(capsys: Capture, finished: Path, tmp_path: Path, command: str) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
     more = ["--to", tmp_path / "x.csv"] if command == "export" else []
     path = evaluation_folder(copy, "simclr") / "evaluation.json"
