@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl3d.train import encode
 from ssl3d.method import Views
+from ssl3d.train import encode
 from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.prefetch import Prefetch
 from ssl3d.train.window import Window
-from tests.train.test_window import METHODS, build
 from tests.toys import ToySource
+from tests.train.test_window import METHODS, build
 
 CPU = torch.device("cpu")
 

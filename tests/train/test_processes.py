@@ -15,8 +15,8 @@ from ssl3d.backbone import Norm
 from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
-from tests.train.test_window import METHODS, build
 from tests.toys import ToySource
+from tests.train.test_window import METHODS, build
 
 STEPS = [range(12), range(3, 14), range(2)]  # the last has fewer volumes than three processes
 
