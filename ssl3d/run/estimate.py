@@ -56,7 +56,7 @@ def _complete(plan: Plan, options: Options) -> set[str]:
     if volumes is None or (options.fresh and folder.cache is None):
         return set()
     context = Context(folder, options, Progress())
-    encoders = make_graph(plan, volumes, folder, options).encoders.values()
+    encoders = make_graph(plan, volumes, folder, options, fetch=False).encoders.values()
     return {encoder.recipe.canonical() for encoder in encoders if encoder.is_complete(context)}
 
 

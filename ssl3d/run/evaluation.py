@@ -39,6 +39,7 @@ class Labelled:
         train, test: numbers of the cases with a target.
         train_y, test_y: their targets.
         train_patients, test_patients: their patients.
+        leak: a sentence on test volumes that are in the training split, too; empty without any.
     """
 
     store: Store
@@ -50,6 +51,7 @@ class Labelled:
     test_y: np.ndarray
     train_patients: np.ndarray
     test_patients: np.ndarray
+    leak: str = ""
 
     @classmethod
     def of(cls, store: Store, name: str) -> Labelled:
@@ -69,6 +71,7 @@ class Labelled:
             store.targets(name, test),
             np.array(store.patients(train), np.str_),
             np.array(store.patients(test), np.str_),
+            _leak(store, store.ids(test)),
         )
 
 
@@ -195,6 +198,7 @@ class Evaluation:
             key=self.key,
             name=self.name,
             made_by=made_by(self.sources, self.distributions),
+            notes=(cases.leak,) if cases.leak else (),
             recipe=self.recipe,
             encoder=self.encoder.key,
             encoder_sha256=encoder_sha256,
@@ -219,3 +223,13 @@ def _outcome(found: Score) -> str:
     """Return the first metric that is known: "auc 0.812"."""
     known = [f"{name} {value:.3f}" for name, value in found.metrics.items() if value is not None]
     return known[0] if known else "no metric is defined; see reasons in its record"
+
+
+def _leak(store: Store, tested: list[str]) -> str:
+    """Return a sentence on tested volumes whose voxels are in the training split, too: protocols learn from them."""
+    cases = set(tested)
+    found = [f"{train} = {test}" for train, test in store.duplicates() if test in cases]
+    if not found:
+        return ""
+    are, pairs = "volume is" if len(found) == 1 else "volumes are", ", ".join(found[:3])
+    return f"{store.name}: {len(found)} test {are} in the training split, too ({pairs}): scores are too high"

@@ -72,10 +72,11 @@ def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
 
 def _lead(plan: Plan, options: Options, progress: Progress) -> Outcome:
     with claimed(plan, options) as folder, handled(interrupt, signal.SIGTERM):
-        for note in plan.notes:
-            progress.note(note)
         volumes = pack_volumes(plan, folder.stores, progress)
         graph = make_graph(plan, volumes, folder, options)
+        leaks = dict.fromkeys(evaluation.cases.leak for evaluation in graph.evaluations.values())
+        for note in filter(None, (*plan.notes, *leaks)):
+            progress.note(note)
         publish(folder, plan, _record(plan, volumes, graph))
         progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
         tables = _TableWriter(folder, progress)

@@ -57,7 +57,7 @@ class Graph:
         return Graph(tuple(artifact for artifact in self.artifacts if artifact.key in wanted))
 
 
-def make_graph(plan: Plan, volumes: PackedVolumes, folder: RunFolder, options: Options) -> Graph:
+def make_graph(plan: Plan, volumes: PackedVolumes, folder: RunFolder, options: Options, fetch: bool = True) -> Graph:
     """Return the artifacts that a plan needs, with their keys.
 
     Args:
@@ -65,11 +65,12 @@ def make_graph(plan: Plan, volumes: PackedVolumes, folder: RunFolder, options: O
         volumes: of its data sets.
         folder: of the run: an encoder that is in the cache under another name keeps that.
         options: the local file of weights is used.
+        fetch: download published weights that are not here, as far as the plan needs them.
 
     Raises:
         DataError: a task has too few labels, or a corpus has no volume.
     """
-    return _Builder(plan, volumes, folder, options).graph()
+    return _Builder(plan, volumes, folder, options, fetch).graph()
 
 
 @dataclass
@@ -80,6 +81,7 @@ class _Builder:
     volumes: PackedVolumes
     folder: RunFolder
     options: Options
+    fetch: bool
     _known: dict[object, object] = field(default_factory=dict)
 
     def graph(self) -> Graph:
@@ -109,7 +111,7 @@ class _Builder:
             "backbone": self._sources("backbones", recipe.backbone, network),
         }
         weights, problem = self._once(
-            ("weights", kind, network, recipe.backbone), lambda: weights_hash(recipe, self.options.weights)
+            ("weights", kind, network, recipe.backbone), lambda: weights_hash(recipe, self.options.weights, self.fetch)
         )
         fingerprint = None if corpus is None else self._once((id(corpus), "hash"), lambda: corpus.fingerprint)
         key = encoder_key(recipe, corpus=fingerprint, sources=sources, weights=weights)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from ssl3d.errors import UserError, WeightsError
-from ssl3d.pretrained import published_file
+from ssl3d.pretrained import published_file, weights_folder
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.registry import split_variant
 from ssl3d.results.records import file_sha256
 from ssl3d.train.build import backbone_class, method_class
 
 
-def weights_hash(recipe: EncoderRecipe, file: Path | None) -> tuple[str | None, UserError | None]:
+def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -> tuple[str | None, UserError | None]:
     """Return the SHA-256 of the weights that an encoder starts from, and why there are none if they cannot be had.
 
     Args:
         recipe: of the encoder.
         file: local file of weights, in place of a download.
+        fetch: download weights that are not in the weights folder.
 
     Returns:
         (None, None) if it starts from none. Weights that cannot be had have the hash of their name.
@@ -27,7 +28,10 @@ def weights_hash(recipe: EncoderRecipe, file: Path | None) -> tuple[str | None, 
         return None, None
     weights = backbone_class(recipe.backbone).weights[name]
     try:
-        path = file or published_file(weights, split_variant("backbones", recipe.backbone)[1])
+        variant = split_variant("backbones", recipe.backbone)[1]
+        path = file or weights_folder() / weights.file.format(variant=variant)
+        if file is None and fetch:
+            path = published_file(weights, variant)
         if not path.is_file():
             raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
         return file_sha256(path), None
