@@ -70,7 +70,7 @@ class PretrainRecipe(Config):
     batch_size: int = Field(64, ge=2, description="effective batch: volumes behind one optimiser step")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None,
-        description="volumes on the device with activations at one time; unset: the effective batch; auto: what fits, "
+        description="volumes on the device with activations at once; unset: the effective batch; auto: what fits, "
         "found by trial before the first step, keep with it",
     )
     keep: int = Field(
@@ -81,7 +81,7 @@ class PretrainRecipe(Config):
     )
     accumulation: Literal["exact", "plain"] = Field(
         "exact",
-        description="exact: the gradient of the whole effective batch; plain: a loss for each micro-batch",
+        description="exact: the gradient of the whole effective batch; plain: one loss per micro-batch",
     )
     optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="base learning rate, for an effective batch of 256 where it is scaled")
