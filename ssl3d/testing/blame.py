@@ -43,7 +43,8 @@ def explain(error: Exception, kind: type) -> str:
         return f"{text} ({place})" if place else text
     what = f"{kind.__name__ if frame is None else _function(frame)} raised {type(error).__name__}: {text}"
     what += f" ({place})" if place else ""
-    advice = next((advice for pattern, advice in ADVICE if re.search(pattern, text)), "correct that line")
+    otherwise = "correct that line" if place else "for its traceback, call the kit from a test"
+    advice = next((advice for pattern, advice in ADVICE if re.search(pattern, text)), otherwise)
     return f"{what}; {advice}"
 
 

@@ -5,19 +5,12 @@ A prediction of one view's projection from the other's, whose gradient is stoppe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
-from pydantic import Field
-from torch import Tensor
 
-from ssl3d.backbone import Backbone
-from ssl3d.card import Card
-from ssl3d.config import Config
-from ssl3d.data.augment import Augment
-from ssl3d.method import Method
+from ssl3d.method import Batch, Card, Config, Field, Loss, Method
 
 
 class SimSiamConfig(Config):
@@ -27,7 +20,7 @@ class SimSiamConfig(Config):
     hidden_dim: int = Field(512, ge=1, description="width of the predictor's bottleneck")
 
 
-class SimSiam(Method):
+class SimSiam(Method[SimSiamConfig]):
     """SimSiam on volumes."""
 
     card: ClassVar[Card] = Card(
@@ -38,19 +31,17 @@ class SimSiam(Method):
         link="https://arxiv.org/abs/2011.10566",
         departures=("Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",),
     )
-    Config = SimSiamConfig
-    config: SimSiamConfig
 
-    def __init__(self, backbone: Backbone, config: SimSiamConfig | None = None, augment: Augment | None = None) -> None:
-        super().__init__(backbone, config, augment)
+    def build(self) -> None:
+        """Make projector and predictor."""
         width = self.config.projection_dim
-        self.projector = SimSiamProjectionHead(backbone.embed_dim, width, width)
+        self.projector = SimSiamProjectionHead(self.backbone.embed_dim, width, width)
         self.predictor = SimSiamPredictionHead(width, self.config.hidden_dim, width)
         self.similarity = NegativeCosineSimilarity()
 
-    def loss(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Loss:
         """Return the negative cosine of prediction and projection, mean of both directions (equation 2)."""
-        first, second = (self.projector(features) for features in online)  # (N, P)
+        first, second = (self.projector(features) for features in batch.online)  # (N, P)
         forth = self.similarity(self.predictor(first), second.detach())
         back = self.similarity(self.predictor(second), first.detach())
-        return {"loss": forth / 2 + back / 2}
+        return Loss(forth / 2 + back / 2)
