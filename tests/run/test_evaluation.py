@@ -1,9 +1,8 @@
-"""What an encoder is evaluated with: all labels and parts of them, every test case each time; pretraining sees none."""
+"""What an evaluation reads and uses: every part of the labels and no other; test volumes stay unseen until then."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl3d.data.manifest import VOXELS
 from ssl3d.data.store import Store
-from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError
-from ssl3d.evaluate.protocols.knn import KNN
-from ssl3d.evaluate.protocols.linear import Linear
-from ssl3d.evaluate.subsets import subset
-from ssl3d.protocol import FeatureProblem
+from ssl3d.protocol import FeatureProblem, FeatureProtocol
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.results.results import Evaluated
+from ssl3d.run.plan import protocol_class
+from tests.run.watched import Watcher, watched, write_folder
 from tests.runs import Listener, encoder_folder, evaluation_folder, small_run, write_knees
 
+METHODS = ("byol", "moco", "simclr")
 PARTS: dict[str, Any] = {"evaluate__labels": (0.5, 1.0), "evaluate__imbalance": (0.5, 0.25), "evaluate__draws": 2}
-ALL = ("byol", "moco", "simclr")
+CONDITIONS = [
+    "", *(f"{part} draw={draw}" for part in ("labels=0.5", "positives=0.25", "positives=0.5") for draw in range(2)),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,72 +31,88 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_knees(tmp_path_factory.mktemp("data") / "knees", cases=(24, 9))
 
 
-def store_of(run: Path) -> Store:
+@pytest.fixture(scope="module")
+def parts(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the untrained encoder, evaluated with all labels and with parts of them."""
+    return small_run(knees, tmp_path_factory.mktemp("runs") / "parts", ("random",), baselines=False, **PARTS).folder
+
+
+def stored(run: Path) -> Store:
     (folder,) = read_plan(run).stores.values()
     return Store.open(Path(folder))
 
 
-def evaluated(run: Path) -> dict[tuple[str, str], Evaluated]:
-    """Evaluations by protocol and condition."""
-    found = read_results(run).evaluated
-    return {(one.record.recipe.protocol, one.record.recipe.condition): one for one in found}
+def used(one: Evaluated) -> list[str]:
+    """Ids of the training cases whose labels an evaluation used."""
+    assert one.training is not None
+    return list(one.training["case"])
 
 
-def test_every_protocol_is_evaluated_with_every_part_of_the_labels_and_that_part_alone(
-    knees: Path, tmp_path: Path
+# Parts of the labels
+
+
+@pytest.mark.parametrize("name", ["linear", "knn"])
+def test_an_evaluation_learns_from_its_part_of_the_labels_alone_and_predicts_every_test_case(
+    parts: Path, name: str
 ) -> None:
-    run = small_run(knees, tmp_path / "run", ("random",), **PARTS).folder
-    store = store_of(run)
-    train, test = store.labelled("train", "acl"), store.labelled("test", "acl")
-    y, patients = store.targets("acl", train), np.array(store.patients(train))
-    (file,) = run.glob("features/*/features.npz")
-    with np.load(file, allow_pickle=False) as arrays:
-        x, ids = arrays["x"], arrays["ids"].tolist()
-    assert ids == store.ids(range(len(store)))
-    found = evaluated(run)
-    assert len(found) == 2 * (1 + 2 + 2 * 2)
-    for (name, condition), one in found.items():
-        part = subset(y, patients, store.task("acl"), one.record.recipe)
-        assert (len(part) < len(y)) is (condition != "")
-        rows = [train[i] for i in part]
-        problem = FeatureProblem(x[rows], y[part], x[test], store.task("acl"), patients[part], folds=2, seed=0)
-        again = {"linear": Linear, "knn": KNN}[name]().predict(problem)
-        assert one.predictions["case"].tolist() == store.ids(test)
+    store = stored(parts)
+    index = {case: number for number, case in enumerate(store.ids(range(len(store))))}
+    test, task = store.labelled("test", "acl"), store.task("acl")
+    (file,) = parts.glob("features/*/features.npz")
+    x = np.load(file)["x"]  # (N, F)
+    evaluated = [one for one in read_results(parts).evaluated if one.record.recipe.protocol == name]
+    found = {one.record.recipe.condition: one for one in evaluated}
+    assert sorted(found) == sorted(CONDITIONS)
+    protocol = protocol_class(name)()
+    assert isinstance(protocol, FeatureProtocol)
+    for one in found.values():
+        train = [index[case] for case in used(one)]
+        y, patients = store.targets("acl", train), np.array(store.patients(train))
+        again = protocol.predict(FeatureProblem(x[train], y, x[test], task, patients, folds=2, seed=0))
+        assert list(one.predictions["case"]) == store.ids(test)
         np.testing.assert_allclose(one.predictions["p_1"], again.probabilities[:, 1], rtol=1e-9)
-        assert (one.record.n_labels, one.record.n_positive) == (len(part), y[part].sum())
-        assert one.record.score.threshold == pytest.approx(again.threshold)
-        if one.training is not None:
-            assert one.training["case"].tolist() == store.ids(rows)
-    assert {one.record.recipe.labels for one in found.values()} >= {0.5, 1.0}
-    assert (run / "curves.csv").is_file()
+        assert one.record.score.threshold == again.threshold
+        assert (one.record.n_labels, one.record.n_positive) == (len(train), y.sum())
 
 
-def test_fine_tuning_with_a_part_of_the_labels_reads_no_other_training_volume(
-    knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: dict[str, set[int]] = {}
-    real = Store.volumes
-    current = [""]
+def test_parts_have_the_size_and_prevalence_that_they_say_and_all_methods_have_the_same(parts: Path) -> None:
+    store = stored(parts)
+    y = store.targets("acl", store.labelled("train", "acl"))
+    sizes = {one.record.recipe.condition: (one.record.n_labels, one.record.n_positive)
+             for one in read_results(parts).evaluated}  # fmt: skip
+    assert sizes[""] == (len(y), y.sum())
+    half = round(0.5 * (y == 0).sum()), round(0.5 * (y == 1).sum())
+    assert sizes["labels=0.5 draw=0"] == sizes["labels=0.5 draw=1"] == (sum(half), half[1])
+    (n,) = {sizes[name][0] for name in sizes if name.startswith("positives")}
+    for share in (0.25, 0.5):
+        assert sizes[f"positives={share} draw=0"] == (n, round(share * n))
+    found = read_results(parts).evaluated
+    drawn = {(one.record.recipe.condition, one.record.recipe.protocol): used(one) for one in found}
+    for condition in CONDITIONS:
+        assert drawn[condition, "linear"] == drawn[condition, "knn"]
+    assert drawn["labels=0.5 draw=0", "knn"] != drawn["labels=0.5 draw=1", "knn"]
 
-    def watched(self: Store, indices: Sequence[int], *rest: Any) -> Volumes:
-        read.setdefault(current[0], set()).update(indices)
-        return real(self, indices, *rest)
 
-    class Marks(Listener):
-        def started(self, artifact: str) -> None:
-            current[0] = artifact
+def test_parts_of_the_labels_are_rows_of_the_curves_and_not_of_the_leaderboard(parts: Path) -> None:
+    curves, board = pd.read_csv(parts / "curves.csv"), pd.read_csv(parts / "leaderboard.csv")
+    assert len(board) == 2
+    points = [(condition, share) for condition, share in zip(curves["condition"], curves["share"], strict=True)]
+    assert sorted(points) == sorted(2 * [("labels", 0.5), ("labels", 1.0), ("positives", 0.25), ("positives", 0.5)])
 
-    monkeypatch.setattr(Store, "volumes", watched)
-    settings: dict[str, Any] = {"evaluate__protocols": ("finetune",), "protocol__finetune__epochs": 1}
-    settings |= {"evaluate__labels": (0.5,), "evaluate__draws": 1, "baselines": False, "protocol__finetune__lr": 0.001}
-    run = small_run(knees, tmp_path / "run", ("random",), Marks(), **settings).folder
-    assert not (run / "features").exists()  # no protocol needs any
-    store = store_of(run)
-    train, test = store.labelled("train", "acl"), store.labelled("test", "acl")
-    recipe = evaluated(run)["finetune", "labels=0.5 draw=0"].record.recipe
-    part = subset(store.targets("acl", train), np.array(store.patients(train)), store.task("acl"), recipe)
-    label = "random on tiny, seed 0: acl of mrnet sagittal, finetune, labels=0.5 draw=0"
-    assert read[label] == {train[i] for i in part} | set(test)
+
+def test_fine_tuning_with_a_part_of_the_labels_reads_no_other_training_volume(knees: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"evaluate__protocols": "finetune", "evaluate__labels": (0.5,), "evaluate__draws": 1}
+    settings |= {"protocol__finetune__epochs": 1, "protocol__finetune__lr": 0.001, "baselines": False}
+    with watched() as watcher:
+        run = small_run(knees, tmp_path / "run", ("random",), watcher, **settings).folder
+    assert not (run / "features").exists()  # no protocol needed any
+    store = stored(run)
+    train, test = (set(store.ids(store.labelled(split, "acl"))) for split in ("train", "test"))
+    assert watcher.ids("finetune, labels=0.5 draw=0") > test
+    read = watcher.ids("finetune, labels=0.5 draw=0") - test
+    part = next(one.record for one in read_results(run).evaluated if one.record.recipe.condition)
+    assert read < train
+    assert len(read) == part.n_labels == round(0.5 * 24)
 
 
 def test_labels_too_few_for_the_shares_of_positives_are_refused_before_anything_is_made(
@@ -107,55 +122,67 @@ def test_labels_too_few_for_the_shares_of_positives_are_refused_before_anything_
     with pytest.raises(DataError, match=r"are too few for shares of positives of 0\.5, 0\.001"):
         small_run(knees, tmp_path / "run", ("random",), listener, evaluate__imbalance=(0.5, 0.001))
     assert listener.started_list == []
+    assert not list((tmp_path / "run").glob("e*/*"))
 
 
 # Test volumes and pretraining
 
 
-def test_pretraining_never_reads_a_test_volume(knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Store.volumes
-    read: dict[str, set[int]] = {}
-    current = [""]
-
-    def watched(self: Store, indices: Sequence[int], *rest: Any) -> Volumes:
-        read.setdefault(current[0], set()).update(indices)
-        return real(self, indices, *rest)
-
-    class Marks(Listener):
-        def started(self, artifact: str) -> None:
-            current[0] = artifact
-
-    monkeypatch.setattr(Store, "volumes", watched)
-    run = small_run(knees, tmp_path / "run", ALL, Marks(), baselines=False).folder
-    store = store_of(run)
-    for method in ALL:
-        label = f"{method} on tiny, seed 0"
-        assert read[f"{label}, pretrained on mrnet sagittal"] == set(store.indices("train"))
-        assert read[f"{label}: features of mrnet sagittal"] == set(range(len(store)))
+@pytest.fixture(scope="module")
+def trained(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
+    """A run of methods that train, and what it read."""
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    with watched() as watcher:
+        small_run(knees, out, METHODS, watcher, baselines=False, evaluate__protocols="knn")
+    return out, watcher
 
 
-def test_encoders_are_the_same_to_the_bit_whatever_the_test_volumes_are(knees: Path, tmp_path: Path) -> None:
+def test_pretraining_reads_every_training_volume_and_no_test_volume(trained: tuple[Path, Watcher]) -> None:
+    run, watcher = trained
+    store = stored(run)
+    train, test = (set(store.ids(store.indices(split))) for split in ("train", "test"))
+    assert len(watcher.losses) == len(METHODS)
+    for label in watcher.losses:
+        assert {case for _, case in watcher.reads[label]} == train
+    features = [label for label in watcher.started_list if "features of" in label]
+    assert len(features) == len(METHODS)
+    for label in features:  # the watcher sees what is read
+        assert {case for _, case in watcher.reads[label]} == train | test
+
+
+def test_encoders_are_the_same_to_the_bit_whatever_the_test_volumes_are(
+    knees: Path, trained: tuple[Path, Watcher], tmp_path: Path
+) -> None:
     root = Path(shutil.copytree(knees, tmp_path / "knees"))
-    for path in (root / "valid/sagittal").glob("*.npy"):
+    for path in (root / "valid").rglob("*.npy"):
         np.save(path, 255 - np.load(path))
-    runs = [small_run(data, tmp_path / data.parent.name / "run", ALL, baselines=False).folder for data in (knees, root)]
-    for method in ALL:
-        pair = [(encoder_folder(run, method) / "encoder.safetensors").read_bytes() for run in runs]
-        assert pair[0] == pair[1]
-        predicted = [(evaluation_folder(run, method) / "predictions.csv").read_bytes() for run in runs]
-        assert predicted[0] != predicted[1]
+    run = small_run(root, tmp_path / "run", METHODS, baselines=False, evaluate__protocols="knn").folder
+    for method in METHODS:
+        files = [encoder_folder(folder, method) / "encoder.safetensors" for folder in (trained[0], run)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        tables = [evaluation_folder(folder, method, "knn") / "predictions.csv" for folder in (trained[0], run)]
+        assert tables[0].read_bytes() != tables[1].read_bytes()  # they were changed
 
 
-def test_test_volumes_that_are_trained_on_are_reported_and_not_pretrained_on(knees: Path, tmp_path: Path) -> None:
+# Leaks
+
+
+def test_a_patient_in_both_splits_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    rows = [f"{n}.npy,{'test' if n > 5 else 'train'},P{n},{n % 2}" for n in range(10)]
+    rows[7] = "7.npy,test,P3,1"
+    listener = Listener()
+    with pytest.raises(DataError, match=r"patient P3 is in train \(3.npy\) and test \(7.npy\); move one, or cross-"):
+        small_run(write_folder(tmp_path / "a", rows), tmp_path / "run", ("random",), listener, data__name="folder")
+    assert listener.started_list == []
+
+
+def test_a_volume_in_both_splits_is_not_pretrained_on_and_the_tables_say_so(knees: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(knees, tmp_path / "knees"))
     shutil.copyfile(root / "train/sagittal/0003.npy", root / "valid/sagittal/0025.npy")
-    listener = Listener()
-    run = small_run(root, tmp_path / "run", ("byol",), listener, baselines=False).folder
-    sentence = "1 test volume is in the training split, too (0003 = 0025): scores are too high"
-    assert any(sentence in note for note in listener.notes)
-    for one in evaluated(run).values():
-        assert sentence in one.record.notes[0]
-        assert one.encoder.corpus is not None
-        assert (one.encoder.corpus.volumes, one.encoder.corpus.excluded) == (23, 1)
-    assert pd.read_csv(run / "leaderboard.csv")["note"].str.contains("scores are too high").all()
-    assert (store_of(run).folder / VOXELS).is_file()
+    run = small_run(root, tmp_path / "run", ("simclr",), evaluate__protocols="knn", pretrain__epochs=1).folder
+    for one in read_results(run).evaluated:
+        corpus = one.encoder.corpus
+        assert corpus is None or (corpus.volumes, corpus.excluded) == (23, 1)
+        assert any("(0003 = 0025): scores are too high" in note for note in one.record.notes)
+    for table in ("leaderboard.csv", "leaderboard.md"):
+        assert "(0003 = 0025): scores are too high" in (run / table).read_text()
