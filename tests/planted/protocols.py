@@ -41,9 +41,8 @@ class Centroid(FeatureProtocol[CentroidConfig]):
         )
 
     def fit(self, x: np.ndarray, y: np.ndarray, queries: np.ndarray, problem: FeatureProblem) -> np.ndarray:
-        means = [
-            x[y == k].mean(axis=0) if (y == k).any() else np.full(x.shape[1], 1e6) for k in range(problem.task.outputs)
-        ]
+        far = np.full(x.shape[1], 1e6)  # of a class without a case
+        means = [x[y == k].mean(axis=0) if (y == k).any() else far for k in range(problem.task.outputs)]
         distance = np.linalg.norm(queries[:, None].astype(np.float64) - np.stack(means), axis=2)
         odds = np.exp(-self.config.sharpness * (distance - distance.min(axis=1, keepdims=True)))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
@@ -113,10 +112,6 @@ class ArraysInChosen(Centroid):
         return replace(super().predict(problem), chosen={"means": np.zeros(3)})
 
 
-class KindsTooMany(Centroid):
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "regression"})
-
-
 class OutOfFoldOfSome(Centroid):
     def held_out(self, problem: FeatureProblem) -> np.ndarray:
         return super().held_out(problem)[1:]
@@ -139,8 +134,8 @@ class ChoosesByTheClock(Centroid):
 
 class StandardisesByTestCases(Centroid):
     def predict(self, problem: FeatureProblem) -> Prediction:
-        mean = problem.test_x.mean(axis=0)
-        return super().predict(replace(problem, train_x=problem.train_x - mean, test_x=problem.test_x * 1.1 - mean))
+        std = problem.test_x.std(axis=0)
+        return super().predict(replace(problem, train_x=problem.train_x / std, test_x=problem.test_x / std))
 
 
 class ChangesFeatures(Centroid):
