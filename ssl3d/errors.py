@@ -1,13 +1,23 @@
-"""Errors that are the user's to mend: each message is one sentence with what is wrong, where, and what to do."""
+"""Errors that the user can fix: each message is one sentence with what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST_QUOTE = 80  # characters of a text that a message repeats
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # categories of characters that steer a terminal, or cannot be seen or encoded
 
 
 class UserError(Exception):
-    """Bad input. The command line prints the message without a traceback and exits with code 2."""
+    """Bad input. The command line prints the message without a traceback and exits with code 2.
+
+    The message may repeat text from files: what could steer a terminal is escaped.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class DataError(UserError):
@@ -40,3 +50,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if match:
         return f"; did you mean {match[0]!r}?"
     return f"; known: {', '.join(known)}" if 0 < len(known) <= MOST_LISTED else ""
+
+
+def hidden(text: str) -> str | None:
+    """Return the first character of a text that steers a terminal, or cannot be seen or encoded; None without one."""
+    if text.isprintable():
+        return None
+    return next((character for character in text if unicodedata.category(character) in HIDDEN), None)
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return a text with hidden characters escaped, as in ``\x1b``; those in ``keep`` stay as they are."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(character)[1:-1] if unicodedata.category(character) in HIDDEN and character not in keep else character
+        for character in text
+    )
+
+
+def shortened(text: str, longest: int = LONGEST_QUOTE) -> str:
+    """Return a text printable, and cut where it is long."""
+    return printable(text[:longest]) + (f"... ({len(text):,} characters)" if len(text) > longest else "")
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes for a message, printable, and cut where it is long."""
+    return repr(text[:LONGEST_QUOTE]) + (f"... ({len(text):,} characters)" if len(text) > LONGEST_QUOTE else "")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl3d.data.faults import DataFaultsError
+from ssl3d.data.faults import LISTED, DataFaultsError
 from ssl3d.data.folds import require_folds
-from ssl3d.data.pack import require_packable
+from ssl3d.data.packable import require_packable
 from ssl3d.data.planned import SPLITS, planned
 from ssl3d.dataset import Case, Dataset
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, printable
 from ssl3d.task import Task
 
 SHALLOW = 0.25  # of the median number of slices; a volume with fewer is probably incomplete
@@ -52,7 +53,7 @@ def check(dataset: Dataset, folds: int | None = None, progress: Callable[[int, i
     except DataFaultsError as error:
         return Checked(error.faults)
     except DataError as error:
-        return Checked((str(error),))
+        return Checked((printable(str(error)),))
     faults: list[str] = []
     read: list[_Read] = []
     for done, case in enumerate(cases, start=1):
@@ -61,11 +62,14 @@ def check(dataset: Dataset, folds: int | None = None, progress: Callable[[int, i
             read.append(_Read(case, voxels.shape, voxels.dtype.name, hashlib.sha256(voxels.data).hexdigest()))
         except DataError as error:
             faults.append(str(error))
+        except MemoryError:
+            faults.append(f"{case.source} does not fit in memory; make the volume smaller, or use a larger machine")
         if progress:
             progress(done, len(cases))
+    faults = _fold_alike(faults)
     faults += _types(read)
     notes = [*_class_notes(dataset.tasks, cases, folds), *_duplicates(read), *_shallow(read)]
-    return Checked(tuple(faults), tuple(notes), tuple(_summary(dataset, cases)))
+    return Checked(*(tuple(printable(line) for line in lines) for lines in (faults, notes, _summary(dataset, cases))))
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,18 @@ class _Read:
     shape: tuple[int, ...]
     dtype: str
     sha256: str
+
+
+def _fold_alike(faults: Sequence[str]) -> list[str]:
+    """Return one line for more than three faults that are alike: that differ only in names of files and in numbers."""
+    groups: dict[str, list[str]] = {}
+    for fault in faults:
+        groups.setdefault(re.sub(r"\S*[0-9.]\S*", "", fault), []).append(fault)
+    lines: list[str] = []
+    for found in groups.values():
+        more = len(found) - 1
+        lines += [f"{found[0]} (and {more} more volumes like it)"] if len(found) > LISTED else found
+    return lines
 
 
 def _types(read: Sequence[_Read]) -> Iterator[str]:

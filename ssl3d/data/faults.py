@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, printable
 
 LISTED = 3  # places with the same fault that are still listed one by one
 
@@ -23,7 +23,7 @@ class Fault:
     sentence: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.sentence}"
+        return printable(f"{self.place}: {self.sentence}")
 
 
 class DataFaultsError(DataError):
@@ -51,8 +51,6 @@ def folded(faults: Iterable[Fault]) -> list[str]:
         places.setdefault(fault.sentence, []).append(fault.place)
     lines: list[str] = []
     for sentence, found in places.items():
-        if len(found) > LISTED:
-            lines.append(f"{found[0]} and {len(found) - 1} more like it: {sentence}")
-        else:
-            lines += [f"{place}: {sentence}" for place in found]
+        listed = [f"{found[0]} and {len(found) - 1} more like it"] if len(found) > LISTED else found
+        lines += [str(Fault(place, sentence)) for place in listed]
     return lines

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from ssl3d.data.faults import DataFaultsError, Fault
 from ssl3d.dataset import Case, Dataset
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, hidden, quoted, shortened
 from ssl3d.task import Target, Task
 
 SPLITS = ("train", "test")  # that a data set needs, unless outer folds take their place
@@ -45,23 +44,22 @@ def _id_faults(cases: Sequence[Case]) -> Iterator[Fault]:
     seen: set[str] = set()
     for case in cases:
         if case.id in seen:
-            yield Fault(case.source, f"case {case.id!r} exists already; give every case an id of its own")
+            yield Fault(case.source, f"case {quoted(case.id)} exists already; give every case an id of its own")
         seen.add(case.id)
         for kind, text in (("id", case.id), ("patient", case.patient), ("exam", case.exam)):
-            if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in text):
-                place = case.source if case.source.isprintable() else repr(case.source)
-                yield Fault(place, f"the {kind} {text!r} has a control character; rename it")
+            if hidden(text) is not None:
+                yield Fault(case.source, f"the {kind} {quoted(text)} has an invisible character; rename it")
 
 
 def _target_faults(cases: Sequence[Case], tasks: Mapping[str, Task]) -> Iterator[Fault]:
     for case in cases:
         for name, target in case.targets.items():
             if name not in tasks:
-                yield Fault(case.source, f"it has a target for {name!r}, which is not a task of the data set")
+                yield Fault(case.source, f"it has a target for {quoted(name)}, which is not a task of the data set")
                 continue
             problem = target_problem(tasks[name], target)
             if problem:
-                yield Fault(case.source, f"the target {target!r} of {name!r} {problem}")
+                yield Fault(case.source, f"the target {shortened(repr(target))} of {quoted(name)} {problem}")
 
 
 def target_problem(task: Task, target: Target) -> str | None:
@@ -74,7 +72,7 @@ def target_problem(task: Task, target: Target) -> str | None:
         return None if sound else f"is not a tuple of {task.outputs} numbers 0 or 1, one for each label; correct it"
     if _index(target, task.outputs):
         return None
-    return f"is not a class index from 0 to {task.outputs - 1} ({', '.join(task.classes)}); correct it"
+    return f"is not a class index from 0 to {task.outputs - 1} ({shortened(', '.join(task.classes), 200)}); correct it"
 
 
 def _index(value: object, count: int) -> bool:
@@ -91,6 +89,6 @@ def _patients_in_two(name: str, cases: Sequence[Case], splits: Sequence[str]) ->
             reported.add(case.patient)
             yield Fault(
                 name,
-                f"patient {case.patient} is in {other.split} ({other.source}) and {case.split} ({case.source}); "
-                "move one, or cross-validate with --folds K",
+                f"patient {shortened(case.patient)} is in {other.split} ({other.source}) and {case.split} "
+                f"({case.source}); move one, or cross-validate with --folds K",
             )

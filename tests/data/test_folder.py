@@ -18,7 +18,7 @@ from ssl3d.task import Task
 from tests.data.scans import GREY, Spoil, rows
 
 TABLE_FAULTS: dict[str, tuple[Spoil, list[str]]] = {
-    "no table": (lambda root: (root / "labels.csv").unlink(), ["labels.csv", "missing", "column 'path'"]),
+    "no table": (lambda root: (root / "labels.csv").unlink(), ["labels.csv", "absent", "column 'path'"]),
     "empty table": (rows(""), ["labels.csv", "empty"]),
     "header only": (rows("path,x,split\n"), ["labels.csv", "no volumes"]),
     "no header": (rows("a.nii.gz,0,train\n"), ["labels.csv row 1", "without a column 'path'"]),

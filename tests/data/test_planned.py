@@ -101,10 +101,10 @@ def test_a_patient_in_both_splits_is_refused_unless_folds_take_their_place(folde
 
 
 @pytest.mark.parametrize("sign", ["\r", "\n", "\0", "\x1b", "\x85", "\ud800"])
-def test_an_id_with_a_control_character_is_refused(folder: Path, sign: str) -> None:
+def test_an_id_with_an_invisible_character_is_refused(folder: Path, sign: str) -> None:
     data = arrays(SHAPES)
     data._cases[1] = replace(data._cases[1], id=f"a{sign}b")
-    with pytest.raises(DataError, match="has a control character; rename it") as caught:
+    with pytest.raises(DataError, match="has an invisible character; rename it") as caught:
         pack(data, folder)
     assert str(caught.value).isprintable()
     assert not folder.exists()

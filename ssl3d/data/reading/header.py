@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ssl3d.data.reading.csv_table import Row
-from ssl3d.errors import DataError, nearest
+from ssl3d.errors import DataError, nearest, quoted, shortened
 from ssl3d.task import Kind
 
 RESERVED = ("path", "split", "patient", "exam")  # never labels
@@ -70,18 +71,19 @@ def parse_header(table: str, row: Row) -> Header:
         DataError: there is no column "path", a column has no name, or two have one, or a kind is unknown.
     """
     where = f"{table} row {row.number}"
+    if "path" not in (field.partition(":")[0].strip().lower() for field in row.fields):
+        raise DataError(f"{where}: the header is {quoted(','.join(row.fields))}, without a column 'path'; {HELP}")
     columns = [_column(place, text, where) for place, text in enumerate(row.fields)]
     lower = [column.name.lower() for column in columns]
-    if "path" not in lower:
-        raise DataError(f"{where}: the header is {','.join(row.fields)!r}, without a column 'path'; {HELP}")
+    counts = Counter(lower)
     places: dict[str, int] = {}
     labels: list[Column] = []
     for column, name in zip(columns, lower, strict=True):
-        if lower.count(name) > 1:
-            raise DataError(f"{where}: the header names the column {column.name!r} twice; rename one of the two")
+        if counts[name] > 1:
+            raise DataError(f"{where}: the header names the column {quoted(column.name)} twice; rename one of the two")
         if name in RESERVED:
             if column.kind is not None:
-                raise DataError(f"{where}: {column.name!r} cannot be a label; rename it, or leave out its kind")
+                raise DataError(f"{where}: {quoted(column.name)} cannot be a label; rename it, or leave out its kind")
             places[name] = column.place
         elif name not in DESCRIBING or column.kind is not None:
             labels.append(column)
@@ -92,17 +94,22 @@ def parse_header(table: str, row: Row) -> Header:
 def _column(place: int, text: str, where: str) -> Column:
     match = _CELL.fullmatch(text)
     if match is None:
-        wrong = f"the header of column {place + 1} is {text!r}" if text else f"column {place + 1} has no name"
+        wrong = f"the header of column {place + 1} is {quoted(text)}" if text else f"column {place + 1} has no name"
         raise DataError(f"{where}: {wrong}; write NAME, NAME:KIND or NAME:ordinal(LOW<HIGH)")
     name, kind, argument = match["name"].strip(), match["kind"], (match["argument"] or "").strip()
     column = Column(place, name, _kind(kind, text, where), argument)
     if column.kind == "multilabel" and not argument:
-        raise DataError(f"{where}: {text!r} does not say of which task it is a label; write {name}:multilabel(TASK)")
+        raise DataError(
+            f"{where}: {quoted(text)} does not say of which task it is a label; write "
+            f"{shortened(name)}:multilabel(TASK)"
+        )
     if column.kind not in {None, "multilabel", "regression"} and argument:
         if len(set(column.classes)) < max(2, len(column.classes)) or "" in column.classes:
-            raise DataError(f"{where}: {text!r} needs two or more different classes, as in {name}:{kind}(LOW<HIGH)")
+            raise DataError(
+                f"{where}: {quoted(text)} needs two or more different classes, as in {shortened(name)}:{kind}(LOW<HIGH)"
+            )
         if column.kind == "binary" and len(column.classes) != 2:
-            raise DataError(f"{where}: {text!r} names {len(column.classes)} classes, and a binary task has two")
+            raise DataError(f"{where}: {quoted(text)} names {len(column.classes)} classes, and a binary task has two")
     return column
 
 
@@ -112,7 +119,9 @@ def _kind(kind: str | None, text: str, where: str) -> Kind | None:
         if kind == name:
             return name
     if kind is not None:
-        raise DataError(f"{where}: {text!r} names the kind {kind!r}, which is unknown{nearest(kind, known)}")
+        raise DataError(
+            f"{where}: {quoted(text)} names the kind {quoted(kind)}, which is unknown{nearest(kind, known)}"
+        )
     return None
 
 
@@ -121,4 +130,6 @@ def _require_distinct_tasks(where: str, labels: list[Column]) -> None:
     for column in labels:
         several = column.kind == "multilabel"
         if kinds.setdefault(column.task, several) != several:
-            raise DataError(f"{where}: {column.task!r} is both a label and a multi-label task; rename one of the two")
+            raise DataError(
+                f"{where}: {quoted(column.task)} is both a label and a multi-label task; rename one of the two"
+            )

@@ -6,11 +6,13 @@ Loads no torch.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ssl3d.data.faults import Fault
 from ssl3d.data.reading.header import Column
+from ssl3d.errors import quoted, shortened
 from ssl3d.task import Target, Task
 
 UNKNOWN = ("", "na", "n/a", "nan", "null")  # fields without a label, in any case of letters
@@ -18,6 +20,7 @@ MANY = 10  # classes; with more, a class with few cases is more likely to be a n
 FEWEST = 5  # cases per class on average, where there are many
 OLDEST = 120  # years
 LARGEST = 999  # whole number that is taken for a class
+MOST_TEXT = 200  # characters of a list in a message
 
 
 @dataclass
@@ -79,9 +82,11 @@ def _add_multilabel(labels: Labels, name: str, parts: Sequence[Column], texts: S
         if all(value in {0, 1} for value in values):
             labels.targets[row][name] = tuple(int(value) for value in values if value is not None)
         elif any(fields):
-            wrong = ", ".join(f"{column.name} = {text!r}" for column, text in zip(parts, fields, strict=True))
-            sentence = f"the labels of {name!r} are {wrong}; give 0 or 1 for each, or leave all empty"
-            labels.row_faults.append((row, sentence))
+            wrong = ", ".join(
+                f"{shortened(column.name)} = {quoted(text)}" for column, text in zip(parts, fields, strict=True)
+            )
+            are = f"the labels of {quoted(name)} are {shortened(wrong, MOST_TEXT)}"
+            labels.row_faults.append((row, f"{are}; give 0 or 1 for each, or leave all empty"))
 
 
 def _add_regression(labels: Labels, column: Column, texts: Sequence[str]) -> None:
@@ -91,9 +96,8 @@ def _add_regression(labels: Labels, column: Column, texts: Sequence[str]) -> Non
         if value is not None:
             labels.targets[row][column.name] = value
         elif text:
-            labels.row_faults.append(
-                (row, f"{text!r} is not a number for {column.name!r}; correct it (2.5, not 2,5) or leave it empty")
-            )
+            wrong = f"{quoted(text)} is not a number for {quoted(column.name)}"
+            labels.row_faults.append((row, f"{wrong}; correct it (2.5, not 2,5) or leave it empty"))
 
 
 def _add_classes(labels: Labels, column: Column, texts: Sequence[str]) -> None:
@@ -110,13 +114,13 @@ def _add_classes(labels: Labels, column: Column, texts: Sequence[str]) -> None:
 
 
 def _not_a_class(column: Column, name: str, classes: Sequence[str]) -> str:
-    sentence = f"{name!r} is not a class of {column.name!r} ({', '.join(classes)}); correct it or leave it empty"
+    sentence = f"{quoted(name)} is not a class of {quoted(column.name)} ({_all(classes)}); correct it or leave it empty"
     if column.kind:
         return sentence
     value = _number(name)
     if value is not None and not value.is_integer():
-        return f"{sentence}, or declare the column as {column.name}:regression"
-    return f"{sentence}, or declare the column as {column.name}:multiclass"
+        return f"{sentence}, or declare the column as {shortened(column.name)}:regression"
+    return f"{sentence}, or declare the column as {shortened(column.name)}:multiclass"
 
 
 def _declared(column: Column, names: Sequence[str]) -> tuple[str, ...]:
@@ -124,20 +128,20 @@ def _declared(column: Column, names: Sequence[str]) -> tuple[str, ...]:
     if column.argument:
         named = tuple(_class_name(name) for name in column.classes)
         if len(set(named)) < len(named):
-            raise ColumnError(f"the header names a class of {column.name!r} twice ({', '.join(named)}); correct it")
+            raise ColumnError(f"the header names a class of {quoted(column.name)} twice ({_all(named)}); correct it")
         return named
     found = _sorted(name for name in names if name)
     numeric = all(_number(name) is not None for name in found)
     if column.kind == "ordinal" and not numeric:
         raise ColumnError(
-            f"the classes of {column.name!r} are words, whose order is unknown; name it, as in "
-            f"{column.name}:ordinal({'<'.join(found[:3])})"
+            f"the classes of {quoted(column.name)} are words, whose order is unknown; name it, as in "
+            f"{shortened(column.name)}:ordinal({shortened('<'.join(found[:3]))})"
         )
     found = _at_least_two(column, found)
     if column.kind == "binary" and len(found) != 2:
         raise ColumnError(
-            f"{column.name!r} is declared as binary and has {len(found)} classes ({_some(found)}); correct the values, "
-            f"or declare it as {column.name}:multiclass"
+            f"{quoted(column.name)} is declared as binary and has {len(found)} classes ({_some(found)}); correct the "
+            f"values, or declare it as {shortened(column.name)}:multiclass"
         )
     return found
 
@@ -147,30 +151,32 @@ def _inferred(column: Column, names: Sequence[str]) -> tuple[str, ...]:
     known = [name for name in names if name]
     numbers = [name for name in known if _number(name) is not None]
     if 2 * len(numbers) >= len(known) and known:
-        classes = [name for name in set(numbers) if name.isdigit()]
+        classes = [name for name in set(numbers) if _digits(name)]
         if not classes:
             raise ColumnError(
-                f"{column.name!r} has numbers that are not classes ({_some(_sorted(numbers))}); {_remedy(column)}"
+                f"{quoted(column.name)} has numbers that are not classes ({_some(_sorted(numbers))}); {_remedy(column)}"
             )
     else:
-        classes = [name for name in set(known) if name not in numbers]
+        classes = list(set(known).difference(numbers))
     found = _at_least_two(column, _sorted(classes))
-    cases = sum(name in set(found) for name in known)
-    large = any(name.isdigit() and int(name) > LARGEST for name in found)
+    counts = Counter(known)
+    cases = sum(counts[name] for name in found)
+    large = any(_digits(name) and int(name) > LARGEST for name in found)
     if large or (len(found) > MANY and len(found) * FEWEST > cases):
         raise ColumnError(
-            f"{column.name!r} has {len(found)} different values ({_some(found)}) in {cases} rows, like "
+            f"{quoted(column.name)} has {len(found)} different values ({_some(found)}) in {cases} rows, like "
             f"{_guess(found, cases)}; {_remedy(column)}"
         )
     return found
 
 
 def _remedy(column: Column) -> str:
-    return f"declare it as {column.name}:regression or {column.name}:multiclass, or leave it out"
+    name = shortened(column.name)
+    return f"declare it as {name}:regression or {name}:multiclass, or leave it out"
 
 
 def _guess(found: Sequence[str], cases: int) -> str:
-    if not all(name.isdigit() for name in found):
+    if not all(_digits(name) for name in found):
         return "a name or free text"
     if max(map(int, found)) <= OLDEST:
         return "an age or a measurement"
@@ -179,13 +185,13 @@ def _guess(found: Sequence[str], cases: int) -> str:
 
 def _at_least_two(column: Column, found: tuple[str, ...]) -> tuple[str, ...]:
     if not found:
-        raise ColumnError(f"the column {column.name!r} has no values; fill it or leave it out")
+        raise ColumnError(f"the column {quoted(column.name)} has no values; fill it or leave it out")
     if set(found) <= {"0", "1"}:
         return ("0", "1")
     if len(found) < 2:
         raise ColumnError(
-            f"every value of {column.name!r} is {found[0]!r}, and a task needs two classes; add volumes of another "
-            "class, or leave the column out"
+            f"every value of {quoted(column.name)} is {quoted(found[0])}, and a task needs two classes; add volumes "
+            "of another class, or leave the column out"
         )
     return found
 
@@ -196,7 +202,16 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(shortened(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _all(names: Sequence[str]) -> str:
+    return shortened(", ".join(names), MOST_TEXT)
+
+
+def _digits(name: str) -> bool:
+    """Say whether a name is a whole number; ``isdigit`` alone takes a superscript for one, which ``int`` refuses."""
+    return name.isascii() and name.isdigit()
 
 
 def _class_name(text: str) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
+from ssl3d.data.reading.files import open_file
+from ssl3d.data.reading.nifti_header import LONGEST, NiftiHeader, parse_nifti_header
 from ssl3d.dataset import Spacing
 from ssl3d.errors import DataError
 
+CHUNK = 2**20  # bytes that are read at once
+TAIL = 2**20  # bytes that may follow the voxels: some writers pad their files
+GZIP = b"\x1f\x8b"  # first bytes of a compressed file
 COARSER = 1.1  # spacing by which one axis must exceed the others to count as the slices
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a unit of the header; others are taken for millimetres
 
@@ -43,7 +51,8 @@ def read_geometry(path: Path, where: str) -> Geometry:
     Raises:
         DataError: it is not a NIfTI file, or not one volume with three axes.
     """
-    return _open(path, where)[2]
+    with _opened(path, where) as file:
+        return _geometry(parse_nifti_header(file.read(LONGEST), where), where)[1]
 
 
 def read_nifti(path: Path, where: str) -> tuple[np.ndarray, Geometry]:
@@ -51,74 +60,87 @@ def read_nifti(path: Path, where: str) -> tuple[np.ndarray, Geometry]:
 
     Axes are brought to canonical order (x to the right, y to the front, z up). D is the axis with the coarsest
     spacing, z where none is more than 10% coarser than the others; H and W are the two others, the later one first:
-    (z, y, x), (y, z, x) or (x, z, y).
+    (z, y, x), (y, z, x) or (x, z, y). Memory is bounded by what the header says, and what it says is bounded.
 
     Raises:
-        DataError: as for :func:`read_geometry`, or the file is truncated or damaged.
+        DataError: as for :func:`read_geometry`, or the file is truncated, longer than its header says, or damaged.
     """
     nibabel: Any = importlib.import_module("nibabel")
-    image, order, geometry = _open(path, where)
+    with _opened(path, where) as file:
+        start = file.read(LONGEST)
+        header = parse_nifti_header(start, where)
+        order, geometry = _geometry(header, where)
+        content = _content(file, start, header.size, where)
+    stored: np.ndarray = np.frombuffer(memoryview(content)[header.offset : header.size], header.dtype)
+    voxels = stored.reshape(header.shape, order="F")
+    with np.errstate(all="ignore"):  # what overflows is infinite, which is a fault of the volume
+        voxels = nibabel.volumeutils.apply_read_scaling(voxels, np.float64(header.slope), np.float64(header.inter))
+    canonical = nibabel.orientations.apply_orientation(voxels, _orientation(header, where))
+    return np.asarray(canonical).transpose(order), geometry
+
+
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
+    """Open a file, decompressed if its content is gzip's, whatever its name."""
+    with open_file(path, where) as raw:
+        try:
+            packed = raw.read(2) == GZIP
+            raw.seek(0)
+            if packed:
+                with gzip.GzipFile(fileobj=raw) as file:
+                    yield cast("IO[bytes]", file)
+            else:
+                yield raw
+        except (OSError, EOFError, zlib.error) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{where} is truncated or damaged ({reason}); restore it") from error
+
+
+def _content(file: IO[bytes], start: bytes, size: int, where: str) -> bytearray:
+    """Return the first ``size`` bytes of a file and those after them, up to its end, where gzip has its checksum."""
+    if not isinstance(file, gzip.GzipFile):
+        length = os.fstat(file.fileno()).st_size  # type: ignore[unreachable,unused-ignore]
+        _require_length(min(length, size), length - size, size, where)
+    content = bytearray(start)
+    while len(content) < size and (chunk := file.read(min(CHUNK, size - len(content)))):
+        content += chunk
+    after = max(0, len(content) - size)
+    while after <= TAIL and (chunk := file.read(CHUNK)):
+        after += len(chunk)
+    _require_length(len(content), after, size, where)
+    return content
+
+
+def _require_length(length: int, after: int, size: int, where: str) -> None:
+    if length < size:
+        raise DataError(f"{where} is truncated: {length} bytes where its header says {size}; restore it")
+    if after > TAIL:
+        raise DataError(f"{where} is longer than the {size} bytes that its header says, so one is wrong; restore it")
+
+
+def _orientation(header: NiftiHeader, where: str) -> np.ndarray:
+    """Return axis and direction in canonical order of each axis of the file, (3, 2)."""
+    nibabel: Any = importlib.import_module("nibabel")
     try:
-        voxels = np.asanyarray(nibabel.as_closest_canonical(image).dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{where} is truncated or damaged ({_first_line(error)}); restore it") from error
-    return require_3d(voxels, where).transpose(order), geometry
-
-
-def require_3d(volume: np.ndarray, where: str) -> np.ndarray:
-    """Drop trailing axes of length 1 beyond the third, which NIfTI writers like to add.
-
-    Raises:
-        DataError: it does not have three axes.
-    """
-    return volume.reshape(require_rank(volume.shape, where))
-
-
-def require_rank(shape: Iterable[int], where: str) -> tuple[int, ...]:
-    """Return a shape without trailing axes of length 1 beyond the third.
-
-    Raises:
-        DataError: it does not have three axes.
-    """
-    size = tuple(int(side) for side in shape)
-    kept = size[:3] if all(side == 1 for side in size[3:]) else size
-    if len(kept) != 3:
-        raise DataError(f"{where} has shape {size}; one volume with three axes is expected; split or convert it")
-    return kept
-
-
-def _open(path: Path, where: str) -> tuple[Any, tuple[int, int, int], Geometry]:
-    """Open a NIfTI image without reading voxels.
-
-    Returns:
-        The image; the order of its canonical axes x, y, z that puts the slices first; and its geometry.
-    """
-    nibabel: Any = importlib.import_module("nibabel")  # a quarter of a second, only for those who have NIfTI
-    try:
-        image = _load(nibabel, path)
-        shape = require_rank(image.shape, where)
-        canonical = nibabel.io_orientation(image.affine)[:3, 0]  # canonical axis of each axis of the file
-        axes = [int(axis) for axis in np.argsort(canonical)]  # axis of the file behind x, y, z
-        zooms = [float(image.header.get_zooms()[axis]) for axis in axes]
-        scale = MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise DataError(f"{where} cannot be read as NIfTI ({_first_line(error)}); restore it") from error
-    if not np.isfinite(canonical).all():
+        with np.errstate(all="ignore"):
+            found = np.asarray(nibabel.io_orientation(header.affine))
+    except ValueError:  # numpy's LinAlgError: numbers too large to multiply
+        found = np.full((3, 2), np.nan)
+    if not np.isfinite(found).all():
         raise DataError(f"{where} has an affine that leaves out an axis; correct its header")
+    return found
+
+
+def _geometry(header: NiftiHeader, where: str) -> tuple[tuple[int, int, int], Geometry]:
+    """Return the order of the canonical axes x, y, z that puts the slices first, and the geometry in this order."""
+    axes = [int(axis) for axis in np.argsort(_orientation(header, where)[:, 0])]  # axis of the file behind x, y, z
+    zooms = [header.zooms[axis] for axis in axes]
+    scale = MILLIMETRES.get(header.unit, 1.0)
     order = _slices_first(*zooms)
     D, H, W = (zooms[axis] * scale for axis in order)
     known = all(0 < step < np.inf for step in (D, H, W))
-    size = tuple(shape[axes[axis]] for axis in order)
-    return image, order, Geometry(size, (D, H, W) if known else None, order.index(0))
-
-
-def _load(nibabel: Any, path: Path) -> Any:
-    """Return the image of a file, whatever the case of its ending: nibabel.load looks for "A.nii" where "A.Nii" is."""
-    ending = path.name[path.name.lower().rindex(".nii") :]
-    if ending == ending.lower():
-        return nibabel.load(path)
-    file = nibabel.FileHolder(filename=str(path))
-    return nibabel.Nifti1Image.from_file_map({"header": file, "image": file})
+    size = tuple(header.shape[axes[axis]] for axis in order)
+    return order, Geometry(size, (D, H, W) if known else None, order.index(0))
 
 
 def _slices_first(x: float, y: float, z: float) -> tuple[int, int, int]:
@@ -128,7 +150,3 @@ def _slices_first(x: float, y: float, z: float) -> tuple[int, int, int]:
     if y > COARSER * max(x, z):
         return (1, 2, 0)
     return (2, 1, 0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -11,18 +11,21 @@ import numpy as np
 from ssl3d.card import Card
 from ssl3d.data.faults import DataFaultsError, Fault
 from ssl3d.data.reading.csv_table import Row, read_rows
+from ssl3d.data.reading.files import ABSENT, file_problem, is_folder
 from ssl3d.data.reading.header import HELP, Header, parse_header
 from ssl3d.data.reading.labels import Labels, read_labels
-from ssl3d.data.reading.nifti import Geometry, read_geometry, read_nifti, require_3d, require_rank
+from ssl3d.data.reading.nifti import Geometry, read_geometry, read_nifti
+from ssl3d.data.reading.nifti_header import require_3d
 from ssl3d.data.reading.voxels import read_npy, read_npy_header, require_voxels, scale_robustly
 from ssl3d.dataset import Case, Dataset, Volume
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, hidden, printable, quoted, shortened
 from ssl3d.task import Targets, Task
 
 SPLITS = ("train", "val", "test", "unlabelled")
 SYNONYMS = {"pretrain": "unlabelled", "unlabeled": "unlabelled"}
 ENDINGS = (".nii", ".nii.gz", ".npy")
 DELIMITERS = ",;\t"
+LARGEST_TYPE = 8  # bytes of a number; larger ones are rounded to double precision
 
 
 class Folder(Dataset):
@@ -59,23 +62,29 @@ class Folder(Dataset):
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
         super().__init__(root, plane, variant)
         if self.plane:
-            raise DataError(f"folder has no planes, so plane {self.plane!r} is invalid; leave --plane out")
+            raise DataError(f"folder has no planes, so plane {quoted(self.plane)} is invalid; leave --plane out")
         if root is None:
             raise DataError(f"folder needs --root, the folder of your volumes; {HELP}")
         if variant is not None and _escapes(variant):
-            raise DataError(f"the table {variant!r} lies outside the root {root}; name a table inside it")
+            raise DataError(f"the table {quoted(variant)} lies outside the root {root}; name a table inside it")
+        if variant is not None and hidden(variant) is not None:
+            raise DataError(f"the table {quoted(variant)} has an invisible character in its name; rename it")
         self._root = root
         self._table = variant or "labels.csv"
 
     @property
     def name(self) -> str:
         """The folder's own name, and the table's where it was chosen."""
-        return self.family + (f":{self.variant}" if self.variant else "")
+        return self.family + (f":{shortened(self.variant)}" if self.variant else "")
 
     @property
     def family(self) -> str:
         """The folder's own name: its tables list the same patients."""
-        return f"folder {self._root.resolve().name}"
+        try:
+            root = self._root.resolve()
+        except (OSError, ValueError, RuntimeError):  # no folder, which the cases report
+            root = self._root
+        return f"folder {printable(root.name)}"
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -141,22 +150,25 @@ class Folder(Dataset):
         path = self._root / case.id
         spacing = None
         if _is_npy(path):
-            voxels = require_3d(read_npy(path, where), where)
+            array = read_npy(path, where)
+            voxels = array.reshape(require_3d(array.shape, where))
         else:
             voxels, geometry = read_nifti(path, where)
             spacing = geometry.spacing
-        if voxels.dtype.kind not in "biuf":
-            raise DataError(f"{where} holds {voxels.dtype}; real numbers are expected; save it as such")
+        if voxels.dtype.itemsize > LARGEST_TYPE:
+            with np.errstate(over="ignore"):  # infinity is found next
+                voxels = voxels.astype(np.float64)
         require_voxels(voxels, where)
         return Volume(scale_robustly(voxels)[None], spacing)  # (1, D, H, W)
 
     @cached_property
     def _table_rows(self) -> list[Row]:
         path = self._root / self._table
-        if not self._root.is_dir():
-            raise DataError(f"{self._root} is not a folder; --root is the folder of your volumes; {HELP}")
-        if not path.is_file():
-            raise DataError(f"{path} is missing; {HELP}")
+        if not is_folder(self._root):
+            raise DataError(f"{_shown(self._root)} is not a folder; --root is the folder of your volumes; {HELP}")
+        problem = file_problem(path, self._root)
+        if problem is not None:
+            raise DataError(f"{_shown(path)} {problem}; {HELP}")
         rows = read_rows(path, DELIMITERS)
         if not rows:
             raise DataError(f"{path} is empty; {HELP}")
@@ -193,7 +205,7 @@ class Folder(Dataset):
 
     def _fault(self, row: Row, sentence: str) -> Fault:
         place = self._header.places["path"]
-        path = f" ({row.fields[place]})" if place < len(row.fields) and row.fields[place].isprintable() else ""
+        path = f" ({shortened(row.fields[place])})" if place < len(row.fields) else ""
         return Fault(f"{self._table} row {row.number}{path}", sentence)
 
     def _case(self, row: Row, targets: Targets) -> Case:
@@ -212,7 +224,7 @@ class Folder(Dataset):
         split = named.get("split", "train" if targets else "unlabelled").lower()
         split = SYNONYMS.get(split, split)
         if split not in SPLITS:
-            raise DataError(f"split {named['split']!r} is not one of {', '.join(SPLITS)}; correct it")
+            raise DataError(f"split {quoted(named['split'])} is not one of {', '.join(SPLITS)}; correct it")
         exam = named.get("exam", "")
         return Case(path, split, path, named.get("patient", "") or exam, exam, targets)
 
@@ -220,18 +232,22 @@ class Folder(Dataset):
         """Return a path of the table in one spelling, checked."""
         path = self._relative(text)
         if not text or _escapes(path):
-            raise DataError(f"the path {text!r} is not inside the root; write it relative to the root, without ..")
+            raise DataError(
+                f"the path {quoted(text)} is not inside the root; write it relative to the root, without .."
+            )
         if not path.lower().endswith(ENDINGS):
             raise DataError(f"the file is not {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; convert it")
-        if not (self._root / path).is_file():
-            raise DataError(f"the file is absent from {self._root}; restore it or remove the row")
+        problem = file_problem(self._root / path, self._root)
+        if problem is not None:
+            place = f" from {_shown(self._root)}" if problem == ABSENT else ""
+            raise DataError(f"the file {problem}{place}; restore it or remove the row")
         return path
 
     def _relative(self, text: str) -> str:
         """Return a path in one spelling, relative to the root if it lies inside."""
         path = PurePosixPath(text)
-        for root in (self._root, self._root.resolve()):
-            if path.is_absolute() and path.is_relative_to(root):
+        for root in (self._root, self._root.resolve()) if path.is_absolute() else ():
+            if path.is_relative_to(root):
                 return str(path.relative_to(root))
         return str(path)
 
@@ -242,7 +258,9 @@ def _require_new(case: Case, cases: dict[str, tuple[Case, int]], exams: dict[str
         raise DataError(f"the path is listed in row {cases[case.id][1]} already; remove one of the two")
     patient = exams.setdefault(case.exam, case.patient)
     if patient != case.patient:
-        raise DataError(f"exam {case.exam!r} is of patient {patient!r} in a row before; correct one of the two")
+        raise DataError(
+            f"exam {quoted(case.exam)} is of patient {quoted(patient)} in a row before; correct one of the two"
+        )
 
 
 def _escapes(text: str) -> bool:
@@ -251,11 +269,16 @@ def _escapes(text: str) -> bool:
     return text.startswith("/") or bool(windows.anchor) or ".." in windows.parts
 
 
+def _shown(path: Path) -> str:
+    """Return a path for a message."""
+    return shortened(str(path), 200)
+
+
 def _is_npy(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
 
 
 def _geometry(path: Path, where: str) -> Geometry:
     if _is_npy(path):
-        return Geometry(require_rank(read_npy_header(path, where).shape, where))
+        return Geometry(require_3d(read_npy_header(path, where).shape, where))
     return read_geometry(path, where)

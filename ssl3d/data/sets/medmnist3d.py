@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from ssl3d.card import Card
-from ssl3d.data.reading.voxels import npy_header
+from ssl3d.data.reading.files import ABSENT, file_problem, is_folder
+from ssl3d.data.reading.npz import ArchiveError, read_npz, read_npz_header
+from ssl3d.data.reading.voxels import NpyHeader
 from ssl3d.dataset import Case, Dataset, Volume
-from ssl3d.errors import DataError, nearest
+from ssl3d.errors import DataError, nearest, quoted
 from ssl3d.task import Task
 
 SPLITS: Final = ("train", "val", "test")
@@ -54,9 +57,9 @@ class MedMNIST3D(Dataset):
                 f"medmnist3d needs a variant, as in medmnist3d:{known[0]}; known: {', '.join(sorted(known))}"
             )
         if variant not in known:
-            raise DataError(f"medmnist3d has no variant {variant!r}{nearest(variant, known)}")
+            raise DataError(f"medmnist3d has no variant {quoted(variant)}{nearest(variant, known)}")
         if self.plane:
-            raise DataError(f"medmnist3d has no planes, so plane {self.plane!r} is invalid; leave --plane out")
+            raise DataError(f"medmnist3d has no planes, so plane {quoted(self.plane)} is invalid; leave --plane out")
         self._set: str = variant.removesuffix("_64")
         self._info: dict[str, Any] = sets[self._set]
         self._side = 64 if variant.endswith("_64") else 28
@@ -104,7 +107,8 @@ class MedMNIST3D(Dataset):
         """Return one volume: (1, D, H, W), uint8."""
         if self._images is None or self._images[0] != case.split:
             self._images = None  # at 64 voxels a split takes hundreds of megabytes: never hold two
-            self._images = (case.split, self._array(f"{case.split}_images"))
+            require = partial(self._require_images, case.split)
+            self._images = (case.split, self._read(f"{case.split}_images", require))
         index = int(case.id.removeprefix(case.split))
         return Volume(np.ascontiguousarray(self._images[1][index][None]))  # (1, D, H, W)
 
@@ -123,10 +127,13 @@ class MedMNIST3D(Dataset):
     def _fetch(self) -> None:
         """Make sure that the file is there."""
         file = self._file
-        if file.is_file():
+        problem = file_problem(file)
+        if problem is None:
             return
-        if not file.parent.is_dir():
+        if not is_folder(file.parent):
             raise DataError(f"{file.parent} is not a folder; make it, then {self._remedy}")
+        if problem != ABSENT or file.is_symlink():
+            raise DataError(f"{file} {problem}; remove it, then {self._remedy}")
         if not self._download:
             raise DataError(f"{file} is missing; {self._remedy}")
         maker = getattr(importlib.import_module("medmnist"), self._info["python_class"])
@@ -138,48 +145,48 @@ class MedMNIST3D(Dataset):
 
     def _labels(self, split: str) -> list[int]:
         """Return the labels of a split, checked against the shape of its images."""
-        labels, shape = self._array(f"{split}_labels"), self._image_shape(split)
-        side, classes = self._side, len(self._info["label"])
-        where = f"{self._file}: {split}"
-        if shape[1:] != (side, side, side):
-            raise DataError(
-                f"{where}_images has shape {shape} where (N, {side}, {side}, {side}) is official; {self._remedy}"
-            )
-        if labels.shape != (shape[0], 1) or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"{where}_labels is {labels.dtype} {labels.shape} where ({shape[0]}, 1) integers are official; "
-                f"{self._remedy}"
-            )
+        count = self._volumes(split)
+        labels = self._read(f"{split}_labels", lambda header: self._require_labels(split, header, count))
+        classes = len(self._info["label"])
         bad = np.flatnonzero((labels[:, 0] < 0) | (labels[:, 0] >= classes))
         if bad.size:
             raise DataError(
-                f"{where}_labels[{bad[0]}] is {labels[bad[0], 0]} where 0 to {classes - 1} are labels; {self._remedy}"
+                f"{self._file}: {split}_labels[{bad[0]}] is {labels[bad[0], 0]} where 0 to {classes - 1} are labels; "
+                f"{self._remedy}"
             )
         return [int(label) for label in labels[:, 0]]
 
-    def _image_shape(self, split: str) -> tuple[int, ...]:
-        """Return the shape of a split's images from their header alone."""
+    def _volumes(self, split: str) -> int:
+        """Return the number of a split's images, from their header alone."""
         key = f"{split}_images"
         try:
-            with zipfile.ZipFile(self._file) as archive, archive.open(f"{key}.npy") as member:
-                header = npy_header(member, f"{self._file}: {key}")
-        except (KeyError, zipfile.BadZipFile, OSError) as error:
-            raise self._damaged(key, error) from error
+            header = read_npz_header(self._file, key, f"{self._file}: {key}")
+        except ArchiveError as error:
+            raise self._damaged(error) from error
+        self._require_images(split, header)
+        return header.shape[0]
+
+    def _require_images(self, split: str, header: NpyHeader) -> None:
+        where, side, most = f"{self._file}: {split}_images", self._side, self._info["n_samples"][split]
         if header.dtype != np.uint8:
-            raise DataError(f"{self._file}: {key} holds {header.dtype} where uint8 is official; {self._remedy}")
-        return header.shape
+            raise DataError(f"{where} holds {header.dtype} where uint8 is official; {self._remedy}")
+        if header.shape[1:] != (side, side, side) or header.shape[0] > most:
+            raise DataError(
+                f"{where} has shape {header.shape} where ({most}, {side}, {side}, {side}) is official; {self._remedy}"
+            )
 
-    def _array(self, key: str) -> np.ndarray:
+    def _require_labels(self, split: str, header: NpyHeader, count: int) -> None:
+        if header.shape != (count, 1) or header.dtype.kind not in "iu":
+            raise DataError(
+                f"{self._file}: {split}_labels is {header.dtype} {header.shape} where ({count}, 1) integers are "
+                f"official; {self._remedy}"
+            )
+
+    def _read(self, key: str, require: Callable[[NpyHeader], None]) -> np.ndarray:
         try:
-            # Opened here, because numpy leaves a file open that turns out to be no archive.
-            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                array: np.ndarray = archive[key]
-        except (KeyError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, OSError) as error:
-            raise self._damaged(key, error) from error
-        return array
+            return read_npz(self._file, key, f"{self._file}: {key}", require)
+        except ArchiveError as error:
+            raise self._damaged(error) from error
 
-    def _damaged(self, key: str, error: Exception) -> DataError:
-        reason = f"it has no {key}" if isinstance(error, KeyError) else f"{key} cannot be read: {error}"
-        return DataError(
-            f"{self._file} is not the official file, or damaged ({reason}); remove it, then {self._remedy}"
-        )
+    def _damaged(self, error: ArchiveError) -> DataError:
+        return DataError(f"{self._file} is not the official file, or damaged ({error}); remove it, then {self._remedy}")

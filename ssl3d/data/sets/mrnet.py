@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -12,15 +15,18 @@ import numpy as np
 from ssl3d.card import Card
 from ssl3d.data.faults import DataFaultsError, Fault
 from ssl3d.data.reading.csv_table import Row, read_rows
+from ssl3d.data.reading.files import ABSENT, file_problem, is_folder
 from ssl3d.data.reading.voxels import read_npy, read_npy_header, require_voxels
 from ssl3d.dataset import Case, Dataset, Volume
-from ssl3d.errors import DataError, nearest
+from ssl3d.errors import DataError, nearest, printable, quoted, shortened
 from ssl3d.task import Task
 
 FINDINGS = ("acl", "meniscus", "abnormal")  # names of the tasks, and of their tables
 TASKS = tuple(Task(name=name, kind="binary", classes=("no", "yes")) for name in FINDINGS)
 SYNTHETIC = "SYNTHETIC.txt"  # beside files that `ssl3d data demo` generated
 PLANES = ("sagittal", "coronal", "axial")
+ID = "[0-9]{4}"  # of an exam
+NO_LABEL = -1  # of a row with a fault, which is raised
 FOLDERS = {"train": "train", "valid": "test"}  # the official validation exams are the test set, scored once
 LAYOUT = (
     "expected is MRNet-v1.0 with {train,valid}/{sagittal,coronal,axial}/0000.npy and "
@@ -59,7 +65,7 @@ class MRNet(Dataset):
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
         self.left_right = 0 if self.plane == "sagittal" else 2
-        self.synthetic = root is not None and (root / SYNTHETIC).exists()
+        self.synthetic = root is not None and file_problem(root / SYNTHETIC) is None
 
     @property
     def name(self) -> str:
@@ -106,9 +112,9 @@ class MRNet(Dataset):
         if volume.dtype != np.uint8:
             raise DataError(f"{where} holds {volume.dtype}; MRNet's volumes are uint8; restore it")
         require_voxels(volume, where)
-        if volume.shape[1:] != self._in_plane:
+        if self._in_plane and volume.shape[1:] != self._in_plane:
             raise DataError(
-                f"{where} is {volume.shape[1:]} in plane where the first volume is {self._in_plane}; "
+                f"{where} is {volume.shape[1:]} in plane where most volumes are {self._in_plane}; "
                 "bring all volumes to one size"
             )
         return Volume(np.ascontiguousarray(volume[None]))  # (1, S, H, W)
@@ -121,19 +127,29 @@ class MRNet(Dataset):
 
     @cached_property
     def _in_plane(self) -> tuple[int, ...]:
-        first = min(_npy_names(self._root / "train" / self.plane))
-        return read_npy_header(self._root / "train" / self.plane / first, f"train/{self.plane}/{first}").shape[1:]
+        """Size in plane of most training volumes, rows and columns, from their headers."""
+        found = Counter(self._sizes()).most_common(1)
+        return found[0][0] if found else ()
+
+    def _sizes(self) -> Iterator[tuple[int, ...]]:
+        """Yield the size in plane of every training volume whose header can be read; faults are found by ``read``."""
+        folder = self._root / "train" / self.plane
+        for name in sorted(_npy_names(folder)):
+            with suppress(DataError):
+                shape = read_npy_header(folder / name, name).shape
+                if len(shape) == 3:
+                    yield shape[1:]
 
     def _folders(self) -> Path:
         """Return the root, its folders checked."""
         root = self._root
-        if not root.is_dir():
-            raise DataError(f"{root} is not a folder; {LAYOUT}")
+        if not is_folder(root):
+            raise DataError(f"{shortened(str(root), 200)} is not a folder; {LAYOUT}")
         for folder in FOLDERS:
             for part in (root / folder, root / folder / self.plane):
-                if not part.is_dir():
+                if not is_folder(part):
                     inner = root / "MRNet-v1.0"
-                    hint = f"did you mean --root {inner}?" if inner.is_dir() else LAYOUT
+                    hint = f"did you mean --root {inner}?" if is_folder(inner) else LAYOUT
                     raise DataError(f"{part} is missing; {hint}")
         return root
 
@@ -142,8 +158,9 @@ class MRNet(Dataset):
         by_task = {}
         for task in FINDINGS:
             path = root / f"{folder}-{task}.csv"
-            if not path.is_file():
-                raise DataError(f"{path} is missing; {LAYOUT}")
+            problem = file_problem(path)
+            if problem is not None:
+                raise DataError(f"{path} {'is missing' if problem == ABSENT else problem}; {LAYOUT}")
             by_task[task] = _table(path.name, read_rows(path), faults)
         return by_task
 
@@ -160,7 +177,10 @@ class MRNet(Dataset):
             if id not in present
         ]
         unlisted = [
-            Fault(f"{folder}/{self.plane}/{id}.npy", f"no {folder}-*.csv lists it; add its rows or remove the file")
+            Fault(
+                printable(f"{folder}/{self.plane}/{id}.npy"),
+                f"no {folder}-*.csv lists it; add its rows or remove the file",
+            )
             for id in sorted(present - rows.keys())
         ]
         return absent + unlisted
@@ -172,7 +192,11 @@ class MRNet(Dataset):
 
 def _npy_names(folder: Path) -> list[str]:
     """Names of volumes; ``._0000.npy`` and other dot files are leftovers of file managers."""
-    return [path.name for path in folder.iterdir() if path.suffix == ".npy" and not path.name.startswith(".")]
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be opened ({error.strerror}); allow it to be read") from error
+    return [name for name in names if name.endswith(".npy") and not name.startswith(".")]
 
 
 def _table(name: str, rows: list[Row], faults: list[Fault]) -> Table:
@@ -188,6 +212,8 @@ def _table(name: str, rows: list[Row], faults: list[Fault]) -> Table:
             table[row.fields[0]] = (int(row.fields[1]), row.number)
         else:
             faults.append(Fault(f"{name} row {row.number}", problem))
+            if row.fields[0] not in table and re.fullmatch(ID, row.fields[0]):
+                table[row.fields[0]] = (NO_LABEL, row.number)  # the case is listed: not a second fault of this row
     return table
 
 
@@ -197,11 +223,11 @@ def _problem(row: Row, first: bool) -> str | None:
         return f"the row has {len(row.fields)} fields; case and label are expected, as in 0000,1; correct it"
     id, label = row.fields
     if first and not any(character.isdigit() for character in id):
-        return f"'{id},{label}' is a header, and MRNet's tables have none; remove it"
-    if not re.fullmatch(r"[0-9]{4}", id):
-        return f"case {id!r} is not four digits, as in 0000 (spreadsheets drop the zeros); restore the table"
+        return f"{quoted(f'{id},{label}')} is a header, and MRNet's tables have none; remove it"
+    if not re.fullmatch(ID, id):
+        return f"case {quoted(id)} is not four digits, as in 0000 (spreadsheets drop the zeros); restore the table"
     if label not in {"0", "1"}:
-        return f"label {label!r} is neither 0 nor 1; correct it"
+        return f"label {quoted(label)} is neither 0 nor 1; correct it"
     return None
 
 
