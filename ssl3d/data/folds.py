@@ -116,13 +116,19 @@ def require_folds(name: str, task: Task, cases: Sequence[Labelled], folds: int, 
     Raises:
         DataError: one has not; the message opens with ``name``.
     """
-    dealt = folds_of(among, folds)
     patients: defaultdict[str, set[str]] = defaultdict(set)
     for case in (case for case in cases if task.name in case.targets and case.split != "unlabelled"):
         target = case.targets[task.name]
         patients[f"case of class {task.classes[target]!r}" if isinstance(target, int) else "case"].add(case.patient)
     if not patients:
         raise DataError(f"{name}: no volume has a target for {task.name!r}; name another task")
+    for what, found in sorted(patients.items(), key=lambda item: (len(item[1]), item[0])):
+        if len(found) < folds:  # before dealing, which takes long for thousands of folds
+            raise DataError(
+                f"{name}: {len(found)} patients have a {what} of {task.name!r}, too few for {folds} folds; choose "
+                "fewer --folds"
+            )
+    dealt = folds_of(among, folds)
     for what, found in sorted(patients.items()):
         without = set(range(folds)) - {dealt[patient] for patient in found}
         if without:

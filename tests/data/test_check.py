@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 from ssl3d.data.check import check
 from ssl3d.data.faults import DataFaultsError, Fault, folded
 from ssl3d.data.pack import pack
-from ssl3d.dataset import Case
+from ssl3d.data.sets.folder import Folder
+from ssl3d.dataset import Case, Volume
 from ssl3d.task import Targets, Task
 from tests.data.arrays import AGE, FINDING, TEAR, Arrays, of_cases
 
@@ -107,8 +111,8 @@ def test_with_folds_no_split_is_needed_and_every_fold_must_have_every_class() ->
     made = [Case(f"{i}", "train", f"{i}.nii", "P0" if i < 2 else "", targets={"tear": int(i < 4)}) for i in range(8)]
     assert "no case in the split 'test'" in check(of_cases(made)).faults[0]
     assert check(of_cases(made), folds=3).faults == ()
-    assert "fold" in check(of_cases(made), folds=4).faults[0]
-    assert "class 'yes' of 'tear', which 3 patients have" in check(of_cases(made), folds=4).faults[0]
+    (fault,) = check(of_cases(made), folds=4).faults
+    assert "3 patients have a case of class 'yes' of 'tear', too few for 4 folds; choose fewer --folds" in fault
 
 
 def test_progress_is_reported_volume_by_volume() -> None:
@@ -125,6 +129,45 @@ def test_faults_alike_are_one_line_from_the_fourth_on() -> None:
     assert str(DataFaultsError(faults)) == (
         "row 0 and 3 more like it: no such split (and 1 more: `ssl3d data check` lists them all)"
     )
+
+
+def test_volumes_with_the_same_fault_are_one_line_from_the_fourth_on(tmp_path: Path) -> None:
+    for index in range(60):
+        (tmp_path / f"v{index}.npy").write_bytes(b"")
+    np.save(tmp_path / "v59.npy", np.zeros((2, 3, 4)))
+    (tmp_path / "labels.csv").write_text(
+        "path,x,split\n" + "".join(f"v{i}.npy,{i % 2},{('train', 'test')[i // 30]}\n" for i in range(60))
+    )
+    first, second = check(Folder(tmp_path)).faults
+    assert first.startswith("v0.npy (labels.csv row 2) is not a plain .npy file")
+    assert first.endswith(" (and 58 more volumes like it)")
+    assert second.startswith("v59.npy (labels.csv row 61) is constant")
+
+
+def test_a_volume_that_does_not_fit_in_memory_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sound()
+
+    def read(case: Case) -> Volume:
+        if case.id == "3":
+            raise MemoryError
+        return Arrays.read(data, case)
+
+    monkeypatch.setattr(data, "read", read)
+    assert check(data).faults == ("3.nii does not fit in memory; make the volume smaller, or use a larger machine",)
+
+
+def test_five_thousand_folds_are_refused_at_once() -> None:
+    made = [Case(f"{i}", "train", f"{i}.nii", targets={"tear": i % 2}) for i in range(5000)]
+    start = time.perf_counter()
+    (fault,) = check(of_cases(made), folds=5000).faults
+    assert "2500 patients have a case of class 'no' of 'tear', too few for 5000 folds" in fault
+    assert time.perf_counter() - start < 2
+
+
+def test_checking_loads_no_torch() -> None:
+    modules = "ssl3d.cli.data, ssl3d.data.check, ssl3d.data.sets.folder, ssl3d.data.sets.mrnet, ssl3d.run.datasets"
+    program = f"import sys, {modules}; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_store_of_every_kind_of_task_is_packed_as_it_was_checked(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_a_fold_without_a_class_is_refused_with_what_to_do(tmp_path: Path) -> No
     check_folds(store, "age", 6)
     with pytest.raises(
         DataError,
-        match=r"arrays: fold \d of 4 has no case of class 'yes' of 'tear', which 3 patients have; choose fewer",
+        match=r"arrays: 3 patients have a case of class 'yes' of 'tear', too few for 4 folds; choose fewer --folds",
     ):
         check_folds(store, "tear", 4)
-    with pytest.raises(DataError, match="12 patients have a target, too few for 13 folds"):
+    with pytest.raises(DataError, match="12 patients have a case of 'age', too few for 13 folds"):
         check_folds(store, "age", 13)
