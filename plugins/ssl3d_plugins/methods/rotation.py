@@ -1,0 +1,74 @@
+"""Rotation: unsupervised representation learning by predicting image rotations (Gidaris et al. 2018).
+
+https://arxiv.org/abs/1803.07728. A view is turned by 0, 90, 180 and 270 degrees about the slice axis, and the network
+says by how much: it must know what is where in the body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ssl3d.method import Batch, Card, Config, Loss, Method, Rng, Views, Volumes
+
+TURNS = 4
+MOST = 30.0  # degrees; beyond 45 a view would belong to the next turn
+
+
+class Rotation(Method[Config]):
+    """Rotation of volumes in the plane of their slices: the four turns of a view are its views."""
+
+    card: ClassVar[Card] = Card(
+        name="Rotation",
+        summary="finds by how many quarter turns about the slice axis a volume was rotated",
+        paper="Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations",
+        year=2018,
+        link="https://arxiv.org/abs/1803.07728",
+        departures=(
+            "Views are crops with intensity changes, square in the plane; the paper has random flips and shifts.",
+            "No view is flipped along H, for that and a flip along W make a half turn; at most 30 degrees of random "
+            "rotation are left.",
+            "The head is one linear layer on the backbone's features; the paper's is the end of its network.",
+            "Optimiser, learning rate and batch are the recipe's, not the paper's (SGD, batches of 128).",
+        ),
+    )
+    coupled = False
+
+    def build(self) -> None:
+        """Make the head, and square views without what would pass for a turn."""
+        depth, *plane = self.augment.size
+        side = max(min(plane), *self.backbone.min_size[1:])
+        recipe = self.augment.recipe
+        flip = (recipe.flip[0], 0.0, recipe.flip[2])
+        self.augment = self.augment.replace((depth, side, side), flip=flip, rotate=min(recipe.rotate, MOST))
+        self.head = nn.Linear(self.backbone.embed_dim, TURNS)
+
+    def views(self, volumes: Volumes, rng: Rng) -> Views:
+        """Return a view (B, C, D, S, S) turned by 0, 1, 2 and 3 quarters, from H to W: as ``Augment`` rotates."""
+        view = self.augment(square(volumes, rng), rng)
+        return Views(*(torch.rot90(view, turn, (3, 4)) for turn in range(TURNS)))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the mean cross-entropy of the four turns (equation 3 of the paper)."""
+        logits = self.head(torch.stack(batch.online, dim=1)).flatten(0, 1)  # (4 N, 4)
+        turns = torch.arange(TURNS, device=logits.device).repeat(len(logits) // TURNS)
+        accuracy = (logits.argmax(dim=1) == turns).to(logits.dtype).mean()
+        return Loss(F.cross_entropy(logits, turns), scalars={"accuracy": accuracy})
+
+
+def square(volumes: Volumes, rng: Rng) -> Volumes:
+    """Return the largest square of each volume's slices, at a random place along the longer side.
+
+    A rectangle that is stretched to a square would give the turn away by the direction of the stretch.
+    """
+    cut = []
+    for voxels, place in zip(volumes.voxels, rng.numbers().tolist(), strict=True):
+        H, W = voxels.shape[2:]
+        side = min(H, W)
+        top, left = int(place * (H - side + 1)), int(place * (W - side + 1))
+        cut.append(voxels[:, :, top : top + side, left : left + side])
+    return replace(volumes, voxels=tuple(cut))

@@ -1,0 +1,25 @@
+"""Small crops beside the large ones (SwAV, Caron et al. 2020, arXiv 2006.09882, section 3.3)."""
+
+from __future__ import annotations
+
+from ssl3d.backbone import Backbone
+from ssl3d.data.augment import Augment
+from ssl3d.recipe import ShareRange
+
+
+def small_crops(augment: Augment, backbone: Backbone, size: float, crop: ShareRange, depth: ShareRange) -> Augment:
+    """Return an augmentation that makes small crops, no smaller than the backbone accepts.
+
+    >>> self.local = small_crops(self.augment, self.backbone, 0.43, (0.05, 0.4), (0.3, 0.6))
+    >>> Views(self.augment(volumes, rng), self.augment(volumes, rng), self.local(volumes, rng))
+
+    Args:
+        augment: makes the large crops; intensity changes and flips stay.
+        backbone: encodes both.
+        size: of a small crop along each axis, as a share of a large one's.
+        crop: range of the share of the in-plane area that a small crop keeps.
+        depth: range of the share of the slices that it keeps.
+    """
+    least = backbone.min_size
+    D, H, W = (max(low, round(size * n)) for low, n in zip(least, augment.size, strict=True))
+    return augment.replace((D, H, W), crop=crop, depth=depth)
