@@ -17,15 +17,19 @@ import numpy as np
 import torch
 
 from ssl3d.card import Card
+from ssl3d.data.corpus import Corpus
 from ssl3d.data.pack import pack
 from ssl3d.data.store import Store
-from ssl3d.dataset import Case, Dataset
-from ssl3d.method import Method
+from ssl3d.dataset import Case, Dataset, Volume
+from ssl3d.method import AnyMethod
 from ssl3d.progress import Progress
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import EncoderRecipe, PretrainRecipe
 from ssl3d.run.devices import device_name, open_device, placed
+from ssl3d.task import Task
 from ssl3d.train.build import build_method
-from ssl3d.train.pretrain import Job, pretrain
+from ssl3d.train.encode import Source
+from ssl3d.train.job import Job
+from ssl3d.train.pretrain import pretrain
 
 Size = tuple[int, int, int]
 
@@ -35,7 +39,7 @@ class RandomVolumes(Dataset):
 
     card = Card(name="Noise", summary="8-bit noise")
     synthetic = True
-    name, tasks, view_size = "noise", ("none",), (16, 112, 112)
+    name, tasks, view_size = "noise", (Task(name="none"),), (16, 112, 112)
 
     def __init__(self, count: int, shape: Size) -> None:
         super().__init__()
@@ -43,21 +47,29 @@ class RandomVolumes(Dataset):
 
     def cases(self) -> list[Case]:
         """Return the training cases, and one to test on, which a data set has to have."""
-        train = [Case(f"{number:04d}", "train", f"{number:04d}", {"none": number % 2}) for number in range(self.count)]
-        return [*train, Case("test", "test", "9999", {"none": 0})]
+        train = [
+            Case(f"{number:04d}", "train", f"{number:04d}", targets={"none": number % 2})
+            for number in range(self.count)
+        ]
+        return [*train, Case("test", "test", "9999", targets={"none": 0})]
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Return a volume (1, D, H, W)."""
         generator = np.random.default_rng(int(case.source))
-        return generator.integers(0, 256, (1, *self.shape), dtype=np.uint8)
+        return Volume(generator.integers(0, 256, (1, *self.shape), dtype=np.uint8))
 
 
 @contextmanager
-def packed(options: argparse.Namespace, count: int) -> Iterator[Store]:
+def packed(options: argparse.Namespace, count: int) -> Iterator[Corpus]:
     """Pack volumes of noise into a folder that lasts as long as the context, and put them where runs put them."""
     with tempfile.TemporaryDirectory() as folder:
         store = pack(RandomVolumes(count, tuple(options.volume_shape)), Path(folder) / "store")
-        yield placed(store, open_device(options.device, "32-true").device)
+        yield corpus_of(store, options.device)
+
+
+def corpus_of(store: Store, device: str) -> Corpus:
+    """Return the training volumes of a store, on a device where they fit."""
+    return Corpus.of([placed(store, open_device(device, "32-true").device)])
 
 
 @dataclass
@@ -71,22 +83,22 @@ class Clock(Progress):
         self.ends.append(time.perf_counter())
 
 
-def train(method: Method, store: Store, recipe: Recipe, device: str) -> list[float]:
-    """Pretrain with the loop that runs use, and return the time at the end of each step.
+def train(method: AnyMethod, source: Source, volumes: int, recipe: EncoderRecipe, device: str) -> list[float]:
+    """Pretrain on the first volumes of a source with the loop that runs use; return the time at the end of each step.
 
     Optimiser, momentum encoder, log and checkpoint are the loop's own; the last checkpoint falls after the last time.
     """
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        fabric = open_device(device, recipe.pretrain.precision)
-        pretrain(Job(method, store, store.indices("train"), recipe, fabric, Path(folder), "speed", clock))
+        fabric = open_device(device, (recipe.pretrain or PretrainRecipe()).precision)
+        pretrain(Job(method, source, range(volumes), recipe, "speed", fabric, Path(folder), "speed", clock))
     return clock.ends
 
 
-def recipe_of(options: argparse.Namespace, volumes: int, steps: int, micro: int | None = None) -> Recipe:
+def recipe_of(options: argparse.Namespace, volumes: int, steps: int, micro: int | None = None) -> EncoderRecipe:
     """Return a recipe of so many steps, rounded up to whole epochs."""
     pretraining = {"epochs": math.ceil(steps * options.batch / volumes), "batch_size": options.batch}
-    return Recipe.checked(
+    return EncoderRecipe.checked(
         {
             "method": options.method,
             "backbone": options.backbone,
@@ -96,7 +108,7 @@ def recipe_of(options: argparse.Namespace, volumes: int, steps: int, micro: int 
     )
 
 
-def fresh(recipe: Recipe, options: argparse.Namespace) -> Method:
+def fresh(recipe: EncoderRecipe, options: argparse.Namespace) -> AnyMethod:
     """Return the method of a recipe on the device, with the weights that its seed decides."""
     return build_method(recipe).to(open_device(options.device, "32-true").device).train()
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import RandomVolumes, fresh, shape, train
+from common import RandomVolumes, corpus_of, fresh, shape, train
 
 from ssl3d.data.pack import pack
-from ssl3d.dataset import Case
-from ssl3d.recipe import Recipe
-from ssl3d.run.devices import device_name, open_device, placed
+from ssl3d.dataset import Case, Volume
+from ssl3d.recipe import EncoderRecipe, PretrainRecipe
+from ssl3d.run.devices import device_name, open_device
 from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
 
@@ -45,25 +45,25 @@ PEAKS = (  # words of the device's name, dense bf16 TFLOP/s in its data sheet
 class Exams(RandomVolumes):
     """Noise with a depth of its own for each exam."""
 
-    def read(self, case: Case) -> np.ndarray:
+    def read(self, case: Case) -> Volume:
         """Return a volume (1, D, H, W)."""
         generator = np.random.default_rng(int(case.source))
         depth = int(generator.integers(SLICES[0], SLICES[1] + 1))
-        return generator.integers(0, 256, (1, depth, *self.shape[1:]), dtype=np.uint8)
+        return Volume(generator.integers(0, 256, (1, depth, *self.shape[1:]), dtype=np.uint8))
 
 
 def main() -> None:
     """Print what was measured beside what the arithmetic says."""
     options = read_options()
     recipe = recipe_of(options, options.epochs)
-    schedule = Schedule.of(recipe.pretrain, options.volumes)
+    schedule = Schedule.of(recipe.pretrain or PretrainRecipe(), options.volumes)
     method = fresh(recipe, options)
     whole = pretrain_flops(method, recipe, options.volumes)
     epochs = math.ceil((options.warmup + options.steps) / schedule.steps_per_epoch)
     with tempfile.TemporaryDirectory() as folder:
         store = pack(Exams(options.volumes, (0, options.plane, options.plane)), Path(folder) / "store")
-        store = placed(store, open_device(options.device, "32-true").device)
-        ends = train(method, store, recipe_of(options, epochs), options.device)
+        corpus = corpus_of(store, options.device)
+        ends = train(method, corpus, len(corpus), recipe_of(options, epochs), options.device)
     ends = ends[options.warmup - 1 : options.warmup + options.steps]
     seconds = (ends[-1] - ends[0]) / (len(ends) - 1)
     report(
@@ -99,12 +99,12 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-def recipe_of(options: argparse.Namespace, epochs: int) -> Recipe:
+def recipe_of(options: argparse.Namespace, epochs: int) -> EncoderRecipe:
     """Return the recipe, for so many epochs."""
     pretraining = {"epochs": epochs, "batch_size": options.batch, "micro_batch": options.micro}
     pretraining |= {"precision": options.precision, "channels_last": options.channels_last}
     values = {"method": options.method, "backbone": options.backbone, "view_size": tuple(options.size)}
-    return Recipe.checked({**values, "pretrain": {**pretraining, "compile": options.compile}})
+    return EncoderRecipe.checked({**values, "pretrain": {**pretraining, "compile": options.compile}})
 
 
 def peak_of(name: str) -> float | None:

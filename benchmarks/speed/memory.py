@@ -17,15 +17,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from window import Noise
 
-from ssl3d.method import Method
-from ssl3d.recipe import Recipe
+from ssl3d.method import AnyMethod, Batch, Views
+from ssl3d.recipe import EncoderRecipe
 from ssl3d.run.devices import device_name
 from ssl3d.train.build import build_method
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.window import Window
 
 BUDGETS = (0.5, 1, 2, 4, 8, 16, 24, 80)  # GB
@@ -35,7 +34,7 @@ LOSSES = (512, 1024, 2048)  # effective batches that the memory of the loss is f
 class Forgetful(Encoder):
     """Makes views again for the second pass, as it does by itself where they are too large to be kept."""
 
-    def views(self, batch: Batch, part: range, parts: int) -> tuple[Tensor, ...]:
+    def views(self, batch: EffectiveBatch, part: range, parts: int = 1) -> Views:
         """Return the views of a part."""
         views = super().views(batch, part, parts)
         self.forget()
@@ -59,7 +58,7 @@ def main() -> None:
         parser.error("--single must reach two of --batches, for a line through them")
     device = torch.device(options.device)
     check(device)
-    recipe = Recipe(method=options.method, backbone=options.backbone, view_size=tuple(options.size))
+    recipe = EncoderRecipe(method=options.method, backbone=options.backbone, view_size=tuple(options.size))
     method = build_method(recipe).to(device).train()
     print(
         f"{device_name(device)}, torch {torch.__version__}; {options.method} with {options.backbone}, micro-batch "
@@ -73,14 +72,14 @@ def main() -> None:
 class Steps:
     """The peaks of one method's effective batches, in bytes."""
 
-    def __init__(self, method: Method, source: Noise, micro: int, device: torch.device) -> None:
+    def __init__(self, method: AnyMethod, source: Noise, micro: int, device: torch.device) -> None:
         self.method, self.source, self.micro, self.device = method, source, micro, device
 
     def peak(self, count: int, micro: int, encoder: type[Encoder] = Encoder) -> int:
         """Return the peak of one effective batch of ``count`` volumes."""
         self.method.zero_grad(set_to_none=True)
         window = Window(encoder(self.method, self.source), micro)
-        found = peak(lambda: window.backward(Batch(range(count), 0)), self.device)
+        found = peak(lambda: window.backward(EffectiveBatch(range(count), 0)), self.device)
         self.method.zero_grad(set_to_none=True)
         return found + (_held(self.method) if self.device.type == "cpu" else 0)
 
@@ -88,15 +87,12 @@ class Steps:
         """Return the peak of heads and loss alone, with the features and their gradients."""
         encoder = Encoder(self.method, self.source)
         few = range(min(2, self.micro))
-        views = encoder.views(Batch(few, 0), few, 1)
-        wanted, width = encoder.online_views(len(views)), self.method.backbone.embed_dim
-        targets = len(encoder.targets([view[:1] for view in views], Batch(few, 0), few))
+        seen, width = encoder.features(EffectiveBatch(few, 0), few), self.method.backbone.embed_dim
 
         def loss() -> None:
-            online = [torch.randn(count, width, device=self.device, requires_grad=True) for _ in wanted]
-            self.method.loss(online, [torch.randn(count, width, device=self.device) for _ in range(targets)])[
-                "loss"
-            ].backward()  # type: ignore[no-untyped-call]
+            online = tuple(torch.randn(count, width, device=self.device, requires_grad=True) for _ in seen.online)
+            target = tuple(torch.randn(count, width, device=self.device) for _ in seen.target)
+            self.method.loss(Batch(online, target)).value.backward()  # type: ignore[no-untyped-call]
 
         before = 0 if self.device.type == "cpu" else torch.cuda.memory_allocated(self.device)
         found = peak(loss, self.device) - before
@@ -149,7 +145,7 @@ def _most(room: float, line: float, square: float) -> int | str:
 
 
 def peak(run: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes that were allocated at one time while running; on CUDA with what was there before."""
+    """Return the most bytes that were allocated at once while running; on CUDA with what was there before."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -163,9 +159,9 @@ def peak(run: Callable[[], object], device: torch.device) -> int:
 
 
 def check(device: torch.device) -> None:
-    """Measure something known: two tensors of 8 MB at one time, one of them freed before a third of 4 MB comes."""
+    """Measure something known: two tensors of 8 MB at once, one of them freed before a third of 4 MB comes."""
 
-    def known() -> Tensor:
+    def known() -> torch.Tensor:
         first = torch.ones(2_000_000, device=device)
         second = first * 2
         del first
@@ -177,7 +173,7 @@ def check(device: torch.device) -> None:
         raise RuntimeError(f"measured {found} bytes where there were 16000000: do not believe this script here")
 
 
-def _held(method: Method) -> int:
+def _held(method: AnyMethod) -> int:
     tensors = [*method.parameters(), *method.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

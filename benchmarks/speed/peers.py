@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from transforms import INSTALL, MakeView, monai_views, torchio_views
 
-from ssl3d.data.store import Store
-from ssl3d.recipe import Recipe
+from ssl3d.data.corpus import Corpus
+from ssl3d.recipe import EncoderRecipe
 
 ARRANGEMENTS = (
     "torchio, plain",
@@ -98,10 +98,9 @@ class SimCLR(nn.Module):
         return loss
 
 
-def batches(store: Store, make: MakeView, options: argparse.Namespace, steps: int) -> DataLoader[Any]:
+def batches(corpus: Corpus, make: MakeView, options: argparse.Namespace, steps: int) -> DataLoader[Any]:
     """Return a loader of so many batches and as many as its workers make ahead, which keeps them at work to the end."""
-    indices = store.indices("train")
-    volumes = [voxels.cpu() for voxels in store.volumes(indices, torch.device("cpu")).voxels]
+    volumes = [voxels.cpu() for voxels in corpus.volumes(range(len(corpus)), torch.device("cpu")).voxels]
     pairs = Pairs([voxels.clone() for voxels in volumes], make)
     ahead = 2 * options.workers  # PyTorch's own figure
     sampler = RandomSampler(pairs, replacement=True, num_samples=(steps + ahead) * options.batch)
@@ -116,14 +115,16 @@ def batches(store: Store, make: MakeView, options: argparse.Namespace, steps: in
     )
 
 
-def plain_loop(store: Store, make: MakeView, options: argparse.Namespace, steps: int, recipe: Recipe) -> list[float]:
+def plain_loop(
+    corpus: Corpus, make: MakeView, options: argparse.Namespace, steps: int, recipe: EncoderRecipe
+) -> list[float]:
     """Pretrain as one would without ssl3d, and return the time at the end of each step."""
     method = fresh(recipe, options)  # only for its backbone: the same weights
     backbone, device = method.backbone, next(method.parameters()).device
     model = {"byol": BYOL, "simclr": SimCLR}[options.method](backbone, backbone.embed_dim).to(device).train()
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-3, weight_decay=1e-4)
     ends = []
-    for step, views in zip(range(steps), batches(store, make, options, steps), strict=False):
+    for step, views in zip(range(steps), batches(corpus, make, options, steps), strict=False):
         first, second = (view.to(device, non_blocking=True) for view in views)
         loss = model.loss(first, second, step, steps)
         optimizer.zero_grad(set_to_none=True)
@@ -140,16 +141,16 @@ def rate(ends: list[float], options: argparse.Namespace) -> float:
     return options.steps * options.batch / (ends[last] - ends[first])
 
 
-def arrangements(store: Store, options: argparse.Namespace) -> dict[str, Callable[[], list[float]]]:
+def arrangements(corpus: Corpus, options: argparse.Namespace) -> dict[str, Callable[[], list[float]]]:
     """Return what is timed, by name; raises ModuleNotFoundError without torchio or MONAI."""
     steps = options.workers + options.steps
-    recipe = recipe_of(options, len(store.indices("train")), steps)
+    recipe = recipe_of(options, len(corpus), steps)
     volume, view = tuple(options.volume_shape), tuple(options.size)
     makers = {**torchio_views(view), **monai_views(volume, view)}
     return {
-        "ssl3d": lambda: train(fresh(recipe, options), store, recipe, options.device),
+        "ssl3d": lambda: train(fresh(recipe, options), corpus, len(corpus), recipe, options.device),
         **{
-            f"lightly, {name}": lambda make=makers[name]: plain_loop(store, make, options, steps, recipe)
+            f"lightly, {name}": lambda make=makers[name]: plain_loop(corpus, make, options, steps, recipe)
             for name in ARRANGEMENTS
         },
     }
@@ -173,9 +174,9 @@ def main() -> None:
     options.workers = max(1, options.workers)
     options.steps = -(-options.steps // options.workers) * options.workers  # as many batches from each worker
     torch.manual_seed(0)  # the others draw from the global state
-    with packed(options, 2 * options.batch) as store:
+    with packed(options, 2 * options.batch) as corpus:
         try:
-            runs = arrangements(store, options)
+            runs = arrangements(corpus, options)
         except ModuleNotFoundError as error:
             sys.exit(f"{error.name} is not installed, and the comparison is with it: {INSTALL}.")
         rates: dict[str, list[float]] = {name: [] for name in runs}

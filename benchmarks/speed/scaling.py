@@ -18,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 from common import Size, fresh, header, options_of, packed, shape, train
 
-from ssl3d.data.store import Store
-from ssl3d.recipe import Recipe
+from ssl3d.data.corpus import Corpus
+from ssl3d.recipe import EncoderRecipe
 
 T = TypeVar("T")
 FACTORS = (0.5, 1.0, 1.5, 2.0)  # of a view's rows and columns
@@ -33,33 +33,33 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, nargs="+", default=(64, 128, 256), help="of the third table")
     options = parser.parse_args()
     print(header(options) + f"; micro-batch {options.micro}")
-    with packed(options, max(*options.volumes, *options.batches)) as store:
-        by_batch(options, store)
-        by_size(options, store)
-        by_volumes(options, store)
+    with packed(options, max(*options.volumes, *options.batches)) as corpus:
+        by_batch(options, corpus)
+        by_size(options, corpus)
+        by_volumes(options, corpus)
 
 
-def by_batch(options: argparse.Namespace, store: Store) -> None:
+def by_batch(options: argparse.Namespace, corpus: Corpus) -> None:
     """Print the time of a step by the effective batch."""
     batches = list(options.batches)
-    times = medians(options, batches, lambda batch: steps(options, store, batch, tuple(options.size)))
+    times = medians(options, batches, lambda batch: steps(options, corpus, batch, tuple(options.size)))
     table("effective batch", [str(batch) for batch in batches], batches, times, (1e3, "ms a volume"))
 
 
-def by_size(options: argparse.Namespace, store: Store) -> None:
+def by_size(options: argparse.Namespace, corpus: Corpus) -> None:
     """Print the time of a step by the size of a view."""
     depth, height, width = options.size
     sizes = [(depth, round(height * factor), round(width * factor)) for factor in FACTORS]
-    times = medians(options, sizes, lambda size: steps(options, store, options.batch, size))
+    times = medians(options, sizes, lambda size: steps(options, corpus, options.batch, size))
     voxels = [options.batch * int(np.prod(size)) for size in sizes]
     table("view", [shape(size) for size in sizes], voxels, times, (1e9, "ns a voxel of one view of a volume"))
 
 
-def by_volumes(options: argparse.Namespace, store: Store) -> None:
+def by_volumes(options: argparse.Namespace, corpus: Corpus) -> None:
     """Print the time of an epoch by the number of volumes."""
 
     def epochs(count: int) -> list[float]:
-        ends = run(options, store, recipe_of(options, options.batch, tuple(options.size), 3), count)
+        ends = run(options, corpus, recipe_of(options, options.batch, tuple(options.size), 3), count)
         each = -(-count // options.batch)
         return list(np.diff(ends[each - 1 :: each]))
 
@@ -67,33 +67,21 @@ def by_volumes(options: argparse.Namespace, store: Store) -> None:
     table("volumes", [str(n) for n in counts], counts, medians(options, counts, epochs), (1e3, "ms a volume"))
 
 
-def steps(options: argparse.Namespace, store: Store, batch: int, size: Size) -> list[float]:
+def steps(options: argparse.Namespace, corpus: Corpus, batch: int, size: Size) -> list[float]:
     """Return the times of whole steps, the first left out."""
-    return list(np.diff(run(options, store, recipe_of(options, batch, size, options.steps + 1), batch)))
+    return list(np.diff(run(options, corpus, recipe_of(options, batch, size, options.steps + 1), batch)))
 
 
-def recipe_of(options: argparse.Namespace, batch: int, size: Size, epochs: int) -> Recipe:
+def recipe_of(options: argparse.Namespace, batch: int, size: Size, epochs: int) -> EncoderRecipe:
     """Return the recipe of one point."""
     pretraining = {"epochs": epochs, "batch_size": batch, "micro_batch": min(options.micro, batch)}
     values = {"method": options.method, "backbone": options.backbone, "view_size": size, "pretrain": pretraining}
-    return Recipe.checked(values)
+    return EncoderRecipe.checked(values)
 
 
-def run(options: argparse.Namespace, store: Store, recipe: Recipe, volumes: int) -> list[float]:
-    """Pretrain on the first volumes of the store; return the time at the end of each step."""
-    return train(fresh(recipe, options), First(store, volumes), recipe, options.device)  # type: ignore[arg-type]
-
-
-class First:
-    """The first training volumes of a store."""
-
-    def __init__(self, store: Store, count: int) -> None:
-        self.volumes = store.volumes
-        self.chosen = store.indices("train")[:count]
-
-    def indices(self, _: str) -> list[int]:
-        """Return their numbers."""
-        return self.chosen
+def run(options: argparse.Namespace, corpus: Corpus, recipe: EncoderRecipe, volumes: int) -> list[float]:
+    """Pretrain on the first volumes of the corpus; return the time at the end of each step."""
+    return train(fresh(recipe, options), corpus, volumes, recipe, options.device)
 
 
 def medians(options: argparse.Namespace, points: Sequence[T], measure: Callable[[T], list[float]]) -> list[float]:

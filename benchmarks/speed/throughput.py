@@ -21,15 +21,16 @@ import torch
 from common import fresh, header, options_of, packed, recipe_of, train
 from torch import Tensor
 
-from ssl3d.data.store import Store
+from ssl3d.data.corpus import Corpus
 from ssl3d.engine import Engine
-from ssl3d.method import Method
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.method import AnyMethod, Views
+from ssl3d.recipe import PretrainRecipe
+from ssl3d.train.encode import EffectiveBatch, Encoder
 
 GOALS = {"whole": 97, "parts": 95}  # percent of the bare loop
 
 
-def bare(method: Method, views: Sequence[tuple[Tensor, ...]], keep: int, steps: int) -> list[float]:
+def bare(method: AnyMethod, views: Sequence[Views], keep: int, steps: int) -> list[float]:
     """Make the passes of so many steps, and return the time at the end of each.
 
     Args:
@@ -49,20 +50,21 @@ def bare(method: Method, views: Sequence[tuple[Tensor, ...]], keep: int, steps: 
         for features in graphs:
             backward(features)
         for part in again:
-            for view in part:
-                backward([method.online(view)])
-        if views[0][0].is_cuda:
+            for view, rows in zip(part.tensors, part.view_rows, strict=True):
+                backward([method.online(view, rows)])
+        if views[0].tensors[0].is_cuda:
             torch.cuda.synchronize()
         ends.append(time.perf_counter())
     return ends
 
 
-def encode(method: Method, part: Sequence[Tensor]) -> list[Tensor]:
+def encode(method: AnyMethod, part: Views) -> list[Tensor]:
     """Return the online network's features of a micro-batch; encode it with the momentum encoder, too."""
-    features = [method.online(view) for view in part]
+    seen = list(zip(part.tensors, part.view_rows, strict=True))
+    features = [method.online(view, rows) for view, rows in seen]
     with torch.no_grad():
-        for view in part:
-            method.target(view)
+        for view, rows in seen:
+            method.target(view, rows)
     return features
 
 
@@ -72,30 +74,30 @@ def backward(features: Sequence[Tensor]) -> None:
         one.backward(torch.ones_like(one))  # type: ignore[no-untyped-call]
 
 
-def made(method: Method, store: Store, batch: int, micro: int) -> list[tuple[Tensor, ...]]:
-    """Return the views of an effective batch, a tuple for each micro-batch."""
-    encoder, whole = Encoder(method, store), Batch(store.indices("train")[:batch], 0)
+def made(method: AnyMethod, corpus: Corpus, batch: int, micro: int) -> list[Views]:
+    """Return the views of an effective batch, one item for each micro-batch."""
+    encoder, whole = Encoder(method, corpus), EffectiveBatch(range(batch), 0)
     parts = [range(first, min(first + micro, batch)) for first in range(0, batch, micro)]
-    return [tuple(view.clone() for view in encoder.views(whole, part, len(parts))) for part in parts]
+    return [encoder.views(whole, part, len(parts)) for part in parts]
 
 
-def rates(options: argparse.Namespace, store: Store, micro: int) -> tuple[float, float]:
+def rates(options: argparse.Namespace, corpus: Corpus, micro: int) -> tuple[float, float]:
     """Return volumes a second of the loop and of the bare passes, medians over rounds."""
     steps = 1 + options.steps  # the first is a warm-up
-    recipe = recipe_of(options, len(store.indices("train")), steps, micro)
-    engine = Engine.of(recipe.pretrain, options.batch)
-    views = made(fresh(recipe, options), store, options.batch, micro)
+    recipe = recipe_of(options, len(corpus), steps, micro)
+    engine = Engine.of(recipe.pretrain or PretrainRecipe(), options.batch)
+    views = made(fresh(recipe, options), corpus, options.batch, micro)
     keep = min(engine.keep, len(views))
     found: tuple[list[float], list[float]] = ([], [])
     for _ in range(options.rounds):
-        loop = train(fresh(recipe, options), store, recipe, options.device)
+        loop = train(fresh(recipe, options), corpus, len(corpus), recipe, options.device)
         passes = bare(fresh(recipe, options), views, keep, steps)
         for ends, kind in zip((loop, passes), found, strict=True):
             kind.append(options.steps * options.batch / (ends[steps - 1] - ends[0]))
     return median(found[0]), median(found[1])
 
 
-def table(options: argparse.Namespace, store: Store) -> Iterator[str]:
+def table(options: argparse.Namespace, corpus: Corpus) -> Iterator[str]:
     """Yield the lines of the table as they are measured."""
     yield "| micro-batch | the loop, volumes/s | bare passes, volumes/s | percent of the bare passes | goal |"
     yield "| --- | --- | --- | --- | --- |"
@@ -103,7 +105,7 @@ def table(options: argparse.Namespace, store: Store) -> Iterator[str]:
         (f"{options.batch}, the whole effective batch", options.batch, GOALS["whole"]),
         (f"{options.micro}, exact accumulation", options.micro, GOALS["parts"]),
     ):
-        loop, passes = rates(options, store, micro)
+        loop, passes = rates(options, corpus, micro)
         yield f"| {name} | {loop:.2f} | {passes:.2f} | {100 * loop / passes:.1f} | {goal} |"
 
 
@@ -112,8 +114,8 @@ def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("--micro", type=int, default=8, help="micro-batch of exact accumulation")
     options = parser.parse_args()
-    with packed(options, 2 * options.batch) as store:
-        lines = list(table(options, store))
+    with packed(options, 2 * options.batch) as corpus:
+        lines = list(table(options, corpus))
     print(f"{header(options)}\n")
     print("\n".join(lines))
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from ssl3d.data.volumes import Volumes
-from ssl3d.recipe import Recipe
+from ssl3d.recipe import EncoderRecipe
 from ssl3d.train.build import build_method
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.window import Window
 
 
@@ -37,6 +38,10 @@ class Noise:
         """Return the same volume as often as asked for."""
         count = len(indices)  # type: ignore[arg-type]  # a sequence of numbers
         return Volumes((self.voxels,) * count, torch.full((count,), 127.0, device=device), torch.full((count,), 74.0))
+
+    def rows(self, names: Iterable[str], indices: object, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return nothing: volumes of noise have no labels."""
+        return {}
 
 
 def main() -> None:
@@ -61,17 +66,15 @@ def main() -> None:
 
 def arrangements(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], object]]:
     """Return what is timed, by name."""
-    recipe = Recipe(method=options.method, backbone=options.backbone, view_size=tuple(options.size))
+    recipe = EncoderRecipe(method=options.method, backbone=options.backbone, view_size=tuple(options.size))
     method = build_method(recipe).to(device).train()
     source = Noise(tuple(options.size), device)
-    batch, parts = Batch(range(options.batch), 0), options.batch // options.micro
-    views = method.views(
-        source.volumes(range(options.micro), device), Encoder(method, source).rng(batch, range(options.micro))
-    )
+    batch, parts = EffectiveBatch(range(options.batch), 0), options.batch // options.micro
+    views = Encoder(method, source).views(batch, range(options.micro), parts)
 
     def bare() -> None:
         for _ in range(parts):
-            for view in views:
+            for view in views.tensors:
                 method.backbone(view).sum().backward()
 
     def window(micro: int, exact: bool, keep: int = 1) -> Callable[[], object]:

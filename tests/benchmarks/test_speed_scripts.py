@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
 SIZES = "--size 8 16 16 --volume-shape 9 20 24"
 LOOP = f"{SIZES} --batch 2 --steps 1 --rounds 1"
 SMALLEST = {
     "gpu": "--device cpu --backbone tiny --precision 32-true --volumes 4 --plane 24 --size 8 16 16 --batch 2 "
     "--warmup 1 --steps 1",
     "help": "--repeats 1",
-    "judging": "--exams 40 --encoders 2 --volume 9 20 24 --size 8 16 16 --extract 2 --steps 1 --repeats 1",
+    "evaluation": "--exams 40 --encoders 2 --volume 9 20 24 --size 8 16 16 --extract 2 --steps 1 --repeats 1",
     "memory": "--size 8 16 16 --micro 2 --batches 2 4",
     "peers": f"{LOOP} --workers 1",
     "scaling": "--size 8 32 32 --volume-shape 9 40 48 --batch 2 --micro 1 --batches 2 3 --volumes 4 6 --rounds 1 "

@@ -1,9 +1,9 @@
-"""Time to judge the encoders of an MRNet-sized table, against a linear layer trained on volumes for 90 epochs.
+"""Time to evaluate the encoders of an MRNet-sized table, against a linear layer trained on volumes for 90 epochs.
 
-    OMP_NUM_THREADS=1 python benchmarks/speed/judging.py
-    python benchmarks/speed/judging.py --exams 200 --encoders 2 --repeats 1   (brief)
+    OMP_NUM_THREADS=1 python benchmarks/speed/evaluation.py
+    python benchmarks/speed/evaluation.py --exams 200 --encoders 2 --repeats 1   (brief)
 
-Judged here: features extracted once (``--extract`` random volumes are encoded, and their time is scaled to all exams),
+Evaluated here: features extracted once (``--extract`` random volumes are encoded, their time is scaled to all exams),
 linear probe and nearest neighbours with their inner cross-validation on random features, then leaderboard and
 comparisons of all encoders. Against it: what lightly's benchmark does, a linear layer on the frozen encoder, every
 volume cropped at random, encoded and stepped on anew in every epoch, 90 epochs; ``--steps`` steps of it are timed, and
@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -28,18 +27,23 @@ from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.evaluate.features import extract
-from ssl3d.protocol import Prediction, protocol
-from ssl3d.recipe import AugmentRecipe, Recipe
-from ssl3d.results.records import CellResult, DataRecord, predictions_frame
-from ssl3d.tables.comparisons import comparisons
-from ssl3d.tables.leaderboard import leaderboard
-from ssl3d.tables.scoring import protocol_score
+from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
+from ssl3d.recipe import AugmentRecipe, EncoderRecipe, EvaluationRecipe
+from ssl3d.registry import load
+from ssl3d.results.model import DataRecord, EncoderRecord, EvaluationRecord
+from ssl3d.results.predictions import predictions_frame
+from ssl3d.results.provenance import made_by
+from ssl3d.results.results import Evaluated, Results
+from ssl3d.results.scoring import score
+from ssl3d.tables.tables import Tables
+from ssl3d.task import Task
 from ssl3d.train.build import build_backbone
 
 EPOCHS, BATCH = 90, 256  # of lightly's linear evaluation
 TEST_SHARE = 120 / 1250  # MRNet: 1,130 exams to train on, 120 to test
 FEATURES = 512
 PROTOCOLS = ("linear", "knn")
+TASK = Task(name="none")
 CPU = torch.device("cpu")
 
 
@@ -68,11 +72,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps of 90 epochs that are taken, of 32 volumes each")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    recipe = Recipe(method="random", backbone=options.backbone, view_size=tuple(options.size))
+    recipe = EncoderRecipe(method="random", backbone=options.backbone, view_size=tuple(options.size))
     encoder, source = build_backbone(recipe).eval(), Noise(tuple(options.volume))
     found = {
         "features": _median(options, lambda: _extracted(encoder, source, options)) * options.exams / options.extract,
-        **{name: _median(options, lambda name=name: _judged(name, options)) for name in PROTOCOLS},
+        **{name: _median(options, lambda name=name: _predicted(name, options)) for name in PROTOCOLS},
         "statistics": _median(options, _tabulated(options)),
         "a linear layer, 90 epochs": _median(options, lambda: _stepped(encoder, source, options))
         * (EPOCHS * options.exams * (1 - TEST_SHARE) / (options.steps * 32)),
@@ -103,45 +107,63 @@ def _split(options: argparse.Namespace) -> int:
     return round(options.exams * (1 - TEST_SHARE))
 
 
-def _judged(name: str, options: argparse.Namespace, seed: int = 0) -> Prediction:
-    """Judge one encoder by one protocol, on features with a little of the label in them."""
+def _predicted(name: str, options: argparse.Namespace, seed: int = 0) -> Prediction:
+    """Evaluate one encoder by one protocol, on features with a little of the label in them."""
     labels, train = _labels(options.exams), _split(options)
     x = np.random.default_rng(seed).standard_normal((options.exams, FEATURES)).astype(np.float32)
     x[:, :8] += 0.5 * labels[:, None]
-    found: Prediction = protocol(name)(x[:train], labels[:train], x[train:], folds=5, seed=0, classes=2)
-    return found
+    protocol = load("protocols", name)()
+    assert isinstance(protocol, FeatureProtocol)
+    patients = np.arange(train).astype(str)
+    return protocol.predict(FeatureProblem(x[:train], labels[:train], x[train:], TASK, patients))
 
 
 def _tabulated(options: argparse.Namespace) -> Callable[[], object]:
-    """Return what makes the tables of all encoders, judged beforehand."""
-    cells = [_cell(options, number) for number in range(options.encoders)]
-    return lambda: (leaderboard(cells), comparisons(cells))
+    """Return what makes the tables of all encoders, evaluated beforehand."""
+    found = Results(
+        tuple(_evaluated(options, number, name) for number in range(options.encoders) for name in PROTOCOLS)
+    )
+
+    def tabulate() -> object:
+        tables = Tables(found)
+        return tables.leaderboard, tables.comparisons
+
+    return tabulate
 
 
-def _cell(options: argparse.Namespace, number: int) -> tuple[CellResult, pd.DataFrame]:
+def _evaluated(options: argparse.Namespace, number: int, name: str) -> Evaluated:
     labels = _labels(options.exams)[_split(options) :]
-    found = {name: _judged(name, options, number) for name in PROTOCOLS}
-    record = DataRecord(
+    prediction = _predicted(name, options, number)
+    encoder = EncoderRecord(
+        key=f"{number:016x}",
+        name=f"encoder{number}",
+        made_by=made_by({}),
+        recipe=EncoderRecipe(method=f"encoder{number}"),
+        exactness="not trained",
+        files={"encoder.safetensors": f"{number:064x}"},
+    )
+    data = DataRecord(
         name="noise",
         synthetic=True,
-        fingerprint="",
-        task="none",
-        plane="",
+        fingerprint="00",
+        task=TASK,
         n_train=_split(options),
         n_test=len(labels),
-        classes=2,
+        n_test_patients=len(labels),
     )
-    result = CellResult(
-        cell=f"encoder{number}",
-        status="done",
-        recipe=Recipe(method=f"encoder{number}"),
-        data=record,
-        exactness="not trained",
-        scores={name: protocol_score(prediction, labels) for name, prediction in found.items()},
-        finished_at="",
+    record = EvaluationRecord(
+        key=f"{len(PROTOCOLS) * number + PROTOCOLS.index(name):016x}",
+        name=f"noise-none/encoder{number}-{name}",
+        made_by=made_by({}),
+        recipe=EvaluationRecipe(data="noise", task=TASK.name, protocol=name),
+        encoder=encoder.key,
+        encoder_sha256=f"{number:064x}",
+        data=data,
+        n_labels=data.n_train,
+        score=score(prediction, labels, TASK),
     )
-    probabilities = {name: prediction.probabilities for name, prediction in found.items()}
-    return result, predictions_frame([f"{i:04d}" for i in range(len(labels))], labels, probabilities)
+    ids = [f"{i:04d}" for i in range(len(labels))]
+    return Evaluated(record, encoder, predictions_frame(ids, ids, labels, prediction.probabilities, TASK))
 
 
 def _stepped(encoder: Backbone, source: Noise, options: argparse.Namespace) -> None:
@@ -177,7 +199,7 @@ def _report(options: argparse.Namespace, found: dict[str, float]) -> None:
         total += seconds * options.encoders
         print(f"| {name} | {seconds:.2f} | {seconds * options.encoders:.1f} | {how} |")
     print(f"| leaderboard and comparisons | | {found['statistics']:.2f} | measured |")
-    print(f"| judged here | | {total:.1f} | |")
+    print(f"| evaluated here | | {total:.1f} | |")
     slow = found["a linear layer, 90 epochs"]
     how = f"scaled from {options.steps} steps of 32 volumes"
     print(f"| a linear layer on volumes, {EPOCHS} epochs | {slow:.0f} | {slow * options.encoders:.0f} | {how} |")
