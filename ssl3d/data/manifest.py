@@ -119,7 +119,7 @@ class Manifest(Header):
             plain = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{folder} holds no complete packed store ({MANIFEST} is missing); pack it again") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested thousands deep
             raise DataError(f"{path} is damaged ({error}); remove {folder} and pack it again") from error
         version = plain.get("format") if isinstance(plain, dict) else None
         if version != VERSION:

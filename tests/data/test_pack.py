@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl3d.data.pack import pack, require_packable
+from ssl3d.data.pack import pack
+from ssl3d.data.packable import require_packable
 from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.data.store import Store
 from ssl3d.dataset import Volume

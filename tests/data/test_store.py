@@ -98,6 +98,7 @@ def _spoil_field(folder: Path) -> None:
     [
         (lambda folder: (folder / "manifest.json").unlink(), "no complete packed store"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), r"manifest\.json is damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[1]"), "format None"),
         (_spoil_version, "format 99 where this version reads 1"),
         (_spoil_field, r"damaged \(cases\.0\.sha256"),

@@ -25,7 +25,7 @@ KINDS = {
 
 
 def is_folder(path: Path) -> bool:
-    """Say whether a path is a folder; one that cannot be looked up is none."""
+    """Say whether a path is a folder: not if it cannot be looked up."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

@@ -52,7 +52,9 @@ class Folder(Dataset):
 
     ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with the slices first, see
     :func:`ssl3d.data.reading.nifti.read_nifti`. Any real type of number is accepted; each volume is scaled by its own
-    0.5 and 99.5 percentiles to [0, 1], float16.
+    0.5 and 99.5 percentiles to [0, 1], float16. A volume has at most 2^29 voxels, or as many as the environment
+    variable ``SSL3D_LARGEST_VOLUME`` says. Links that lead outside the root are followed only where
+    ``SSL3D_FOLLOW_LINKS=1`` is set.
     """
 
     card: ClassVar[Card] = Card(
