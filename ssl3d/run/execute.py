@@ -121,13 +121,14 @@ class _TableWriter:
         self._written = time.monotonic()
 
     def write_now_and_then(self) -> None:
-        """Write the tables if they are old enough; a fault is reported, and raised at the end."""
+        """Write the tables if they are old enough; whatever fails is reported, and raised at the end."""
         if time.monotonic() - self._written < TABLE_SECONDS:
             return
         try:
             self.write()
-        except UserError as error:
-            self._progress.note(f"the tables are not written yet: {error}")
+        except Exception as error:  # a fault of the tables never stops what is being made
+            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self._progress.note(f"the tables are not written yet: {why}")
 
 
 def _follow(plan: Plan, options: Options, group: Group) -> Outcome:

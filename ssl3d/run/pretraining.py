@@ -178,6 +178,8 @@ def _collapse(state: State, schedule: Schedule) -> Collapse:
 
 def _notes(what: Pretraining, method: AnyMethod) -> list[str]:
     recipe, schedule, notes = what.recipe, what.schedule, []
+    if not any(parameter.requires_grad for parameter in method.backbone.parameters()):
+        notes.append("no parameter of the backbone was trained: all of them are frozen")
     if schedule.batch_size < recipe.batch_size:
         notes.append(f"the effective batch is {schedule.volumes}, all training volumes: fewer than {recipe.batch_size}")
     if recipe.warmup_epochs is not None and recipe.warmup_epochs > recipe.epochs:

@@ -13,6 +13,7 @@ from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.pack import pack
 from ssl3d.data.planned import SPLITS
 from ssl3d.data.store import Store
+from ssl3d.errors import DataError
 from ssl3d.progress import Progress
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.run.datasets import DataPlane
@@ -67,10 +68,16 @@ class PackedVolumes:
             needs: rows beyond voxels that its method needs.
 
         Raises:
-            DataError: no volume is left, or the data sets do not go together.
+            DataError: fewer than two volumes are left, or the data sets do not go together.
         """
         stores = [self.view(part.data, part.plane, part.folds, part.fold) for part in recipe.corpus]
-        return Corpus.of(stores, exclude=self.evaluated(fold), needs=needs, task=recipe.task)
+        corpus = Corpus.of(stores, exclude=self.evaluated(fold), needs=needs, task=recipe.task)
+        if len(corpus) < 2:  # the smallest effective batch
+            raise DataError(
+                f"{corpus.name} has one volume to pretrain on, and a batch needs two; add volumes to the split 'train' "
+                "or 'unlabelled', or name another --corpus"
+            )
+        return corpus
 
     @property
     def folders(self) -> dict[str, str]:
