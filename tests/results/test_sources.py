@@ -71,9 +71,11 @@ def test_a_loose_file_counts_with_what_it_imports_from_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "loose_helper.py").write_text("VALUE = 1\n")
-    (tmp_path / "loose.py").write_text("import loose_helper\nclass Plugin:\n    pass\n")
+    (tmp_path / "loose.py").write_text(
+        "import loose_helper\nfrom ssl3d.dataset import Dataset\nclass Plugin(Dataset):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
-    kind = load("methods", f"{tmp_path / 'loose.py'}:Plugin")
+    kind = load("datasets", f"{tmp_path / 'loose.py'}:Plugin")
     assert {path.name for path in source_files(kind)} == {"loose.py", "loose_helper.py"}
     monkeypatch.delitem(sys.modules, "loose_helper")
 
