@@ -20,15 +20,23 @@ from ssl3d.train.encode import EffectiveBatch, Encoder, Part
 from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
 from ssl3d_plugins.backbones.vit3d import ViT3DConfig, ViT3DTiny
+from ssl3d_plugins.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
 from ssl3d_plugins.methods.densecl import DenseCL, DenseCLConfig
 from ssl3d_plugins.methods.dino import DINO, DINOConfig
 from ssl3d_plugins.methods.jigsaw import Jigsaw, JigsawConfig
+from ssl3d_plugins.methods.lejepa import LeJEPA, LeJEPAConfig
 from ssl3d_plugins.methods.mae import MAE, MAEConfig
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
+from ssl3d_plugins.methods.moco_v3 import MoCoV3, MoCoV3Config
+from ssl3d_plugins.methods.nnclr import NNCLR, NNCLRConfig
+from ssl3d_plugins.methods.rotation import Rotation
 from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
 from ssl3d_plugins.methods.simmim import SimMIM, SimMIMConfig
+from ssl3d_plugins.methods.simsiam import SimSiam, SimSiamConfig
 from ssl3d_plugins.methods.supervised import Supervised
+from ssl3d_plugins.methods.swav import SwAV, SwAVConfig
+from ssl3d_plugins.methods.vicreg import VICReg, VICRegConfig
 
 VOLUMES = 12
 
@@ -65,14 +73,25 @@ class Small:
 
 
 DINO_SMALL = DINOConfig(local_crops=4, hidden_dim=8, bottleneck_dim=5, prototypes=11, freeze_prototypes=0.0)
+SWAV_SMALL = SwAVConfig(
+    local_crops=2, hidden_dim=8, projection_dim=5, prototypes=11, queue_size=17, queue_start=0.0, freeze_prototypes=0.0
+)
 SMALL = {
     "simclr": Small(SimCLR, SimCLRConfig(hidden_dim=8, projection_dim=5)),
     "byol": Small(BYOL, BYOLConfig(hidden_dim=8, projection_dim=5)),
     "moco": Small(MoCo, MoCoConfig(hidden_dim=8, projection_dim=5, queue_size=17)),
+    "moco v3": Small(MoCoV3, MoCoV3Config(hidden_dim=8, projection_dim=5)),
+    "simsiam": Small(SimSiam, SimSiamConfig(hidden_dim=5, projection_dim=8)),
+    "barlow twins": Small(BarlowTwins, BarlowTwinsConfig(projection_dim=8)),
+    "vicreg": Small(VICReg, VICRegConfig(projection_dim=8)),
+    "nnclr": Small(NNCLR, NNCLRConfig(hidden_dim=8, predictor_dim=8, projection_dim=5, queue_size=17)),
+    "swav": Small(SwAV, SWAV_SMALL),
+    "lejepa": Small(LeJEPA, LeJEPAConfig(local_crops=2, hidden_dim=8, projection_dim=5, directions=7)),
     "dino": Small(DINO, DINO_SMALL),
     "dino tokens": Small(DINO, DINO_SMALL, SmallViT),
     "mae": Small(MAE, MAEConfig(decoder_dim=12, decoder_depth=1, decoder_heads=2), SmallViT),
     "simmim": Small(SimMIM, SimMIMConfig(), SmallViT),
+    "rotation": Small(Rotation, Config()),
     "jigsaw": Small(Jigsaw, JigsawConfig(pieces=3, hidden_dim=8)),
     "densecl": Small(DenseCL, DenseCLConfig(hidden_dim=8, projection_dim=5, queue_size=17)),
     "supervised binary": Small(Supervised, Config(), task=toy_task("binary")),
@@ -106,10 +125,14 @@ class Step:
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
-    """Return the distance between two tensors, relative to the second."""
+    """Return the distance between two tensors, relative to the second.
+
+    Where that is shorter than 1e-4, the distance is relative to 1e-4: a bias that feeds a batch norm has a gradient of
+    zero in mathematics, and of 1e-17 in arithmetic.
+    """
     assert ours.shape == theirs.shape
     ours, theirs = ours.detach().double(), theirs.detach().double()
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300)) if not torch.equal(ours, theirs) else 0.0
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-4)) if not torch.equal(ours, theirs) else 0.0
 
 
 def step(

@@ -48,9 +48,9 @@ class Rotation(Method[Config]):
         self.head = nn.Linear(self.backbone.embed_dim, TURNS)
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
-        """Return a view (B, C, D, S, S) turned by 0, 1, 2 and 3 quarters, from H to W: as ``Augment`` rotates."""
+        """Return a view (B, C, D, S, S) turned by 0, 1, 2 and 3 quarters, in the sense of ``Augment``."""
         view = self.augment(square(volumes, rng), rng)
-        return Views(*(torch.rot90(view, turn, (3, 4)) for turn in range(TURNS)))
+        return Views(*(torch.rot90(view, turn, (4, 3)) for turn in range(TURNS)))
 
     def loss(self, batch: Batch) -> Loss:
         """Return the mean cross-entropy of the four turns (equation 3 of the paper)."""
