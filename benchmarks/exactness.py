@@ -1,4 +1,4 @@
-"""What accumulation does to the gradient of one effective batch: the relative error to a single pass over all of it.
+"""What accumulation does to the gradient of an effective batch: its error relative to one pass over the whole batch.
 
     OMP_NUM_THREADS=1 python benchmarks/exactness.py
 
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from ssl3d.backbone import BackboneConfig, Norm
 from ssl3d.data.sets.demo import Demo
 from ssl3d.data.volumes import Volumes
-from ssl3d.method import Method
-from ssl3d.recipe import Recipe
+from ssl3d.method import AnyMethod
+from ssl3d.recipe import EncoderRecipe
 from ssl3d.testing.modules import bfloat16, native_kernels
 from ssl3d.testing.toys import NoisyAugment, ToyBackbone, ToySource
 from ssl3d.train.build import build_method, method_class
-from ssl3d.train.encode import Batch, Encoder, Source
+from ssl3d.train.encode import EffectiveBatch, Encoder, Source
 from ssl3d.train.window import Window
 
 COUNT = 16
@@ -43,7 +43,7 @@ class Knees:
 
     def __init__(self, count: int = COUNT) -> None:
         demo = Demo()
-        self.voxels = [torch.from_numpy(demo.read(case)) for case in demo.cases()[:count]]
+        self.voxels = [torch.from_numpy(demo.read(case).voxels) for case in demo.cases()[:count]]
 
     def volumes(self, indices: Sequence[int], device: torch.device = torch.device("cpu")) -> Volumes:  # noqa: B008
         """Return the volumes with these numbers."""
@@ -51,14 +51,18 @@ class Knees:
         mean = torch.stack([voxel.float().mean() for voxel in voxels])
         return Volumes(voxels, mean, torch.stack([voxel.float().std() for voxel in voxels]))
 
+    def rows(self, names: Iterable[str], indices: Sequence[int], device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return no row: the methods that are measured need voxels alone."""
+        return {}
 
-def build(name: str, norm: Norm, dtype: torch.dtype) -> Method:
+
+def build(name: str, norm: Norm, dtype: torch.dtype) -> AnyMethod:
     """Return a method on the toy backbone, the same at each call; two windows have filled MoCo's queue."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         method = method_class(name)(ToyBackbone(BackboneConfig(norm=norm)), None, NoisyAugment()).to(dtype).train()
     for step in (1, 2):
-        outcome = Window(Encoder(method, ToySource(COUNT)), COUNT).backward(Batch(range(COUNT), step))
+        outcome = Window(Encoder(method, ToySource(COUNT)), COUNT).backward(EffectiveBatch(range(COUNT), step))
         method.after_step(0.0, outcome.kept)
         method.zero_grad(set_to_none=True)
     return method
@@ -71,7 +75,7 @@ def build_tiny(
     smooth: bool = False,
     count: int = COUNT,
     **config: int,
-) -> Method:
+) -> AnyMethod:
     """Return a method on the tiny backbone, two optimiser steps from its start.
 
     Args:
@@ -84,7 +88,7 @@ def build_tiny(
     """
     if name == "moco":
         config.setdefault("queue_size", 1024)
-    recipe = Recipe(
+    recipe = EncoderRecipe(
         method=name, method_config=config, backbone="tiny", backbone_config={"norm": "group"}, view_size=view
     )
     method = build_method(recipe).train()
@@ -97,12 +101,12 @@ def build_tiny(
     return method
 
 
-def train(method: Method, source: Source, steps: Iterable[int], micro_batch: int, count: int = COUNT) -> float:
-    """Take optimiser steps and all that follows them; return the last loss."""
+def train(method: AnyMethod, source: Source, steps: Iterable[int], micro_batch: int, count: int = COUNT) -> float:
+    """Take optimiser steps, with what follows each; return the last loss."""
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], 5e-4)
     loss = 0.0
     for step in steps:
-        outcome = Window(Encoder(method, source), micro_batch).backward(Batch(range(count), step))
+        outcome = Window(Encoder(method, source), micro_batch).backward(EffectiveBatch(range(count), step))
         optimizer.step()
         outcome.statistics.commit()
         method.after_step(step / 100, outcome.kept)
@@ -112,17 +116,17 @@ def train(method: Method, source: Source, steps: Iterable[int], micro_batch: int
 
 
 def gradient(
-    method: Method,
+    method: AnyMethod,
     micro_batch: int,
     exact: bool = True,
     *,
     source: Source | None = None,
-    batch: Batch | None = None,
+    batch: EffectiveBatch | None = None,
     autocast: Precision = nullcontext,
 ) -> Tensor:
     """Return the gradient of all parameters as one vector."""
     encoder = Encoder(method, source or ToySource(COUNT), 0, autocast)
-    Window(encoder, micro_batch, exact).backward(batch or Batch(range(COUNT), 0))
+    Window(encoder, micro_batch, exact).backward(batch or EffectiveBatch(range(COUNT), 0))
     found = torch.cat([p.grad.flatten().double() for p in method.parameters() if p.grad is not None])
     method.zero_grad(set_to_none=True)
     return found
@@ -148,7 +152,7 @@ def tiny_row(name: str, source: Source, kind: str) -> str:
     twin = copy.deepcopy(method) if kind == "bf16" else copy.deepcopy(method).double()
     errors: dict[int, list[float]] = {0: [], **{micro: [] for micro in SPLITS}}
     for window in range(2 if kind == "bf16" else WINDOWS):
-        batch = Batch(range(COUNT), 100 + window)
+        batch = EffectiveBatch(range(COUNT), 100 + window)
         whole = gradient(method, COUNT, source=source, batch=batch, autocast=autocast)
         errors[0].append(relative(whole, gradient(twin, COUNT, source=source, batch=batch)))
         for micro in SPLITS:

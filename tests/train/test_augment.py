@@ -17,7 +17,7 @@ from ssl3d.data.geometry import depth_weights
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import AugmentRecipe
-from tests.ragged import EVERYTHING, PLAIN, SHAPES, SIZE, batch, volumes
+from tests.train.ragged import EVERYTHING, PLAIN, SHAPES, SIZE, batch, volumes
 
 
 def raw(view: View, voxels: Tensor, size: tuple[int, int, int]) -> Tensor:

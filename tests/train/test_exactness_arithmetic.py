@@ -8,8 +8,8 @@ from torch import nn
 from benchmarks.exactness import Knees, build_tiny, relative
 from ssl3d.testing.modules import bfloat16, native_kernels
 from ssl3d.train.build import method_class
-from ssl3d.train.encode import Batch
-from tests.test_exactness import METHODS, gradient
+from ssl3d.train.encode import EffectiveBatch
+from tests.train.test_exactness import METHODS, gradient
 
 every_loss = pytest.mark.parametrize("name", {method_class(name).loss: name for name in METHODS}.values())
 
@@ -28,7 +28,7 @@ def test_float32_agrees_to_1e_5(name: str, knees: Knees) -> None:
     """A micro-batch of one takes other convolution kernels, so features differ in their last digits; see below."""
     method = build_tiny(name, knees, (4, 16, 18), smooth=False, count=8, **narrow(name))
     for step in range(100, 103):
-        batch = Batch(range(8), step)
+        batch = EffectiveBatch(range(8), step)
         whole, _ = gradient(method, 8, batch, knees)
         for micro_batch in (4, 2):
             assert relative(gradient(method, micro_batch, batch, knees)[0], whole) < 1e-5
@@ -40,7 +40,7 @@ def test_float32_agrees_to_1e_5_at_micro_batches_of_one_where_no_activation_has_
     """The same networks with GELU for ReLU: so nothing but a ReLU's jump from 0 to 1 is behind larger errors."""
     method = build_tiny(name, knees, (4, 16, 18), smooth=True, count=8, **narrow(name))
     for step in range(100, 104):
-        batch = Batch(range(8), step)
+        batch = EffectiveBatch(range(8), step)
         whole, _ = gradient(method, 8, batch, knees)
         assert relative(gradient(method, 1, batch, knees)[0], whole) < 1e-5
 
@@ -49,7 +49,7 @@ def test_float32_agrees_to_1e_5_at_micro_batches_of_one_where_no_activation_has_
 def test_bf16_agrees_to_a_few_of_its_own_rounding_errors(name: str, knees: Knees) -> None:
     """Every micro-batch's weight gradient is rounded to 8 bits (2 ** -9): splits agree to that, not to float32."""
     method = build_tiny(name, knees, (4, 16, 18), smooth=False, count=8, **narrow(name))
-    batch = Batch(range(8), 100)
+    batch = EffectiveBatch(range(8), 100)
     with native_kernels():
         exact, _ = gradient(method, 8, batch, knees)
         whole, _ = gradient(method, 8, batch, knees, autocast=bfloat16)

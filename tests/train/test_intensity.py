@@ -14,7 +14,7 @@ from ssl3d.data.augment import Augment, View, draw_views, whole
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import AugmentRecipe
-from tests.ragged import EVERYTHING, PLAIN, SHAPES, SIZE, batch, volumes
+from tests.train.ragged import EVERYTHING, PLAIN, SHAPES, SIZE, batch, volumes
 
 
 def test_standardised_voxels_have_mean_0_and_deviation_1() -> None:
