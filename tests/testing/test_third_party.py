@@ -52,10 +52,10 @@ def test_it_is_two_files() -> None:
 
 
 def test_an_installed_plugin_is_listed_with_its_distribution_and_keeps_the_contract(installed: Path) -> None:
-    row = listed(installed)["simsiam"]
+    row = listed(installed)["my_simsiam"]
     assert (row["distribution"], row["problem"]) == ("ssl3d-simsiam", None)
     assert "stopped gradient" in row["summary"]
-    printed = ssl3d("check", "simsiam", path=installed)
+    printed = ssl3d("check", "my_simsiam", path=installed)
     assert "check_splits_agree: ok" in printed
     assert "made small for the check: projection_dim = 48 (default 2048), hidden_dim = 48 (default 512)" in printed
     assert "FAILED" not in printed
@@ -65,9 +65,9 @@ def test_an_installed_plugin_is_listed_with_its_distribution_and_keeps_the_contr
 def test_an_installed_plugin_is_benched(installed: Path, tmp_path: Path) -> None:
     ssl3d("data", "demo", "--out", tmp_path / "volumes", "--size", 24, "--train", 12, "--valid", 8, path=installed)
     short = ["--epochs", 1, "--batch-size", 6, "--protocols", "knn", "--no-baselines", "--quiet"]
-    small = ["--set", "view_size=[4, 16, 16]", "--set", "method.simsiam.projection_dim=32"]
+    small = ["--set", "view_size=[4, 16, 16]", "--set", "method.my_simsiam.projection_dim=32"]
     data = ["--data", "mrnet", "--root", tmp_path / "volumes", "--task", "acl", "--plane", "sagittal"]
-    printed = ssl3d("bench", "--methods", "simsiam", *data, *short, *small, "--out", tmp_path / "run", path=installed)
+    printed = ssl3d("bench", "--methods", "my_simsiam", *data, *short, *small, "--out", tmp_path / "run", path=installed)
     assert "simsiam" in printed
 
 

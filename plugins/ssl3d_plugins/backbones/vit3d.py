@@ -102,10 +102,10 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _card(size: str, parameters: str) -> Card:
+def _card(size: str, summary: str) -> Card:
     return Card(
         name=f"ViT3D-{size}",
-        summary=f"vision transformer on 3D patches, {size.lower()} ({parameters} parameters)",
+        summary=summary,
         paper="Dosovitskiy et al., An Image is Worth 16x16 Words",
         year=2020,
         link="https://arxiv.org/abs/2010.11929",
@@ -120,19 +120,19 @@ def _card(size: str, parameters: str) -> Card:
 class ViT3DTiny(_ViT3D):
     """192 wide, 3 heads."""
 
-    card: ClassVar[Card] = _card("Tiny", "5.4 million")
+    card: ClassVar[Card] = _card("Tiny", "tiny vision transformer on 3D patches, 5.4 million parameters")
     width, heads = 192, 3
 
 
 class ViT3DSmall(_ViT3D):
     """384 wide, 6 heads."""
 
-    card: ClassVar[Card] = _card("Small", "21.4 million")
+    card: ClassVar[Card] = _card("Small", "small vision transformer on 3D patches, 21.4 million parameters")
     width, heads = 384, 6
 
 
 class ViT3DBase(_ViT3D):
     """768 wide, 12 heads."""
 
-    card: ClassVar[Card] = _card("Base", "85.3 million")
+    card: ClassVar[Card] = _card("Base", "base vision transformer on 3D patches, 85.3 million parameters")
     width, heads = 768, 12
