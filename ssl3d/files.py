@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +14,73 @@ from ssl3d.errors import RunError
 
 CHECKPOINT = "checkpoint.pt"  # of a pretraining that is not finished
 LOG = "log.csv"  # of a pretraining: one row per epoch
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no space, no inode, or no quota left
+_watched: dict[Path, tuple[int, int]] = {}  # folders that must stay where they are, with device and inode
+
+
+class GoneError(RunError):
+    """The folder that this process works in was deleted, renamed or replaced."""
+
+
+@contextmanager
+def watched(*folders: Path) -> Iterator[None]:
+    """Refuse to write into folders that are deleted or renamed while inside: nothing of them comes back half.
+
+    Args:
+        folders: that are there now.
+    """
+    before = dict(_watched)
+    for folder in folders:
+        path, status = folder.resolve(), folder.stat()
+        _watched[path] = status.st_dev, status.st_ino
+    try:
+        yield
+    finally:
+        _watched.clear()
+        _watched.update(before)
+
+
+def require_there(path: Path) -> None:
+    """Raise GoneError if ``path`` lies in a watched folder that is gone."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow a link that took its place
+    for folder, known in _watched.items():
+        if folder not in (absolute, *absolute.parents):
+            continue
+        try:
+            status = folder.stat()
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != known:
+            raise GoneError(
+                f"{folder} was deleted or renamed while this process worked in it; nothing more is written, and the "
+                "same command goes on with the folder wherever --out names it"
+            )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it; raises GoneError below a watched folder that is gone, RunError otherwise."""
+    require_there(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """Return the error for a file or folder that cannot be written: what is wrong, where, and what to do."""
+    if error.errno not in FULL:
+        return RunError(f"{path} cannot be written ({error.strerror}); choose another folder, or allow writing there")
+    return RunError(f"{path} cannot be written: {_full(path, error)}; free some, and the same command goes on")
+
+
+def _full(path: Path, error: OSError) -> str:
+    """What there is no more of on the file system of a path."""
+    if error.errno == errno.EDQUOT:
+        return "the disk quota is used up"
+    there = next((parent for parent in (path, *path.parents) if parent.exists()), Path("/"))
+    status = os.statvfs(there)
+    no_inodes = status.f_files > 0 and status.f_favail == 0
+    return "the file system has no free inodes (it holds too many files)" if no_inodes else "the disk is full"
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None]) -> None:
@@ -26,9 +95,11 @@ def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None])
 
     Raises:
         RunError: the folder cannot be written; says so of a full disk.
+        GoneError: it lay in a watched folder that is gone.
     """
+    require_there(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)  # `require_there` was asked just now
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=partial_prefix(path.name), delete=False) as file:
             try:
                 _write(file, content)
@@ -41,7 +112,7 @@ def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None])
                 raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}); free space or choose another folder") from error
+        raise unwritable(path, error) from error
 
 
 def partial_prefix(name: str) -> str:

@@ -89,18 +89,30 @@ class RunFolder:
         """Folder of leases on encoders and features."""
         return self.shared / "leases"
 
+    def require_real(self) -> None:
+        """Raise RunError if one of its own folders is a symbolic link: what is written there would land elsewhere."""
+        for folder in (self.stores, self.encoders, self.features, self.evaluations, self.leases, self.shared_leases):
+            _require_real(folder)
+
     def folder_of(self, kind: type[ArtifactRecord], name: str) -> Path:
         """Return the folder of an artifact.
 
         Raises:
-            RunError: it is a symbolic link, which could lead anywhere.
+            RunError: it, or a folder between it and the run, is a symbolic link, which could lead anywhere.
         """
         parent = {EncoderRecord: self.encoders, FeaturesRecord: self.features, EvaluationRecord: self.evaluations}[kind]
         folder = parent / name
-        for place in (folder, folder.parent):
-            if place.is_symlink():
-                raise RunError(f"{place} is a symbolic link, which is not followed; replace it by a folder")
+        for place in (folder, *(above for above in folder.parents if above.is_relative_to(parent))):
+            _require_real(place)
         return folder
+
+
+def _require_real(folder: Path) -> None:
+    if folder.is_symlink():
+        raise RunError(
+            f"{folder} is a symbolic link, which is not followed; replace it by a folder, or keep what runs share "
+            "elsewhere with --cache"
+        )
 
 
 def require_run(run: Path) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl3d.errors import RunError
+from ssl3d.files import make_folder, require_there, unwritable
 
 BEAT_SECONDS = 5.0
 EXPIRES = 120.0  # many beats: a network file system may show them late
@@ -51,18 +52,18 @@ class Leases:
         """Return the lease on an artifact; None while another worker that lives holds it.
 
         Raises:
-            RunError: the folder cannot be written.
+            RunError: the folder cannot be written, is a symbolic link, or (GoneError) was deleted with its run.
         """
         path = self.folder / f"{key}.lease"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.folder.is_symlink():
+                raise RunError(f"{self.folder} is a symbolic link, which is not followed; replace it by a folder")
+            make_folder(self.folder)
             lease = _create(path, self.beat_seconds)
             if lease is None and self._expired(path):
                 lease = _create(path, self.beat_seconds)
         except OSError as error:
-            raise RunError(
-                f"{path} cannot be written ({error.strerror}); free space or choose another folder"
-            ) from error
+            raise unwritable(path, error) from error
         if lease is not None:
             self._seen.pop(key, None)
         return lease
@@ -120,8 +121,9 @@ class Lease:
         return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
 
     def require(self) -> None:
-        """Raise LostError unless the lease is still this process's."""
+        """Raise LostError unless the lease is still this process's, GoneError if its folder is gone."""
         if not self.held:
+            require_there(self._path)
             raise LostError(
                 f"{self._path} was taken over by another worker while this one was suspended; it goes on there"
             )

@@ -5,9 +5,9 @@ An artifact is a folder with one JSON record, which is written last and atomical
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ssl3d.engine import Engine
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
@@ -17,6 +17,16 @@ SCHEMA_VERSION = 1
 Exactness = Literal["exact", "exact up to random layers", "not exact", "plain", "not trained"]
 Count = Annotated[int, Field(ge=0)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+
+
+def _inside(name: str) -> str:
+    """Check that a name stays inside the folder that it is joined to."""
+    if name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")) or "\0" in name:
+        raise ValueError(f"{name!r} leads out of the run's folder")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_inside)]  # of a folder or file below another one
 
 
 class Record(BaseModel):
@@ -69,9 +79,9 @@ class ArtifactRecord(Record):
 
     schema_version: Literal[1] = Field(1, description="of this file")
     key: Hex = Field(description="hash of what decides the artifact and nothing else")
-    name: str = Field(description="of the artifact's folder, which ends in the first digits of the key")
+    name: Name = Field(description="of the artifact's folder, which ends in the first digits of the key")
     made_by: Provenance
-    files: dict[str, Hex] = Field({}, description="SHA-256 of the artifact's other files, by name")
+    files: dict[Name, Hex] = Field({}, description="SHA-256 of the artifact's other files, by name")
     notes: tuple[str, ...] = Field((), description="what happened otherwise than the recipe alone says")
 
 
@@ -189,7 +199,7 @@ class PlannedEncoder(Record):
     """An encoder that a run needs."""
 
     key: Hex
-    name: str
+    name: Name
     recipe: EncoderRecipe
     sources: dict[str, Hex] = {}
 
@@ -198,15 +208,9 @@ class PlannedEvaluation(Record):
     """An evaluation that a run needs."""
 
     key: Hex
-    name: str = Field(description="folder below evaluations/: DATASET-TASK/METHOD-BACKBONE-sSEED-PROTOCOL-KEY")
+    name: Name = Field(description="folder below evaluations/: DATASET-TASK/METHOD-BACKBONE-sSEED-PROTOCOL-KEY")
     recipe: EvaluationRecipe
     encoder: Hex = Field(description="key of the encoder")
-
-    @model_validator(mode="after")
-    def _stays_inside(self) -> Self:
-        if ".." in self.name.split("/") or self.name.startswith("/"):
-            raise ValueError(f"{self.name!r} leads out of the run's folder")
-        return self
 
 
 class PlanRecord(Record):

@@ -14,7 +14,7 @@ import tomli_w
 
 from ssl3d.errors import RunError
 from ssl3d.experiment import Experiment, read_experiment
-from ssl3d.files import partial_prefix, write_atomic
+from ssl3d.files import make_folder, partial_prefix, watched, write_atomic
 from ssl3d.recipe import digest
 from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
 from ssl3d.results.lease import Leases
@@ -45,22 +45,24 @@ def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
         options: ``out``, ``cache`` and ``fresh``.
 
     Raises:
-        RunError: it cannot be written, holds another run or other files, or is to be deleted while others work on it.
+        RunError: it cannot be written, holds another run or other files, has a symbolic link where one of its folders
+            belongs, or is to be deleted while others work on it.
     """
     run = options.out or default_folder(plan.experiment, options.roots)
     _check_ours(run)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run} cannot be written ({error.strerror}); choose another --out") from None
+    make_folder(run)
+    RunFolder(run).require_real()
     leases = Leases(RunFolder(run).leases)
     with _plan_lock(leases):
         if options.fresh:
             _clear(run, leases)
         folder = _claim(run, plan, options)
+        folder.require_real()
+        make_folder(folder.shared)
         worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
     try:
-        yield folder
+        with watched(folder.path, folder.shared):
+            yield folder
     finally:
         if worker is not None:
             worker.release()
@@ -145,8 +147,9 @@ def _clear(run: Path, leases: Leases) -> None:
     if not (run / PLAN).exists():
         return
     own = RunFolder(run)
+    own.require_real()
     artifacts = [*own.encoders.glob("*"), *own.features.glob("*"), *own.evaluations.glob("*/*")]
-    for folder in (path for path in artifacts if path.is_dir() and not path.is_symlink()):
+    for folder in (path for path in artifacts if path.is_dir() and not _linked(path, run)):
         for name in ARTIFACT_FILES:
             for path in (folder / name, *folder.glob(f"{partial_prefix(name)}*")):
                 path.unlink(missing_ok=True)
@@ -157,6 +160,11 @@ def _clear(run: Path, leases: Leases) -> None:
             folder.rmdir()
     for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, the deletion can be repeated
         (run / name).unlink(missing_ok=True)
+
+
+def _linked(path: Path, run: Path) -> bool:
+    """Whether a symbolic link leads to a path on the way from the run's folder."""
+    return any(part.is_symlink() for part in (path, *path.parents) if part != run and part.is_relative_to(run))
 
 
 def _written(experiment: Experiment) -> dict[str, Any]:

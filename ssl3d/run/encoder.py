@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from ssl3d.backbone import Backbone
 from ssl3d.data.corpus import Corpus
 from ssl3d.errors import RunError, UserError
-from ssl3d.files import LOG, write_atomic
+from ssl3d.files import LOG, make_folder, write_atomic
 from ssl3d.method import AnyMethod
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.results.folder import MODEL_CARD, WEIGHTS
@@ -90,7 +90,7 @@ class Encoder:
         if self.problem is not None:
             raise self.problem
         folder = self.folder(context)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         method = build_method(self.recipe, context.options.weights, task=self.corpus.task if self.corpus else None)
         loaded = method.backbone.loaded
         fabric = open_device(context.options.device, self._precision)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from ssl3d.errors import RunError, UserError
-from ssl3d.files import write_atomic
+from ssl3d.files import FULL, GoneError, unwritable, write_atomic
 from ssl3d.progress import BEFORE
 from ssl3d.results.folder import ERROR, FAILURE
 from ssl3d.results.lease import Lease, LostError
@@ -23,7 +23,6 @@ from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
 
 POLL_SECONDS = 1.0  # between two looks at what another worker makes
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class State(Enum):
@@ -57,7 +56,7 @@ class Worker:
 
         Raises:
             Interrupted: a signal asked to stop.
-            RunError: the disk is full.
+            RunError: the disk is full, or the run's folder was deleted or renamed.
         """
         self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
         pending = list(self.graph.artifacts)
@@ -99,6 +98,8 @@ class Worker:
         except LostError as error:
             self.context.progress.note(str(error))
             return State.WAITING
+        except GoneError:
+            raise
         except Exception as error:  # one artifact that fails never takes the others with it
             if full := disk_full(error):
                 raise full from error
@@ -162,14 +163,11 @@ def reason(error: BaseException) -> str:
 
 def disk_full(error: BaseException) -> RunError | None:
     """Return the error to stop a run with, if a full disk is behind an error."""
+    if isinstance(error, RunError) and isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+        return error  # which says so
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
-            where = f" ({cause.filename})" if cause.filename else ""
-            return RunError(f"the disk is full{where}; free space, and the same command goes on from here")
-        if "PytorchStreamWriter failed" in str(cause):  # torch.save does not say why
-            return RunError(
-                "a checkpoint cannot be written: the disk is full; free space, and the same command goes on"
-            )
+            return unwritable(Path(str(cause.filename or ".")), cause)
     return None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -13,8 +12,43 @@ from ssl3d.files import CHECKPOINT, write_atomic
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write a state to the folder's checkpoint. Killed at any moment, the file holds the last complete state."""
-    write_atomic(folder / CHECKPOINT, partial(torch.save, state))
+    """Write a state to the folder's checkpoint. Killed at any moment, the file holds the last complete state.
+
+    Raises:
+        RunError: it cannot be written; says so of a full disk, and leaves the last state as it was.
+    """
+    write_atomic(folder / CHECKPOINT, lambda file: _write(state, file))
+
+
+def _write(state: dict[str, Any], file: IO[bytes]) -> None:
+    """Serialise a state. Of a write that fails, torch says "unexpected pos" at best: raise what the system said."""
+    noted = _Noted(file)
+    try:
+        torch.save(state, noted)
+    except RuntimeError:
+        if noted.error is None:
+            raise
+        raise noted.error from None
+
+
+class _Noted:
+    """A file that remembers the first error of a write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write to the file."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:

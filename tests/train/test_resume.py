@@ -118,7 +118,7 @@ def test_saving_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(RunError, match="No space"):
+    with pytest.raises(RunError, match="the disk is full"):
         checkpoint.save(tmp_path, {"key": "new"})
     assert saved(tmp_path) == {"key": "old"}
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
