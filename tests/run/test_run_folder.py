@@ -376,7 +376,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/there/encoder.safetensors")
 
     monkeypatch.setattr(encoder_module, "pretrained", full)
-    with pytest.raises(RunError, match="/there/encoder.safetensors cannot be written: the disk is full; free some"):
+    with pytest.raises(RunError, match=r"/there/encoder\.safetensors cannot be written: the disk is full; free some"):
         small_run(knees, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("failure.json"))
     assert disk_full(ValueError("no")) is None
