@@ -18,23 +18,23 @@ from ssl3d.data.augment import Augment
 from ssl3d.engine import Engine
 from ssl3d.errors import RecipeError
 from ssl3d.experiment import TUNED, read_experiment
-from ssl3d.method import Method
-from ssl3d.recipe import Recipe
-from ssl3d.results.records import read_result
+from ssl3d.method import AnyMethod
+from ssl3d.recipe import EncoderRecipe, PretrainRecipe, digest
 from ssl3d.train import checkpoint
-from ssl3d.train.encode import Batch, Encoder
+from ssl3d.train.encode import EffectiveBatch, Encoder
 from ssl3d.train.interrupt import Interrupted
-from ssl3d.train.pretrain import Job, State, pretrain
+from ssl3d.train.job import Job, State
+from ssl3d.train.pretrain import pretrain
 from ssl3d.train.processes import Group
 from ssl3d.train.tuning import layout, memory, trial
 from ssl3d.train.tuning.fallback import fallback
 from ssl3d.train.tuning.layout import arrange
 from ssl3d.train.tuning.tune import notes, tune
 from ssl3d.train.window import Window
-from tests.runs import Listener, cell_folder, small_run, write_knees
-from tests.test_pretrain import Stopper, assert_same
-from tests.test_window import METHODS, build
+from tests.runs import Listener, encoder_folder, record, small_run, write_knees
 from tests.toys import SIZE, ToyBackbone, ToySource
+from tests.train.jobs import Stopper, assert_same
+from tests.train.test_window import METHODS, build
 
 BATCH = 8
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
@@ -48,25 +48,27 @@ def _short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "FEWEST", 1)
 
 
-def recipe(**pretraining: Any) -> Recipe:
+def recipe(**pretraining: Any) -> EncoderRecipe:
     values = {"batch_size": BATCH, "epochs": 2, "micro_batch": "auto", **pretraining}
-    return Recipe.checked({"view_size": SIZE, "pretrain": values})
+    return EncoderRecipe.checked({"view_size": SIZE, "pretrain": values})
 
 
-def toy(name: str = "byol", device: str = "cpu", **values: Any) -> Method:
+def toy(name: str = "byol", device: str = "cpu", **values: Any) -> AnyMethod:
     return build(name, **values).float().to(device)
 
 
-def job(folder: Path, made: Recipe, engine: Engine | None = None, method: Method | None = None, **values: Any) -> Job:
+def job(
+    folder: Path, made: EncoderRecipe, engine: Engine | None = None, method: AnyMethod | None = None, **values: Any
+) -> Job:
     folder.mkdir(exist_ok=True)
+    key = digest(made.model_dump(mode="json"))
     fabric = Fabric(accelerator="cpu", devices=1)
-    method = method or toy()
-    return Job(method, ToySource(16), range(16), made, fabric, folder, "byol", engine=engine, **values)
+    return Job(method or toy(), ToySource(16), range(16), made, key, fabric, folder, "byol", engine=engine, **values)
 
 
 @contextmanager
 def memory_for(volumes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Toy backbones that train on so many volumes at one time at most; without gradients on any number."""
+    """Toy backbones that train on so many volumes at once at most; without gradients on any number."""
     plain, sizes = ToyBackbone.forward_features, []
 
     def forward(self: ToyBackbone, x: Tensor) -> list[Tensor]:
@@ -81,7 +83,7 @@ def memory_for(volumes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[i
 
 
 class Timed:
-    """Trials that take the seconds a volume that a function says; their gradients are real."""
+    """Trials that take the seconds per volume that a function says; their gradients are real."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Engine], float]) -> None:
         real = trial.Trial.of
@@ -112,7 +114,7 @@ def test_auto_resolves_to_settings_that_a_training_can_use(device: str) -> None:
 
 def test_what_is_named_is_not_tried() -> None:
     named = recipe(micro_batch=4, keep=2, precision="bf16-mixed", channels_last=True, compile=True)
-    assert tune(toy(), named, BATCH) == Engine.of(named.pretrain, BATCH)
+    assert tune(toy(), named, BATCH) == Engine.of(named.pretrain or PretrainRecipe(), BATCH)
     assert tune(toy(), named, BATCH).trials == ()
 
 
@@ -225,10 +227,10 @@ def test_a_trial_changes_nothing(name: str, norm: str, device: str) -> None:
 # Memory layout and compiler
 
 
-def gradient(method: Method, channels_last: bool, compiled: bool = False) -> Tensor:
+def gradient(method: AnyMethod, channels_last: bool, compiled: bool = False) -> Tensor:
     arrange(method, channels_last, compiled)
     encoder = Encoder(method, ToySource(), seed=3, channels_last=channels_last)
-    Window(encoder, 3, True, Group()).backward(Batch(range(BATCH), 0))
+    Window(encoder, 3, True, Group()).backward(EffectiveBatch(range(BATCH), 0))
     return torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
 
 
@@ -251,7 +253,7 @@ def test_channels_last_reaches_weights_and_views_and_goes_back() -> None:
     assert all(parameter.is_contiguous() for parameter in method.parameters())
 
 
-def backbones(method: Method) -> list[Backbone]:
+def backbones(method: AnyMethod) -> list[Backbone]:
     return [part for part in method.modules() if isinstance(part, Backbone)]
 
 
@@ -287,7 +289,7 @@ def test_a_compiler_that_fails_in_a_trial_is_left_out_and_named_once(monkeypatch
     monkeypatch.setattr(layout, "BACKEND", broken)
     engine = tune(toy(), recipe(micro_batch=2, channels_last="auto", compile="auto"), BATCH)
     assert not engine.compile
-    assert notes(engine) == ["torch.compile was left out, it failed: OSError: no compiler here"]
+    assert notes(engine) == ["torch.compile failed and was left out: OSError: no compiler here"]
 
 
 def test_a_compiler_that_fails_in_a_run_is_left_out_and_the_run_is_as_without(
@@ -297,7 +299,7 @@ def test_a_compiler_that_fails_in_a_run_is_left_out_and_the_run_is_as_without(
     monkeypatch.setattr(layout, "BACKEND", broken)
     made = job(tmp_path / "compiled", recipe(micro_batch=3, compile=True))
     state = pretrain(made)
-    assert state.notes == ["step 1: torch.compile was left out, it failed: OSError: no compiler here"]
+    assert state.notes == ["step 1: torch.compile failed and was left out: OSError: no compiler here"]
     assert state.engine["compile"] is False
     assert [row["loss"] for row in state.rows] == [row["loss"] for row in plain.rows]
     assert all(part._compiled_call_impl is None for part in backbones(made.method))
@@ -375,7 +377,7 @@ def test_on_a_gpu_the_chosen_micro_batch_fits_and_one_four_times_as_large_does_n
     size, count = (64, 128, 128), 1024
     free, _ = torch.cuda.mem_get_info()
     blocker = torch.empty(max(0, free - 8 * 2**30), dtype=torch.uint8, device="cuda")  # leaves 8 GiB
-    made = Recipe.checked({"view_size": size, "pretrain": {"batch_size": count, "micro_batch": "auto"}})
+    made = EncoderRecipe.checked({"view_size": size, "pretrain": {"batch_size": count, "micro_batch": "auto"}})
     method = toy("simclr", "cuda")
     method.augment = Augment(size=size)
     left = memory.budget(torch.device("cuda"))
@@ -404,7 +406,7 @@ def test_a_resumed_run_keeps_the_engine_it_was_begun_with(tmp_path: Path) -> Non
 class Pretraining(Stopper):
     """Stops after a step of pretraining: packing volumes has steps, too."""
 
-    def phase(self, cell: str, what: str, total: int, unit: str, done: int = 0) -> None:
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
         self.pretraining = what == "pretraining"
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
@@ -412,27 +414,25 @@ class Pretraining(Stopper):
             super().advance(done, figures)
 
 
-def test_a_cell_is_tuned_once_and_its_result_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_is_tuned_once_and_its_record_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     auto = {name.replace(".", "__"): value for name, value in TUNED.items() if name != "pretrain.compile"}
     root = write_knees(tmp_path / "knees")
     with pytest.raises(KeyboardInterrupt):
         small_run(root, tmp_path / "run", progress=Pretraining(2), **auto)
     monkeypatch.setattr("ssl3d.run.pretraining.tune", None)  # a second trial would fail
-    listener = Listener()
-    outcome = small_run(root, tmp_path / "run", progress=listener, **auto)
+    outcome = small_run(root, tmp_path / "run", progress=Listener(), **auto)
     assert outcome.failures == {}
-    result, _ = read_result(cell_folder(tmp_path / "run", "byol"))
-    assert result.engine is not None
-    assert result.engine.trials
-    assert result.engine.precision in ("32-true", "bf16-mixed")
+    engine = record(encoder_folder(tmp_path / "run", "byol"), "encoder")["engine"]
+    assert engine["trials"]
+    assert engine["precision"] in ("32-true", "bf16-mixed")
 
 
-def test_a_cell_whose_compiler_fails_says_so_in_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_whose_compiler_fails_says_so_in_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "BACKEND", broken)
     small_run(write_knees(tmp_path / "knees"), tmp_path / "run", pretrain__compile="auto", baselines=False)
-    result, _ = read_result(cell_folder(tmp_path / "run", "byol"))
-    told = [note for note in result.notes if "torch.compile" in note]
-    assert told == ["torch.compile was left out, it failed: OSError: no compiler here"]
+    found = record(encoder_folder(tmp_path / "run", "byol"), "encoder")["notes"]
+    about = [note for note in found if "torch.compile" in note]
+    assert about == ["torch.compile failed and was left out: OSError: no compiler here"]
 
 
 # Memory of the machine
@@ -471,7 +471,6 @@ def test_a_backbone_with_moving_batch_norm_is_not_compiled_and_the_result_says_s
     changes: dict[str, Any] = {"backbone.tiny.norm": "batch", "pretrain.compile": True, "pretrain.epochs": 1}
     fields = {name.replace(".", "__"): value for name, value in changes.items()}
     small_run(root, tmp_path / "run", baselines=False, **fields)
-    result, _ = read_result(cell_folder(tmp_path / "run", "byol"))
-    assert result.engine is not None
-    assert not result.engine.compile
-    assert any("torch.compile was left out" in note for note in result.notes)
+    found = record(encoder_folder(tmp_path / "run", "byol"), "encoder")
+    assert not found["engine"]["compile"]
+    assert any("torch.compile was left out" in note for note in found["notes"])
