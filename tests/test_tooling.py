@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ssl3d.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = {
     "ruff check": ["ruff", "check", "."],
@@ -25,20 +27,21 @@ def test_tool_finds_nothing(name: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-LIGHT = ["ssl3d", "ssl3d.registry", "ssl3d.card", "ssl3d.recipe", "ssl3d.listing", "ssl3d.results.records"]
-LIGHT += ["ssl3d.tables.leaderboard", "ssl3d.tables.comparisons", "ssl3d.tables.render", "ssl3d.experiment"]
+LIGHT = [
+    *("ssl3d", "ssl3d.registry", "ssl3d.card", "ssl3d.task", "ssl3d.recipe", "ssl3d.listing", "ssl3d.experiment"),
+    *("ssl3d.results.read", "ssl3d.results.lease", "ssl3d.results.schema", "ssl3d.results.model_card"),
+    *("ssl3d.tables.tables", "ssl3d.tables.write", "ssl3d.protocol", "ssl3d.cli", "ssl3d.cli.bench"),
+]
 
 
-@pytest.mark.parametrize(
-    "module", [*LIGHT, "ssl3d.tables.write", "ssl3d.results.folder", "ssl3d.cli", "ssl3d.cli.bench"]
-)
+@pytest.mark.parametrize("module", LIGHT)
 def test_module_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 HELP = [["--help"], ["data", "--help"], ["data", "pack", "--help"], ["list"]]
-HELP += [[name, "--help"] for name in ("bench", "list", "show", "check", "leaderboard", "compare", "export")]
+HELP += [[name, "--help"] for name in COMMANDS]
 
 
 @pytest.mark.parametrize("arguments", HELP, ids=" ".join)
@@ -71,3 +74,17 @@ def test_no_file_of_ours_is_too_long_to_be_one_room() -> None:
     assert len(files) > 50
     long = {str(file.relative_to(ROOT)): lines for file in files if (lines := len(file.read_text().splitlines())) > 300}
     assert not long
+
+
+def test_every_command_is_a_file_of_its_own() -> None:
+    for name, (target, _) in COMMANDS.items():
+        assert target.partition(":")[0] == f"ssl3d.cli.{name}"
+
+
+def test_no_folder_is_too_full_to_find_a_room_in() -> None:
+    folders = {path.parent for path in ROOT.glob("ssl3d/*/**/*.py")}
+    assert len(folders) > 10
+    full = {
+        str(folder.relative_to(ROOT)): count for folder in folders if (count := len(list(folder.glob("*.py")))) > 19
+    }
+    assert not full
