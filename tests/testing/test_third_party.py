@@ -67,7 +67,8 @@ def test_an_installed_plugin_is_benched(installed: Path, tmp_path: Path) -> None
     short = ["--epochs", 1, "--batch-size", 6, "--protocols", "knn", "--no-baselines", "--quiet"]
     small = ["--set", "view_size=[4, 16, 16]", "--set", "method.my_simsiam.projection_dim=32"]
     data = ["--data", "mrnet", "--root", tmp_path / "volumes", "--task", "acl", "--plane", "sagittal"]
-    printed = ssl3d("bench", "--methods", "my_simsiam", *data, *short, *small, "--out", tmp_path / "run", path=installed)
+    line = ["bench", "--methods", "my_simsiam", *data, *short, *small, "--out", tmp_path / "run"]
+    printed = ssl3d(*line, path=installed)
     assert "simsiam" in printed
 
 
