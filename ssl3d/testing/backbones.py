@@ -29,8 +29,8 @@ from ssl3d.testing.runner import Finding, NotApplicable, Rule, raise_failures, r
 from ssl3d.train.build import backbone_class
 from ssl3d.train.cost import forward_flops
 
-STEPS = 3  # enough to open residual branches that start at zero
-CLEAR = 1e-4  # of the largest gradient; what float32 shows to be more than rounding
+STEPS, OPENING = 3, 0.03  # steps, and their size: enough to open residual branches that start at zero
+CLEAR = 1e-5  # of the largest gradient; what float32 shows to be more than rounding
 TOUCH = 1e-4  # of the largest feature
 
 
@@ -144,20 +144,20 @@ def check_volumes_do_not_touch(kit: BackboneKit) -> None:
 def check_every_parameter_learns(kit: BackboneKit) -> None:
     """Every parameter that requires a gradient gets one that is not zero."""
     names = {name for name, parameter in kit.built.named_parameters() if parameter.requires_grad}
-    gradients = _gradients(kit, torch.float32, 1)  # fast; a gradient near zero is looked at in float64
+    gradients = _gradients(kit, torch.float32, CLEAR)  # fast; what stays near zero is looked at in float64
     largest = max(gradients.values(), default=0.0)
     if not all(gradients.get(name, 0.0) > CLEAR * largest for name in names):
-        gradients = _gradients(kit, torch.float64, STEPS)
+        gradients = _gradients(kit, torch.float64, 0.0)
     demand_gradients(names, gradients)
 
 
-def _gradients(kit: BackboneKit, dtype: torch.dtype, steps: int) -> dict[str, float]:
-    """Return the largest size of each parameter's gradient over a few steps."""
+def _gradients(kit: BackboneKit, dtype: torch.dtype, clear: float) -> dict[str, float]:
+    """Return the size of each parameter's gradient over a few steps, until all are above a share of the largest."""
     backbone = copy.deepcopy(kit.built).to(dtype).train()
     trainable = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=1e-3)
+    optimizer = torch.optim.AdamW(trainable.values(), lr=OPENING)
     gradients: dict[str, float] = {}
-    for step in range(steps):
+    for _ in range(STEPS):
         optimizer.zero_grad()
         with seeded(0):
             features = backbone(kit.volumes().to(dtype))
@@ -165,7 +165,8 @@ def _gradients(kit: BackboneKit, dtype: torch.dtype, steps: int) -> dict[str, fl
         direction = torch.randn(features.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
         torch.autograd.backward((features * direction).sum())
         note_gradients(backbone, gradients)
-        if step + 1 == steps or all(gradients.get(name, 0.0) > 0 for name in trainable):
+        least = clear * max(gradients.values(), default=0.0)
+        if all(gradients.get(name, 0.0) > least for name in trainable):
             break
         optimizer.step()
     return gradients
