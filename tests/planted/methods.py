@@ -1,10 +1,9 @@
-"""Methods, each with one fault in views, parameters, state, loss or declarations."""
+"""Methods, each with one fault in parameters, state, features or loss."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,86 +12,17 @@ from torch import Tensor, nn
 from ssl3d.backbone import Backbone
 from ssl3d.method import (
     Batch,
-    Card,
-    Config,
     Features,
-    Field,
     Kept,
     Loss,
     ParameterGroup,
-    Rng,
     Rows,
-    Views,
-    Volumes,
     split_by_decay,
 )
 from ssl3d_plugins.methods.moco import MoCo
-from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
+from ssl3d_plugins.methods.simclr import SimCLR
 from ssl3d_plugins.methods.supervised import Supervised
 from tests.planted.sound import Uncoupled
-
-# Views.
-
-
-class ViewsOfGlobalTorch(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*(view + 0.1 * torch.randn_like(view) for view in super().views(volumes, rng).tensors))
-
-
-class ViewsOfGlobalNumpy(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*(view + float(np.random.rand()) for view in super().views(volumes, rng).tensors))
-
-
-class ViewsOfTheClock(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*(view + np.random.default_rng().random() for view in super().views(volumes, rng).tensors))
-
-
-class RowsOfTheClock(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        drawn = torch.from_numpy(np.random.default_rng().random(len(volumes)))
-        return Views(*super().views(volumes, rng).tensors, drawn=drawn)
-
-
-class ViewsChangeTheirInput(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        views = super().views(volumes, rng)
-        volumes.voxels[0].mul_(0)
-        return views
-
-
-class ViewsOfTheBatch(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*(view - view.mean() for view in super().views(volumes, rng).tensors))
-
-
-class PlacesOfTheMicroBatch(SimCLR):
-    """A row that counts within the micro-batch."""
-
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*super().views(volumes, rng).tensors, place=torch.arange(len(volumes)))
-
-
-class ViewsNeverChange(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return super().views(volumes, Rng(0, 0, rng.positions))
-
-
-class ViewsWithoutAChannel(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*(view.squeeze(1) for view in super().views(volumes, rng).tensors))
-
-
-class ViewsInATuple(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return super().views(volumes, rng).tensors  # type: ignore[return-value]
-
-
-class OneRowForAll(SimCLR):
-    def views(self, volumes: Volumes, rng: Rng) -> Views:
-        return Views(*super().views(volumes, rng).tensors, mask=rng.uniform().mean())
-
 
 # Parameters and state.
 
@@ -327,42 +257,3 @@ class UnknownLabelsAreAClass(Supervised):
     def loss(self, batch: Batch) -> Loss:
         labels = batch.rows["labels"].to(batch.online[0]).reshape(len(batch.online[0]), -1)
         return Loss((self.head(batch.online[0])[:, :1] - labels[:, :1]).square().mean())
-
-
-# Declarations.
-
-
-class CardWithoutLink(SimCLR):
-    card: ClassVar[Card] = Card("SimCLR", "contrasts views", "Chen et al.", 2020)
-
-
-class _Unbounded(SimCLRConfig):
-    momentum: float = Field(0.9, description="unbounded")
-
-
-class SettingWithoutBounds(SimCLR):
-    Config = _Unbounded
-
-
-class _Undescribed(SimCLRConfig):
-    momentum: float = Field(0.9, ge=0)
-
-
-class SettingWithoutDescription(SimCLR):
-    Config = _Undescribed
-
-
-class _Wrong(SimCLRConfig):
-    momentum: float = Field(2.0, ge=0, le=1, description="of the momentum encoder")
-
-
-class SettingWithAWrongDefault(SimCLR):
-    Config: ClassVar[type[Config]] = _Wrong
-
-
-class PresetWithATypo(SimCLR):
-    preset: ClassVar[Mapping[str, object]] = {"pretrain": {"epoch": 10}}
-
-
-class PresetOfTheUsersChoice(SimCLR):
-    preset: ClassVar[Mapping[str, object]] = {"corpus": ()}

@@ -12,7 +12,7 @@ from ssl3d.testing.runner import NotApplicable, Rule, require, run
 from ssl3d.testing.shrink import describe, shrink
 from ssl3d_plugins.methods.baselines import Random
 from ssl3d_plugins.methods.byol import BYOL
-from tests.planted import methods
+from tests.planted import declared
 
 
 class Wide(Config):
@@ -57,11 +57,11 @@ def test_a_baseline_is_not_asked_about_training() -> None:
 
 def test_an_expected_failure_is_no_failure_and_keeps_its_reason() -> None:
     expected = {"check_card": "kept until it is published"}
-    findings = check_method(methods.CardWithoutLink, expected_failures=expected)
+    findings = check_method(declared.CardWithoutLink, expected_failures=expected)
     assert failed(findings) == []
     finding = next(one for one in findings if one.rule in expected)
     assert (finding.outcome, finding.message) == ("expected failure", "kept until it is published")
-    assert_method(methods.CardWithoutLink, expected_failures=expected)
+    assert_method(declared.CardWithoutLink, expected_failures=expected)
 
 
 def test_an_expected_failure_that_passes_is_a_failure() -> None:
@@ -76,7 +76,7 @@ def test_an_expected_failure_of_no_rule_is_refused_with_the_nearest() -> None:
 
 def test_assert_method_raises_with_a_line_for_each_fault() -> None:
     with pytest.raises(ConformanceError, match=r"(?s)CardWithoutLink breaks 1 of .*check_card: .*https link"):
-        assert_method(methods.CardWithoutLink)
+        assert_method(declared.CardWithoutLink)
 
 
 class _Kit:

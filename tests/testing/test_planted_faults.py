@@ -11,7 +11,7 @@ from ssl3d.backbone import Backbone
 from ssl3d.method import AnyMethod
 from ssl3d.testing import Finding, check_backbone, check_method
 from ssl3d.testing.toys import ToyBackbone, ToyTokens
-from tests.planted import backbones, methods, momentum
+from tests.planted import backbones, declared, methods, momentum, views
 from tests.planted.sound import SOUND
 
 # The first rule of a row is the one meant for the fault; the others are what follows from it.
@@ -28,17 +28,17 @@ METHOD_FAULTS = {
     momentum.HeadUncopied: "check_momentum_starts_as_a_copy",
     momentum.HomeMadeHeadUncopied: "check_momentum_starts_as_a_copy",
     momentum.QueuePushedInLoss: "check_only_after_step_moves_state check_evaluation_moves_nothing",
-    methods.ViewsOfGlobalTorch: "check_views_draw_from_rng_alone",
-    methods.ViewsOfGlobalNumpy: "check_views_draw_from_rng_alone",
-    methods.ViewsOfTheClock: "check_views_draw_from_rng_alone",
-    methods.RowsOfTheClock: "check_views_draw_from_rng_alone",
-    methods.ViewsChangeTheirInput: "check_views_leave_the_volumes",
-    methods.ViewsOfTheBatch: "check_views_do_not_depend_on_neighbours check_splits_agree",
-    methods.PlacesOfTheMicroBatch: "check_views_do_not_depend_on_neighbours",
-    methods.ViewsNeverChange: "check_views_differ_between_steps",
-    methods.ViewsWithoutAChannel: "check_views_have_the_right_shape",
-    methods.ViewsInATuple: "check_views_have_the_right_shape",
-    methods.OneRowForAll: "check_views_have_the_right_shape",
+    views.ViewsOfGlobalTorch: "check_views_draw_from_rng_alone",
+    views.ViewsOfGlobalNumpy: "check_views_draw_from_rng_alone",
+    views.ViewsOfTheClock: "check_views_draw_from_rng_alone",
+    views.RowsOfTheClock: "check_views_draw_from_rng_alone",
+    views.ViewsChangeTheirInput: "check_views_leave_the_volumes",
+    views.ViewsOfTheBatch: "check_views_do_not_depend_on_neighbours check_splits_agree",
+    views.PlacesOfTheMicroBatch: "check_views_do_not_depend_on_neighbours",
+    views.ViewsNeverChange: "check_views_differ_between_steps",
+    views.ViewsWithoutAChannel: "check_views_have_the_right_shape",
+    views.ViewsInATuple: "check_views_have_the_right_shape",
+    views.OneRowForAll: "check_views_have_the_right_shape",
     methods.ParameterUnused: "check_every_parameter_learns",
     methods.ParameterDetached: "check_every_parameter_learns",
     methods.ParameterWithoutEffect: "check_every_parameter_learns",
@@ -76,12 +76,12 @@ METHOD_FAULTS = {
     methods.OverflowsUnderBfloat16: "check_bfloat16",
     methods.DoesNotTrain: "check_it_trains",
     methods.UnknownLabelsAreAClass: "check_every_kind_of_task check_it_trains",
-    methods.CardWithoutLink: "check_card",
-    methods.SettingWithoutBounds: "check_config",
-    methods.SettingWithoutDescription: "check_config",
-    methods.SettingWithAWrongDefault: "check_config",
-    methods.PresetWithATypo: "check_preset",
-    methods.PresetOfTheUsersChoice: "check_preset",
+    declared.CardWithoutLink: "check_card",
+    declared.SettingWithoutBounds: "check_config",
+    declared.SettingWithoutDescription: "check_config",
+    declared.SettingWithAWrongDefault: "check_config",
+    declared.PresetWithATypo: "check_preset",
+    declared.PresetOfTheUsersChoice: "check_preset",
 }
 
 BACKBONE_FAULTS = {
@@ -117,8 +117,8 @@ MESSAGES = {
     methods.HeadOfAFixedWidth: r"HeadOfAFixedWidth.online raised .*; size heads by self.backbone.embed_dim",
     methods.FeaturesOfAllVolumes: r"online: 'features' has shape \(6,\); return one row for each of the 8 volumes",
     methods.FeaturesInAList: r"FeaturesInAList.online returned a list; return features \(B, ...\)",
-    methods.ViewsInATuple: r"ViewsInATuple.views returned a tuple; return Views\(first, second, ...\) \(methods.py",
-    methods.ViewsWithoutAChannel: r"view 0 has shape \(8, 4, 9, 7\); return \(B, C, D, H, W\)",
+    views.ViewsInATuple: r"ViewsInATuple.views returned a tuple; return Views\(first, second, ...\) \(views.py",
+    views.ViewsWithoutAChannel: r"view 0 has shape \(8, 4, 9, 7\); return \(B, C, D, H, W\)",
     methods.ParameterInNoGroup: r"parameter_groups leaves out '[\w.]+'; put every trainable parameter into a group",
     methods.UnknownLabelsAreAClass: r"some of them unknown, the loss is nan; leave unknown labels",
     methods.LossDrawsFromNumpy: r"moves the global random state of numpy; draw in views from rng",
