@@ -15,7 +15,7 @@ from ssl3d.results.read import read_results
 from ssl3d.run.execute import execute
 from ssl3d.run.load import load_encoder
 from ssl3d.run.options import ONLY, Options
-from ssl3d.run.plan import make_plan
+from ssl3d.run.planning.plan import make_plan
 from ssl3d.tables.tables import Tables
 
 __all__ = ["bench", "load_encoder"]

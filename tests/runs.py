@@ -17,7 +17,7 @@ from ssl3d.experiment import read_experiment
 from ssl3d.progress import BEFORE, Progress
 from ssl3d.run.execute import Outcome, execute
 from ssl3d.run.options import ONLY, Options
-from ssl3d.run.plan import make_plan
+from ssl3d.run.planning.plan import make_plan
 
 SMALL = {  # as small as they come: seconds for a run
     "data.name": "mrnet",

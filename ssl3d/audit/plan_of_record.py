@@ -8,8 +8,8 @@ from pathlib import Path
 from ssl3d.experiment import Experiment
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, PretrainRecipe
 from ssl3d.results.model import EncoderRecord, PlanRecord
-from ssl3d.run.datasets import DataPlane, open_dataset, root_of
-from ssl3d.run.plan import Plan, Request
+from ssl3d.run.planning.datasets import DataPlane, open_dataset, root_of
+from ssl3d.run.planning.plan import Plan, Request
 
 Named = tuple[str, str | None, int | None]  # data set, plane, folds
 

@@ -53,7 +53,7 @@ def check(name: str, root: Path | None, plane: str | None, folds: int | None) ->
 def pack(name: str, root: Path | None, plane: str | None, cache: Path) -> None:
     """Pack volumes into a cache, for many runs: memory-mapped, checked, resumable. A run packs what is not there."""
     from ssl3d.results.folder import RunFolder  # noqa: PLC0415
-    from ssl3d.run.datasets import DataPlane  # noqa: PLC0415
+    from ssl3d.run.planning.datasets import DataPlane  # noqa: PLC0415
     from ssl3d.run.volumes import store_folder  # noqa: PLC0415
 
     for dataset in _planes(name, root, plane):
@@ -87,7 +87,7 @@ def demo(out: Path, size: int, train: int, valid: int) -> None:
 
 def _planes(name: str, root: Path | None, plane: str | None) -> list[Dataset]:
     """Return a data set in one plane, or in all of them."""
-    from ssl3d.run.datasets import dataset_class, open_dataset  # noqa: PLC0415
+    from ssl3d.run.planning.datasets import dataset_class, open_dataset  # noqa: PLC0415
 
     if plane != "all":
         return [open_dataset(name, root, plane)]

@@ -14,11 +14,11 @@ from ssl3d.cli.progress import BarProgress, counted, progress_for
 from ssl3d.errors import UserError
 from ssl3d.experiment import Experiment
 from ssl3d.results.read import read_results
-from ssl3d.run.estimate import estimates, run_folder
 from ssl3d.run.execute import Outcome, execute
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan, make_plan
-from ssl3d.run.preflight import check_inputs
+from ssl3d.run.planning.estimate import estimates, run_folder
+from ssl3d.run.planning.plan import Plan, make_plan
+from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.rank import leads
 from ssl3d.tables.formats.terminal import show_leaderboard
 from ssl3d.tables.tables import Tables

@@ -24,7 +24,7 @@ from ssl3d.report.table import paired, ranked
 from ssl3d.report.words import doubts, findings
 from ssl3d.results.folder import PREDICTIONS, RECIPE, REPORT
 from ssl3d.results.model import CorpusRecord
-from ssl3d.run.merge_requests import beyond, words
+from ssl3d.run.planning.merge_requests import beyond, words
 from ssl3d.tables.formats.captions import departures
 
 HERE = Path(__file__).parent

@@ -21,9 +21,9 @@ from ssl3d.results.lease import Leases
 from ssl3d.results.model import PlanRecord
 from ssl3d.results.read import read_plan
 from ssl3d.results.records import write_model
-from ssl3d.run.merge_requests import merge_plans, merge_requests
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan
+from ssl3d.run.planning.merge_requests import merge_plans, merge_requests
+from ssl3d.run.planning.plan import Plan
 
 LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
 WAIT_SECONDS = 0.05

@@ -19,8 +19,8 @@ from ssl3d.run.artifact import Context
 from ssl3d.run.claim import claimed, default_folder, publish
 from ssl3d.run.graph import Graph, make_graph
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan
-from ssl3d.run.preflight import check_inputs
+from ssl3d.run.planning.plan import Plan
+from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.pretraining import train_along
 from ssl3d.run.processes import check_devices, in_processes
 from ssl3d.run.volumes import PackedVolumes, pack_volumes

@@ -24,7 +24,7 @@ from ssl3d.run.encoder import Encoder
 from ssl3d.run.evaluation import Evaluation, Labelled
 from ssl3d.run.features import Features
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan, Request, protocol_class
+from ssl3d.run.planning.plan import Plan, Request, protocol_class
 from ssl3d.run.volumes import PackedVolumes
 from ssl3d.run.weights import weights_hash
 from ssl3d.train.build import backbone_class, method_class

@@ -16,8 +16,8 @@ from ssl3d.data.store import Store
 from ssl3d.errors import DataError
 from ssl3d.progress import Progress
 from ssl3d.recipe import EncoderRecipe, digest
-from ssl3d.run.datasets import DataPlane
-from ssl3d.run.plan import Plan
+from ssl3d.run.planning.datasets import DataPlane
+from ssl3d.run.planning.plan import Plan
 
 Which = tuple[str, str | None]  # data set and plane
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -24,7 +24,7 @@ def _write(state: dict[str, Any], file: IO[bytes]) -> None:
     """Serialise a state. Of a write that fails, torch says "unexpected pos" at best: raise what the system said."""
     noted = _Noted(file)
     try:
-        torch.save(state, noted)
+        torch.save(state, cast("IO[bytes]", noted))
     except RuntimeError:
         if noted.error is None:
             raise

@@ -165,7 +165,9 @@ def test_five_thousand_folds_are_refused_at_once() -> None:
 
 
 def test_checking_loads_no_torch() -> None:
-    modules = "ssl3d.cli.data, ssl3d.data.check, ssl3d.data.sets.folder, ssl3d.data.sets.mrnet, ssl3d.run.datasets"
+    modules = (
+        "ssl3d.cli.data, ssl3d.data.check, ssl3d.data.sets.folder, ssl3d.data.sets.mrnet, ssl3d.run.planning.datasets"
+    )
     program = f"import sys, {modules}; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

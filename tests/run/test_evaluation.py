@@ -15,7 +15,7 @@ from ssl3d.errors import DataError
 from ssl3d.protocol import FeatureProblem, FeatureProtocol
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.results.results import Evaluated
-from ssl3d.run.plan import protocol_class
+from ssl3d.run.planning.plan import protocol_class
 from tests.run.watched import Watcher, watched, write_folder
 from tests.runs import Listener, encoder_folder, evaluation_folder, small_run, write_knees
 

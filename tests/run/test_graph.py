@@ -14,7 +14,7 @@ from ssl3d.progress import Progress
 from ssl3d.results.folder import RunFolder
 from ssl3d.run.graph import Graph, make_graph
 from ssl3d.run.options import Options
-from ssl3d.run.plan import make_plan
+from ssl3d.run.planning.plan import make_plan
 from ssl3d.run.volumes import pack_volumes
 from tests.runs import SMALL, write_knees
 

@@ -12,10 +12,10 @@ import pytest
 from ssl3d.errors import PluginError, RecipeError
 from ssl3d.experiment import read_experiment
 from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe
-from ssl3d.run.datasets import open_dataset
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan, make_plan
-from ssl3d.run.settings import merge
+from ssl3d.run.planning.datasets import open_dataset
+from ssl3d.run.planning.plan import Plan, make_plan
+from ssl3d.run.planning.settings import merge
 from ssl3d.train.build import build_method
 from tests.runs import write_knees
 

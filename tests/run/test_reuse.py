@@ -16,9 +16,9 @@ from ssl3d.experiment import read_experiment
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.run import encoder as encoder_module
 from ssl3d.run import features as features_module
-from ssl3d.run.estimate import estimates
 from ssl3d.run.options import Options
-from ssl3d.run.plan import make_plan
+from ssl3d.run.planning.estimate import estimates
+from ssl3d.run.planning.plan import make_plan
 from tests.runs import (
     SMALL,
     Listener,

@@ -20,9 +20,9 @@ from ssl3d.results.model import PlanRecord
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.run import encoder as encoder_module
 from ssl3d.run.claim import claimed
-from ssl3d.run.merge_requests import beyond, words
 from ssl3d.run.options import Options
-from ssl3d.run.plan import make_plan
+from ssl3d.run.planning.merge_requests import beyond, words
+from ssl3d.run.planning.plan import make_plan
 from ssl3d.run.worker import disk_full, reason
 from tests.runs import Listener, encoder_folder, evaluation_folder, left_behind, record, small_run, write_knees
 

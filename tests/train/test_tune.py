@@ -19,7 +19,7 @@ from ssl3d.train.tuning.tune import tune
 from tests.toys import SIZE, ToyBackbone
 from tests.train.jobs import assert_same
 from tests.train.test_window import METHODS
-from tests.train.trials import BATCH, every_device, memory_for, recipe, toy
+from tests.train.trials import BATCH, every_device, memory_for, pretraining, recipe, toy
 
 
 @pytest.fixture(autouse=True)

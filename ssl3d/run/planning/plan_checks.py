@@ -10,7 +10,7 @@ from ssl3d.experiment import PLUGINS, Experiment
 from ssl3d.protocol import Protocol
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.registry import plugins
-from ssl3d.run.datasets import DataPlane
+from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.task import Task
 
 

@@ -14,11 +14,11 @@ from ssl3d.experiment import Experiment
 from ssl3d.protocol import EncoderProtocol, Protocol
 from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe
 from ssl3d.registry import load
-from ssl3d.run.baselines import absent_baselines, baselines
-from ssl3d.run.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes
 from ssl3d.run.options import Options
-from ssl3d.run.plan_checks import check_labelled, check_names, check_predicts, check_sections, without_effect
-from ssl3d.run.settings import encoder_recipe, without_left_right_flips
+from ssl3d.run.planning.baselines import absent_baselines, baselines
+from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes
+from ssl3d.run.planning.plan_checks import check_labelled, check_names, check_predicts, check_sections, without_effect
+from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
 

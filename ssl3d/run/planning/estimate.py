@@ -21,7 +21,7 @@ from ssl3d.run.claim import default_folder
 from ssl3d.run.devices import open_device
 from ssl3d.run.graph import encoder_label, make_graph
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan, Request
+from ssl3d.run.planning.plan import Plan, Request
 from ssl3d.run.volumes import open_packed
 from ssl3d.task import Task
 from ssl3d.train.build import build_method

@@ -10,7 +10,7 @@ from ssl3d.data.planned import planned
 from ssl3d.errors import RecipeError, UserError
 from ssl3d.run.devices import open_device
 from ssl3d.run.options import Options
-from ssl3d.run.plan import Plan, Request
+from ssl3d.run.planning.plan import Plan, Request
 from ssl3d.run.volumes import needed_splits
 from ssl3d.task import Task
 from ssl3d.train.build import build_backbone, build_method, method_class

@@ -11,7 +11,7 @@ from ssl3d.errors import RecipeError
 from ssl3d.experiment import Experiment
 from ssl3d.method import AnyMethod
 from ssl3d.recipe import AugmentRecipe, CorpusPart, EncoderRecipe, Size
-from ssl3d.run.datasets import DataPlane
+from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.train.build import backbone_class, method_class
 
 

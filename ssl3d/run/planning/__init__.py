@@ -1,0 +1,1 @@
+"""What a run is to make: names and settings into requests, checked before any volume is read."""
