@@ -79,12 +79,3 @@ def test_no_file_of_ours_is_too_long_to_be_one_room() -> None:
 def test_every_command_is_a_file_of_its_own() -> None:
     for name, (target, _) in COMMANDS.items():
         assert target.partition(":")[0] == f"ssl3d.cli.{name}"
-
-
-def test_no_folder_is_too_full_to_find_a_room_in() -> None:
-    folders = {path.parent for path in ROOT.glob("ssl3d/*/**/*.py")}
-    assert len(folders) > 10
-    full = {
-        str(folder.relative_to(ROOT)): count for folder in folders if (count := len(list(folder.glob("*.py")))) > 19
-    }
-    assert not full

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
+SPEED = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
 SMALL = {
     "memory.py": "--method simclr --size 4 16 17 --micro 2 --batches 2 4 8 --single 4",
     "scaling.py": "--size 4 32 32 --volume-shape 4 20 20 --batches 2 4 --volumes 4 8 --batch 2 --micro 2 "
