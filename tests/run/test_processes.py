@@ -151,6 +151,7 @@ def ranks(parent: int) -> dict[int, str]:
     return found
 
 
+@pytest.mark.slow
 def test_an_encoder_that_fails_in_one_process_is_recorded_and_the_others_go_on(root: Path, tmp_path: Path) -> None:
     plugin, out = tmp_path / "breaks.py", tmp_path / "run"
     plugin.write_text(BREAKS)
@@ -229,6 +230,7 @@ def test_a_failure_is_of_one_kind_in_every_process(
         assert said in found
 
 
+@pytest.mark.slow
 def test_bad_input_is_reported_once_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("not a run")

@@ -71,6 +71,7 @@ def test_two_processes_share_a_run_and_both_end_with_complete_tables(
     assert_complete(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_a_worker_takes_over_from_one_that_was_killed(knees: Path, finished: Path, tmp_path: Path) -> None:
     first = start(*line(knees, tmp_path / "run"))
     assert first.stdout is not None
