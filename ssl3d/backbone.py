@@ -36,12 +36,14 @@ class Weights:
         file: name of the file under the weights folder.
         size: (D, H, W) they were trained on.
         licence: of the weights.
+        sha256: of the file, or its first digits; None where the name or nothing says it.
     """
 
     url: str
     file: str
     size: tuple[int, int, int]
     licence: str
+    sha256: str | None = None
 
 
 class Backbone(nn.Module, ABC):

@@ -19,6 +19,7 @@ class Engine(Config):
     channels_last: bool = Field(False, description="memory layout of weights and views")
     compile: bool = Field(False, description="whether the backbone is compiled")
     processes: int = Field(1, ge=1, description="processes that share an effective batch")
+    threads: int | None = Field(None, ge=1, description="CPU threads, whose number decides rounding; null on a GPU")
     trials: tuple[dict[str, Any], ...] = Field((), description="what was tried to choose these, a row each")
 
     @classmethod

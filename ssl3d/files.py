@@ -15,7 +15,7 @@ from ssl3d.errors import RunError
 CHECKPOINT = "checkpoint.pt"  # of a pretraining that is not finished
 LOG = "log.csv"  # of a pretraining: one row per epoch
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space, no inode, or no quota left
-_watched: dict[Path, tuple[int, int]] = {}  # folders that must stay where they are, with device and inode
+_watched: dict[Path, int] = {}  # folders that must stay where they are, held open: no other one gets their inode
 
 
 class GoneError(RunError):
@@ -29,32 +29,33 @@ def watched(*folders: Path) -> Iterator[None]:
     Args:
         folders: that are there now.
     """
-    before = dict(_watched)
-    for folder in folders:
-        path, status = folder.resolve(), folder.stat()
-        _watched[path] = status.st_dev, status.st_ino
+    added = {folder.resolve() for folder in folders} - _watched.keys()
     try:
+        for folder in added:
+            _watched[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         yield
     finally:
-        _watched.clear()
-        _watched.update(before)
+        for folder in added & _watched.keys():
+            os.close(_watched.pop(folder))
 
 
 def require_there(path: Path) -> None:
     """Raise GoneError if ``path`` lies in a watched folder that is gone."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow a link that took its place
-    for folder, known in _watched.items():
-        if folder not in (absolute, *absolute.parents):
-            continue
-        try:
-            status = folder.stat()
-        except OSError:
-            status = None
-        if status is None or (status.st_dev, status.st_ino) != known:
+    for folder, handle in _watched.items():
+        if folder in (absolute, *absolute.parents) and not _is(folder, handle):
             raise GoneError(
                 f"{folder} was deleted or renamed while this process worked in it; nothing more is written, and the "
                 "same command goes on with the folder wherever --out names it"
             )
+
+
+def _is(folder: Path, handle: int) -> bool:
+    """Whether an open folder is still the one of that name."""
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(handle))
+    except OSError:
+        return False
 
 
 def make_folder(path: Path) -> None:

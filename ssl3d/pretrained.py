@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -108,27 +109,51 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int,
 
 
 def published_file(weights: Weights, variant: str | None) -> Path:
-    """Return the file of published weights, downloaded if it is not in the weights folder.
+    """Return the file of published weights, downloaded if it is not in the weights folder; its hash is checked.
 
     Args:
         weights: whose address and file name are given; ``{variant}`` in them is filled in.
         variant: of the backbone.
 
     Raises:
-        WeightsError: it cannot be downloaded.
+        WeightsError: it cannot be downloaded, or its SHA-256 is not the published one.
     """
     url, name = (text.format(variant=variant) for text in (weights.url, weights.file))
     path = weights_folder() / name
+    expected = _digits(weights, name)
     if path.is_file():
+        check_published(weights, variant, path)
         return path
-    digits = re.search(r"-([0-9a-f]{8,})\.", name)  # torchvision ends names in the first digits of the SHA-256
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written under another name and moved when complete, so that a broken download leaves nothing behind.
-        torch.hub.download_url_to_file(url, str(path), digits.group(1) if digits else None, progress=False)
+        torch.hub.download_url_to_file(url, str(path), expected, progress=False)
     except (OSError, RuntimeError, HTTPException) as error:
         raise WeightsError(f"cannot download {url} ({error}); fetch it by other means and put it at {path}") from error
     return path
+
+
+def check_published(weights: Weights, variant: str | None, path: Path) -> None:
+    """Raise WeightsError if a file is not the published one, as far as its SHA-256 is known."""
+    expected = _digits(weights, weights.file.format(variant=variant))
+    if expected is None:
+        return
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); remove it and fetch it again") from error
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path} is not the published file: its SHA-256 begins with {found[: len(expected)]}, not with {expected}; "
+            "remove it and fetch it again, or name a file of your own with --weights"
+        )
+
+
+def _digits(weights: Weights, name: str) -> str | None:
+    """The SHA-256 of published weights, or its first digits: torchvision ends the names of files in them."""
+    found = re.search(r"-([0-9a-f]{8,})\.", name)
+    return weights.sha256 or (found.group(1) if found else None)
 
 
 def _offers() -> str:

@@ -26,6 +26,7 @@ from ssl3d.results.records import find_record, read_record
 from ssl3d.run.execute import execute
 from ssl3d.run.graph import plugin_sources
 from ssl3d.run.options import Options
+from ssl3d.run.trust import Named, named_by_encoder, named_by_evaluation, require_trusted
 from ssl3d.run.weights import weights_hash
 from ssl3d.train.build import backbone_class, method_class
 
@@ -71,26 +72,30 @@ class _Recorded:
     run: PlanRecord | None
 
 
-def reproduce(folder: Path, options: Options, progress: Progress | None = None) -> Reproduction:
+def reproduce(
+    folder: Path, options: Options, progress: Progress | None = None, allow_code: bool = False
+) -> Reproduction:
     """Make an encoder or an evaluation again and compare; called again, it goes on where it was interrupted.
 
-    Of an evaluation, the encoder is pretrained again, too. Nothing is taken from the run or from a cache. Plugins are
-    imported by the names in the record: reproduce only the work of people whose code you would run.
+    Of an evaluation, the encoder is pretrained again, too. Nothing is taken from the run or from a cache.
 
     Args:
         folder: of an encoder, ``RUN/encoders/NAME``, or an evaluation, ``RUN/evaluations/DATASET-TASK/NAME``.
         options: where the work is done; without ``out``, in ``reproduce-NAME`` beside the run; without ``roots``, on
             the files that the run was made from.
         progress: receives how far the work is.
+        allow_code: import plugins that the records name by file or module, too.
 
     Raises:
-        RunError: there is no such artifact, or what it was made from is gone or was changed.
+        RunError: there is no such artifact, what it was made from is gone or was changed, or its records name code that
+            is not allowed.
         UserError: the data or the folder cannot be used.
         Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
     """
     folder = folder.resolve()
     recorded = _recorded(folder)
     record = recorded.encoder[1]
+    require_trusted(_named(recorded), allow_code, "--allow-code")
     _check_plugins(record, options.weights)
     run = folder.parents[2] if recorded.evaluation else folder.parents[1]
     out = options.out or run.parent / f"reproduce-{folder.name}"
@@ -126,6 +131,14 @@ def _recorded(folder: Path) -> _Recorded:
         raise RunError(f"{path / PLAN} does not name the encoder of {folder.name}; run its `ssl3d bench` command again")
     encoder = open_run(path).folder_of(EncoderRecord, planned.name)
     return _Recorded((encoder, read_record(encoder, EncoderRecord)), (folder, record), run)
+
+
+def _named(recorded: _Recorded) -> list[Named]:
+    """Every plugin that would be imported: test cases of all data sets of the run are left out of the corpus."""
+    recipes = [one.recipe for one in recorded.run.evaluations.values()] if recorded.run else []
+    data: list[Named] = [("datasets", recipe.data) for recipe in recipes]
+    own = named_by_evaluation(recorded.evaluation[1].recipe) if recorded.evaluation else []
+    return [*named_by_encoder(recorded.encoder[1].recipe), *own, *data]
 
 
 def _check_plugins(record: EncoderRecord, weights: Path | None) -> None:

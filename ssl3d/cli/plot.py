@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.report import FOLDER, VOLUMES, announced
+from ssl3d.cli.report import ALLOW_CODE, FOLDER, VOLUMES, announced
+from ssl3d.errors import printable
 
 
 class Formats(click.ParamType[tuple[str, ...]]):
@@ -29,13 +30,14 @@ class Formats(click.ParamType[tuple[str, ...]]):
 @click.option("--out", type=FOLDER, help="Folder to write to.  [default: figures in the run's folder]")
 @click.option("--format", "formats", type=Formats(), default="png,svg", show_default=True, help="png, svg or both.")
 @VOLUMES
-def plot(run: Path, out: Path | None, formats: tuple[str, ...], volumes: bool) -> None:
+@ALLOW_CODE
+def plot(run: Path, out: Path | None, formats: tuple[str, ...], volumes: bool, allow_code: bool) -> None:
     """Write each figure of a run's report as PNG (300 dots per inch) and SVG."""
     from ssl3d.report.figures import write_figures  # noqa: PLC0415  # help must not wait for matplotlib
 
     with announced() as announce:
-        files, notes = write_figures(run, out, formats, volumes, announce)
+        files, notes = write_figures(run, out, formats, volumes, announce, allow_code=allow_code)
     for file in files:
         click.echo(file)
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)

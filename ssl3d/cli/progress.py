@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -120,7 +121,9 @@ class _Written(Progress):
         try:
             self._out.write(line + "\n")
             self._out.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a reader that has gone, a terminal that was closed
+                raise
             silence(self._out)
             stop_run()
 

@@ -15,17 +15,20 @@ VOLUMES = click.option(
     help="Show slices of volumes; a data set's terms may forbid passing them on.  [default: shown]",
 )
 
+ALLOW_CODE = click.option("--allow-code", is_flag=True, help="Run plugins that the run names by file or module.")
+
 
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, help="File to write.  [default: report.html in the run's folder]")
 @VOLUMES
-def report(run: Path, out: Path | None, volumes: bool) -> None:
+@ALLOW_CODE
+def report(run: Path, out: Path | None, volumes: bool, allow_code: bool) -> None:
     """Write a run's report: one HTML file with tables, figures and doubts, that opens offline."""
     from ssl3d.report.page import write_report  # noqa: PLC0415  # help must not wait for matplotlib
 
     with announced() as announce:
-        path = write_report(run, out, volumes, announce)
+        path = write_report(run, out, volumes, announce, allow_code)
     click.echo(path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ssl3d.cli.options import FOLDER, Root
+from ssl3d.errors import printable
 
 
 @click.command()
@@ -16,6 +17,7 @@ from ssl3d.cli.options import FOLDER, Root
 @click.option("--root", "roots", type=Root(), multiple=True, help="Folder of a data set's files.  [default: the run's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--weights", type=FOLDER, help="Local file of pretrained weights, where the encoder started from one.")
+@click.option("--allow-code", is_flag=True, help="Run plugins that the records name by file or module.")
 @click.option("--quiet", is_flag=True, help="Print nothing but the comparison and errors.")
 def reproduce(
     *,
@@ -24,6 +26,7 @@ def reproduce(
     roots: tuple[tuple[str, Path], ...],
     device: str,
     weights: Path | None,
+    allow_code: bool,
     quiet: bool,
 ) -> int:
     """Make an encoder or an evaluation again from its record, and report whether its numbers are the same.
@@ -44,12 +47,12 @@ def reproduce(
         progress = progress_for(Console(), quiet=quiet, as_json=False)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
-        found = make_again(folder, options, progress)
+        found = make_again(folder, options, progress, allow_code)
     if found.reason is not None:
-        click.echo(f"{found.name}: failed this time: {found.reason}")
+        click.echo(printable(f"{found.name}: failed this time: {found.reason}"))
     for part in found.parts:
-        click.echo(f"{found.name}, {part}")
+        click.echo(printable(f"{found.name}, {part}"))
     for text in found.circumstances:
-        click.echo(f"  {text}")
+        click.echo(printable(f"  {text}"))
     click.echo(f"{found.name}: {'reproduced' if found.same else 'not reproduced'}, made again in {found.folder}")
     return 0 if found.same else 1

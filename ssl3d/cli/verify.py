@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from ssl3d.errors import printable
+
 FOLDER = click.Path(path_type=Path)
 
 
@@ -29,7 +31,7 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> int:
         for verdict in check(folder):
             verdicts.append(verdict)
             if not as_json:
-                click.echo(verdict.line())
+                click.echo(printable(verdict.line(), keep="\n"))
         same = all(verdict.sound for verdict in verdicts)
         sound = sound and same
         if as_json:

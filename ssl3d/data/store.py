@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +32,19 @@ class Store:
         manifest: what it holds.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, voxels: Tensor, verified: set[int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        voxels: Tensor,
+        verified: set[int] | None = None,
+        file: _Mapped | None = None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._voxels = voxels  # (all voxels,), one after the other
         self._verified: set[int] = set() if verified is None else verified  # volumes whose bytes are those packed
+        self._file = file  # that is mapped, kept open for its length; None where the voxels are in memory
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -53,7 +63,8 @@ class Store:
         dtype = manifest.cases[0].dtype
         size = length // np.dtype(dtype).itemsize
         # A private mapping: no copy is made, and what is written into it by mistake never reaches the file.
-        return cls(folder, manifest, torch.from_file(str(path), shared=False, size=size, dtype=getattr(torch, dtype)))
+        voxels = torch.from_file(str(path), shared=False, size=size, dtype=getattr(torch, dtype))
+        return cls(folder, manifest, voxels, file=_Mapped(path))
 
     def __len__(self) -> int:
         return len(self.manifest.cases)
@@ -163,6 +174,7 @@ class Store:
         Raises:
             DataError: a volume is damaged.
         """
+        self._require_whole()
         cases = [self.manifest.cases[index] for index in indices]
         parts = [self._part(index) for index in indices]
         for index, part in zip(indices, parts, strict=True):
@@ -178,6 +190,7 @@ class Store:
         Raises:
             DataError: a volume is damaged.
         """
+        self._require_whole()
         for index in range(len(self)):
             self._verify(index, self._part(index))
         return type(self)(self.folder, self.manifest, self._voxels.to(device, copy=True), self._verified)
@@ -186,7 +199,8 @@ class Store:
         """Return a view of this store with another split for each volume; its fingerprint is still the store's."""
         cases = zip(self.manifest.cases, splits, strict=True)
         moved = tuple(case.model_copy(update={"split": split}) for case, split in cases)
-        return type(self)(self.folder, self.manifest.model_copy(update={"cases": moved}), self._voxels, self._verified)
+        manifest = self.manifest.model_copy(update={"cases": moved})
+        return type(self)(self.folder, manifest, self._voxels, self._verified, self._file)
 
     def verify(self) -> None:
         """Hash everything again.
@@ -194,6 +208,7 @@ class Store:
         Raises:
             DataError: the voxels of a case, or the manifest, are not what was packed.
         """
+        self._require_whole()
         self._verified.clear()
         for index in range(len(self)):
             self._verify(index, self._part(index))
@@ -207,6 +222,13 @@ class Store:
             train[str(case.content)].append(case.id)
         tests = [self.manifest.cases[index] for index in self.indices("test")]
         return [(id, case.id) for case in tests for id in train.get(str(case.content), [])]
+
+    def _require_whole(self) -> None:
+        """Raise DataError if the mapped file was cut short: reading past its end would kill the process (SIGBUS)."""
+        if self._file is not None and self._file.size < self.manifest.size:
+            raise DataError(
+                f"{self.folder / VOXELS} was cut short while it was in use; remove {self.folder} and pack it again"
+            )
 
     def _part(self, index: int) -> Tensor:
         """Return the voxels of a volume as one row."""
@@ -224,3 +246,16 @@ class Store:
                 f"{self.folder / VOXELS}: case {case.id} of {self.name} is damaged; remove {self.folder} and pack again"
             )
         self._verified.add(index)
+
+
+class _Mapped:
+    """An open file, kept for its length: the one that is mapped, also after another one took its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._handle)
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes, now."""
+        return os.fstat(self._handle).st_size

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ssl3d.errors import RunError
 from ssl3d.files import write_atomic
 from ssl3d.report.cases import cases
 from ssl3d.report.curves import imbalance, labels
@@ -37,6 +38,8 @@ def write_figures(
     formats: tuple[str, ...] = ("png", "svg"),
     volumes: bool = True,
     announce: Callable[[str], None] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> tuple[list[Path], list[str]]:
     """Write every figure of a run as PNG (300 dots per inch) and SVG.
 
@@ -46,6 +49,7 @@ def write_figures(
         formats: of "png", "svg".
         volumes: pictures of volumes, too.
         announce: called with the title of each section once it is drawn.
+        allow_code: import plugins that the run names by file or module, too.
 
     Returns:
         The files, and one sentence for each thing that could not be drawn.
@@ -54,8 +58,10 @@ def write_figures(
         RunError: the run cannot be read, or the folder cannot be written.
     """
     folder = folder or run / "figures"
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a symbolic link, which is not followed; replace it by a folder, or give --out")
     written, notes, stems = [], [], set[str]()
-    for section in sections(Run.read(run), volumes):
+    for section in sections(Run.read(run, allow_code), volumes):
         if announce is not None:
             announce(section.title)
         notes += [f"{section.title}: {note}" for note in section.notes]

@@ -63,15 +63,17 @@ class Run:
         plan: what it was to make, and where its volumes are.
         results: what it has come to.
         tables: made from the results, each once.
+        allow_code: whether plugins that the run names by file or module may be imported.
     """
 
     folder: Path
     plan: PlanRecord
     results: Results
     tables: Tables
+    allow_code: bool = False
 
     @classmethod
-    def read(cls, folder: Path) -> Run:
+    def read(cls, folder: Path, allow_code: bool = False) -> Run:
         """Read a run.
 
         Raises:
@@ -80,7 +82,7 @@ class Run:
         results = read_results(folder)
         if not results:
             raise RunError(f"{folder} has no result yet; run its `ssl3d bench` command to the end")
-        return cls(folder, read_plan(folder), results, Tables(results))
+        return cls(folder, read_plan(folder), results, Tables(results), allow_code)
 
     @property
     def board(self) -> pd.DataFrame:

@@ -31,7 +31,11 @@ HERE = Path(__file__).parent
 
 
 def write_report(
-    run: Path, out: Path | None = None, volumes: bool = True, announce: Callable[[str], None] | None = None
+    run: Path,
+    out: Path | None = None,
+    volumes: bool = True,
+    announce: Callable[[str], None] | None = None,
+    allow_code: bool = False,
 ) -> Path:
     """Write the report of a run.
 
@@ -40,6 +44,7 @@ def write_report(
         out: file to write; ``RUN/report.html`` if None.
         volumes: show slices of volumes; they are parts of the data set, whose terms may forbid passing them on.
         announce: called with the title of each section once it is drawn.
+        allow_code: import plugins that the run names by file or module, too.
 
     Returns:
         The file.
@@ -48,7 +53,7 @@ def write_report(
         RunError: the run cannot be read, or the file cannot be written.
     """
     out = out or run / REPORT
-    write_atomic(out, render(Run.read(run), volumes, announce))
+    write_atomic(out, render(Run.read(run, allow_code), volumes, announce))
     return out
 
 

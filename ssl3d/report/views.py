@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from ssl3d.data.corpus import Corpus
 from ssl3d.data.rng import Rng
 from ssl3d.data.store import CPU
-from ssl3d.registry import plugins, split_variant
+from ssl3d.errors import RunError
 from ssl3d.report.material import Drawing, Run, Section, stem
 from ssl3d.report.style import drawing, plain
 from ssl3d.report.volumes import LEFT_OUT, Pictures, show, slices, window
 from ssl3d.results.model import EncoderRecord
 from ssl3d.run.graph import plugin_sources
+from ssl3d.run.trust import Named, require_trusted
 from ssl3d.train.build import build_method, method_class
 
 ROWS = 3  # training volumes
@@ -57,12 +58,12 @@ def views(run: Run, pictures: Pictures | None) -> Section:
     section.notes.extend(f"{note}." for note in pictures.notes)
     grids: dict[str, _Grid] = {}
     for name, encoder in _first_seeds(run):
-        unknown = _unregistered(encoder)
-        if unknown:
-            section.notes.append(
-                f"{name}: {unknown} is given by file or module, and a report does not run code that a run names; its "
-                "views are left out."
-            )
+        recipe = encoder.recipe
+        try:
+            plugged: list[Named] = [("methods", recipe.method), ("backbones", recipe.backbone)]
+            require_trusted(plugged, run.allow_code, "--allow-code")
+        except RunError as error:
+            section.notes.append(f"{name}: its views are left out: {error}.")
             continue
         try:
             made = _made(run, pictures, encoder)
@@ -90,16 +91,6 @@ def _first_seeds(run: Run) -> Iterator[tuple[str, EncoderRecord]]:
         if (name, corpus) not in seen:
             seen.add((name, corpus))
             yield (f"{name} ({corpus})" if several else name), encoder
-
-
-def _unregistered(encoder: EncoderRecord) -> str:
-    """A plugin of an encoder that is not a registered entry point; empty if all are."""
-    recipe = encoder.recipe
-    if split_variant("methods", recipe.method)[0] not in plugins("methods"):
-        return f"method {recipe.method!r}"
-    if split_variant("backbones", recipe.backbone)[0] not in plugins("backbones"):
-        return f"backbone {recipe.backbone!r}"
-    return ""
 
 
 def _made(run: Run, pictures: Pictures, encoder: EncoderRecord) -> _Grid | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from ssl3d.run.pretraining import train_along
 from ssl3d.run.processes import check_devices, in_processes
 from ssl3d.run.volumes import PackedVolumes, pack_volumes
 from ssl3d.run.worker import Worker
-from ssl3d.train.interrupt import Interrupted, handled, interrupt
+from ssl3d.train.interrupt import STOPPING, Interrupted, handled, interrupt
 from ssl3d.train.processes import Group
 
 TABLE_SECONDS = 30.0  # least time between two writings of the tables while a run goes on
@@ -71,7 +70,7 @@ def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
 
 
 def _lead(plan: Plan, options: Options, progress: Progress) -> Outcome:
-    with claimed(plan, options) as folder, handled(interrupt, signal.SIGTERM):
+    with claimed(plan, options) as folder, handled(interrupt, *STOPPING):
         volumes = pack_volumes(plan, folder.stores, progress)
         graph = make_graph(plan, volumes, folder, options)
         leaks = dict.fromkeys(evaluation.cases.leak for evaluation in graph.evaluations.values())
@@ -135,7 +134,7 @@ def _follow(plan: Plan, options: Options, group: Group) -> Outcome:
     """Train the encoders that the first process announces, until there are none; it writes and reports."""
     run = options.out or default_folder(plan.experiment, options.roots)
     volumes = cache(lambda: pack_volumes(plan, open_run(run).stores, Progress()))
-    with handled(interrupt, signal.SIGTERM):
+    with handled(interrupt, *STOPPING):
         while (message := _told(group)) is not None:
             with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
                 train_along(message, volumes, options)

@@ -13,21 +13,24 @@ from ssl3d.results.read import open_run, read_plan
 from ssl3d.results.records import read_model, read_record
 from ssl3d.run.encoder import load_weights
 from ssl3d.run.graph import plugin_sources
+from ssl3d.run.trust import require_trusted
 from ssl3d.train.build import backbone_class
 
 
-def load_encoder(folder: str | Path) -> Backbone:
+def load_encoder(folder: str | Path, *, allow_code: bool = False) -> Backbone:
     """Return a pretrained encoder, float32, in evaluation mode, on the CPU.
 
-    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim). Its plugins are imported by the
-    names that its record holds: load encoders only from people whose code you would run.
+    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim). Record and weights are
+    checked against their hashes. A backbone that the record names by file or module is not imported unless it is
+    allowed: an encoder from somebody else is data, not code.
 
     Args:
         folder: of an encoder, ``runs/NAME/encoders/ENCODER`` or a copy of it, or of an evaluation of it.
+        allow_code: import the backbone also where the record names it by file or module.
 
     Raises:
-        RunError: there is no encoder, its file is damaged or does not fit, or its backbone is named by a file that was
-            edited since.
+        RunError: there is no encoder, its file is damaged or does not fit, its backbone is code that is not allowed, or
+            named by a file that was edited since.
     """
     folder = Path(folder)
     if (folder / PLAN).is_file():
@@ -35,6 +38,7 @@ def load_encoder(folder: str | Path) -> Backbone:
     if (folder / RECORDS[EvaluationRecord]).is_file():
         folder = _encoder_of(folder)
     record = read_model(folder / RECORDS[EncoderRecord], EncoderRecord)
+    require_trusted([("backbones", record.recipe.backbone)], allow_code, "allow_code=True")
     _check_sources(folder, record)
     return load_weights(folder, record)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Op
         TrainingError: the loss or a gradient is not finite.
     """
     group, recipe, schedule = Group.current(), what.planned.recipe, what.schedule
-    engine = _engine(what, method, group.size, progress)
+    engine = _threaded(_engine(what, method, group.size, progress), fabric.device, what.label, progress)
     measured = measure(method, recipe, engine, schedule.batch_size)
     message = {"planned": what.planned.model_dump(mode="json"), "fold": what.fold, "folder": str(what.folder)}
     group.tell({**message, "label": what.label, "engine": engine.model_dump(mode="json")})
@@ -99,7 +100,8 @@ def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Op
         if fabric.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(fabric.device)
         job = _job(what, method, engine, options, progress)
-    state = pretrain(job)
+    with _threads(engine.threads):
+        state = pretrain(job)
     engine = Engine.model_validate(state.engine)  # a step may have had to change it
     return Made(
         price=_price(state, schedule, flops, engine, fabric.device),
@@ -124,7 +126,32 @@ def train_along(message: dict[str, Any], volumes: Callable[[], PackedVolumes], o
         what = Pretraining(planned, message["fold"], corpus, Path(message["folder"]), message["label"])
         method = build_method(planned.recipe, options.weights, task=corpus.task)
         job = _job(what, method, Engine.model_validate(message["engine"]), options, Progress())
-    pretrain(job)
+        engine = Engine.model_validate(message["engine"])
+    with _threads(engine.threads):
+        pretrain(job)
+
+
+def _threaded(engine: Engine, device: torch.device, label: str, progress: Progress) -> Engine:
+    """Return an engine with the number of threads: that with which the encoder was begun, where it was."""
+    if device.type != "cpu":
+        return engine.model_copy(update={"threads": None})
+    now = torch.get_num_threads()
+    if engine.threads not in (None, now):
+        progress.note(f"{label}: goes on with {engine.threads} threads, as it was begun, and not with {now}")
+    return engine.model_copy(update={"threads": engine.threads or now})
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with a number of threads inside; None changes nothing."""
+    before = torch.get_num_threads()
+    if count is not None and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 def _job(what: Pretraining, method: AnyMethod, engine: Engine, options: Options, progress: Progress) -> Job:

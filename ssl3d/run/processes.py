@@ -31,7 +31,7 @@ from ssl3d.errors import RecipeError, RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.run.options import Options
 from ssl3d.run.rank import slurm_tasks
-from ssl3d.train.interrupt import handled
+from ssl3d.train.interrupt import STOPPING, handled
 from ssl3d.train.processes import PATIENCE, leave
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ def _started(work: Work[T], what: Any, options: Options, progress: Progress) -> 
     share = _Share(address, work, what, options, answer, heard)
     context = spawn(_process, (share,), options.devices, join=False)  # type: ignore[no-untyped-call]
     pass_on = partial(_pass_on, context.processes)
-    with handled(pass_on, signal.SIGINT, signal.SIGTERM), _relayed(heard, progress):
+    with handled(pass_on, signal.SIGINT, *STOPPING), _relayed(heard, progress):
         _wait(context, answer)
     how, value = answer.get()
     if how == "raised":

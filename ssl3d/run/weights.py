@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ssl3d.errors import UserError, WeightsError
-from ssl3d.pretrained import published_file, weights_folder
+from ssl3d.pretrained import check_published, published_file, weights_folder
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.registry import split_variant
 from ssl3d.results.records import file_sha256
@@ -34,6 +34,8 @@ def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -
             path = published_file(weights, variant)
         if not path.is_file():
             raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
+        if file is None and not fetch:
+            check_published(weights, variant, path)
         return file_sha256(path), None
     except UserError as error:
         return digest([name, weights.url], 64), error

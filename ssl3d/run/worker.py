@@ -10,9 +10,9 @@ from enum import Enum
 from pathlib import Path
 
 from ssl3d.errors import RunError, UserError
-from ssl3d.files import FULL, GoneError, unwritable, write_atomic
+from ssl3d.files import FULL, GoneError, remove_partial, unwritable, write_atomic
 from ssl3d.progress import BEFORE
-from ssl3d.results.folder import ERROR, FAILURE
+from ssl3d.results.folder import ARTIFACT_FILES, ERROR, FAILURE
 from ssl3d.results.lease import Lease, LostError
 from ssl3d.results.model import FailureRecord
 from ssl3d.results.provenance import now
@@ -93,6 +93,8 @@ class Worker:
 
     def _make(self, artifact: Artifact, lease: Lease) -> State:
         self.context.progress.started(artifact.label)
+        for name in ARTIFACT_FILES:  # of a process that was killed while it wrote
+            remove_partial(artifact.folder(self.context), name)
         try:
             outcome = artifact.make(self.context, lease)
         except LostError as error:

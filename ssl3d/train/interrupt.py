@@ -1,12 +1,15 @@
-"""Ctrl-C and SIGTERM (as Slurm sends before the limit) wait for the end of the current step."""
+"""Ctrl-C, SIGTERM (as Slurm sends before the limit) and SIGHUP (a closed terminal) wait for the end of a step."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+STOPPING = (signal.SIGTERM, signal.SIGHUP)  # beside SIGINT, which Python turns into KeyboardInterrupt by itself
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,16 +25,36 @@ class Stop:
 
 @contextmanager
 def handled(act: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Call ``act`` on these signals inside. Outside the main thread signals cannot be caught: nothing is changed."""
+    """Call ``act`` on these signals inside. Outside the main thread signals cannot be caught: nothing is changed.
+
+    SIGHUP stays ignored where it is (``nohup``). Where it comes, the terminal is gone, and what is still written to it
+    is discarded: an error of such a write must not come before the checkpoint.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: act()) for number in numbers}
+    kept = {number for number in numbers if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN}
+    terminals = [handle for handle in (1, 2) if os.isatty(handle)]
+
+    def received(number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            _discard(terminals)
+        act()
+
+    before = {number: signal.signal(number, received) for number in numbers if number not in kept}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _discard(handles: list[int]) -> None:
+    """Send what is written to file handles nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for handle in handles:
+        os.dup2(nowhere, handle)
+    os.close(nowhere)
 
 
 def interrupt() -> None:
@@ -41,7 +64,7 @@ def interrupt() -> None:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM inside into a request; a second one acts at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside into a request; a second one acts at once."""
     stop = Stop()
 
     def act() -> None:
@@ -49,5 +72,5 @@ def deferred() -> Iterator[Stop]:
             interrupt()
         stop.requested = True
 
-    with handled(act, signal.SIGINT, signal.SIGTERM):
+    with handled(act, signal.SIGINT, *STOPPING):
         yield stop

@@ -139,7 +139,7 @@ def test_fine_tuning_and_a_method_from_a_file_run_through_the_same_door(knees: P
     board = read_table(tmp_path / "run/leaderboard.csv", COLUMNS)
     assert set(board["method"]) == {methods, "random"}
     assert (board["status"] == "done").all()
-    assert ssl3d.load_encoder(encoder_folder(tmp_path / "run", "Mine")).embed_dim == 128
+    assert ssl3d.load_encoder(encoder_folder(tmp_path / "run", "Mine"), allow_code=True).embed_dim == 128
     assert not (tmp_path / "run/features").exists()
 
 
@@ -379,7 +379,9 @@ def test_an_encoder_whose_backbone_was_edited_is_not_loaded(knees: Path, tmp_pat
     file.write_text("from ssl3d_plugins.backbones.tiny import Tiny\nclass Mine(Tiny):\n    x = 1\n")
     run = small_run(knees, tmp_path / "run", ("random",), backbones=(f"{file}:Mine",), baselines=False).folder
     (folder,) = (run / "encoders").iterdir()
-    assert ssl3d.load_encoder(folder).embed_dim == 128
+    with pytest.raises(RunError, match=r"names code .* SHA-256 [0-9a-f]{16}\); read it, and allow it with allow_code"):
+        ssl3d.load_encoder(folder)
+    assert ssl3d.load_encoder(folder, allow_code=True).embed_dim == 128
     file.write_text(file.read_text().replace("x = 1", "x = 2"))
     with pytest.raises(RunError, match=r"has changed since the encoder in .* was made; put the old file back"):
-        ssl3d.load_encoder(folder)
+        ssl3d.load_encoder(folder, allow_code=True)

@@ -250,7 +250,8 @@ def test_code_that_a_run_names_by_file_is_not_run(tmp_path: Path) -> None:
     folder = pictured_run(tmp_path, (f"{plugin}:Evil", "simclr"))
     page = write_report(folder).read_text()
     assert not (tmp_path / "ran").exists()
-    assert "is given by file or module, and a report does not run code that a run names" in page
+    assert "a record names code that no installed package registers" in page
+    assert "--allow-code" in page
     assert page.count("<figure>\n<h3><bdi>simclr</bdi></h3>") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -118,13 +119,19 @@ def test_loaded_timm_model_is_the_published_one_over_slices(model: str, tmp_path
         torch.testing.assert_close(backbone(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_in_the_weights_folder_is_found_by_its_published_name(
+def test_a_file_in_the_weights_folder_is_found_by_its_published_name_if_its_hash_is_right(
     r3d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = build("r3d_18")
-    (tmp_path / backbone.weights["kinetics400"].file).write_bytes(r3d.read_bytes())
-    monkeypatch.setenv("SSL3D_WEIGHTS", str(tmp_path))
-    assert "(100%) of r3d_18-b3b3357e.pth" in load_weights(backbone, "kinetics400")
+    digest = hashlib.sha256(r3d.read_bytes()).hexdigest()
+    for name, whole in ((f"r3d_18-{digest[:8]}.pth", None), ("r3d_18.pth", digest)):
+        backbone = from_address(monkeypatch, tmp_path, "file:///no/such/file", name)
+        weights = Weights("file:///no/such/file", name, (16, 112, 112), "none", whole)
+        monkeypatch.setattr(type(backbone), "weights", {"kinetics400": weights})
+        (tmp_path / name).write_bytes(r3d.read_bytes())
+        assert f"(100%) of {name}" in load_weights(backbone, "kinetics400")
+        (tmp_path / name).write_bytes(r3d.read_bytes()[:-1] + b"?")
+        with pytest.raises(WeightsError, match="is not the published file: its SHA-256 begins with"):
+            load_weights(backbone, "kinetics400")
 
 
 def test_the_weights_folder_is_torch_hubs_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,63 @@
+"""Which code a record from somebody else would run: plugins named by file or module are imported only if allowed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ssl3d.errors import RunError, quoted
+from ssl3d.recipe import EncoderRecipe, EvaluationRecipe
+from ssl3d.registry import WORDS, Kind, plugins, split_variant
+
+Named = tuple[Kind, str]  # a plugin, as a record names it
+
+
+def named_by_encoder(recipe: EncoderRecipe) -> list[Named]:
+    """Return the plugins that an encoder's recipe names."""
+    corpora: list[Named] = [("datasets", part.data) for part in recipe.corpus]
+    return [("methods", recipe.method), ("backbones", recipe.backbone), *corpora]
+
+
+def named_by_evaluation(recipe: EvaluationRecipe) -> list[Named]:
+    """Return the plugins that an evaluation's recipe names."""
+    return [("datasets", recipe.data), ("protocols", recipe.protocol)]
+
+
+def unregistered(named: Iterable[Named]) -> list[Named]:
+    """Return the plugins that are no entry point of an installed package: what they name could be anything."""
+    return [one for one in dict.fromkeys(named) if split_variant(*one)[0] not in plugins(one[0])]
+
+
+def require_trusted(named: Iterable[Named], allow_code: bool, how: str) -> None:
+    """Refuse to import what a record names by file or module, unless the user allows it.
+
+    Args:
+        named: the plugins that would be imported.
+        allow_code: whether the user allows it.
+        how: the user allows it: an option, or an argument.
+
+    Raises:
+        RunError: a plugin is not registered; shows what would run.
+    """
+    found = [] if allow_code else unregistered(named)
+    if found:
+        shown = ", ".join(_shown(*one) for one in found)
+        raise RunError(
+            f"a record names code that no installed package registers: {shown}; read it, and allow it with {how} if "
+            "you would run it yourself"
+        )
+
+
+def _shown(kind: Kind, reference: str) -> str:
+    """A plugin in words, with the place and the hash of a file."""
+    text = f"{WORDS[kind]} {quoted(reference)}"
+    file, found, _ = reference.rpartition(":")
+    if not found or not file.endswith(".py"):
+        return text
+    path = Path(file).expanduser()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return f"{text} (no such file here)"
+    return f"{text} ({quoted(str(path.resolve()))}, SHA-256 {digest[:16]})"
