@@ -51,13 +51,13 @@ def require_trusted(named: Iterable[Named], allow_code: bool, how: str) -> None:
 
 def _shown(kind: Kind, reference: str) -> str:
     """A plugin in words, with the place and the hash of a file."""
-    text = f"{WORDS[kind]} {quoted(reference)}"
-    file, found, _ = reference.rpartition(":")
+    file, found, name = reference.rpartition(":")
     if not found or not file.endswith(".py"):
-        return text
+        return f"{WORDS[kind]} {quoted(reference)}"
     path = Path(file).expanduser()
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError):
-        return f"{text} (no such file here)"
-    return f"{text} ({quoted(str(path.resolve()))}, SHA-256 {digest[:16]})"
+        return f"{WORDS[kind]} {quoted(reference)} (no such file here)"
+    # The whole path: it is what the user has to open and read.
+    return f"{WORDS[kind]} {quoted(name)} of {str(path.resolve())!r} (SHA-256 {digest[:16]})"

@@ -164,7 +164,7 @@ def test_what_cannot_be_reproduced_is_refused(copied: Path, tmp_path: Path) -> N
     plugin = tmp_path / "mine.py"
     plugin.write_text("from ssl3d_plugins.methods.simclr import SimCLR\n\n\nclass Mine(SimCLR): ...\n")
     rewrite(path, lambda content: content["recipe"].update(method=f"{plugin}:Mine"))
-    with pytest.raises(RunError, match=r"names code .*mine\.py:Mine.* SHA-256 .*--allow-code"):
+    with pytest.raises(RunError, match=r"names code .*'Mine' of .*mine\.py' \(SHA-256 .*--allow-code"):
         reproduce(folder, CPU)
     with pytest.raises(RunError, match=r"mine\.py:Mine was changed since"):
         reproduce(folder, CPU, allow_code=True)
