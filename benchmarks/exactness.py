@@ -26,7 +26,7 @@ from ssl3d.recipe import EncoderRecipe
 from ssl3d.testing.modules import bfloat16, native_kernels
 from ssl3d.testing.toys import NoisyAugment, ToyBackbone, ToySource
 from ssl3d.train.build import build_method, method_class
-from ssl3d.train.encode import EffectiveBatch, Encoder, Source
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Source
 from ssl3d.train.window import Window
 
 COUNT = 16
@@ -62,7 +62,7 @@ def build(name: str, norm: Norm, dtype: torch.dtype) -> AnyMethod:
         torch.manual_seed(0)
         method = method_class(name)(ToyBackbone(BackboneConfig(norm=norm)), None, NoisyAugment()).to(dtype).train()
     for step in (1, 2):
-        outcome = Window(Encoder(method, ToySource(COUNT)), COUNT).backward(EffectiveBatch(range(COUNT), step))
+        outcome = Window(BatchEncoder(method, ToySource(COUNT)), COUNT).backward(EffectiveBatch(range(COUNT), step))
         method.after_step(0.0, outcome.kept)
         method.zero_grad(set_to_none=True)
     return method
@@ -106,7 +106,7 @@ def train(method: AnyMethod, source: Source, steps: Iterable[int], micro_batch: 
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], 5e-4)
     loss = 0.0
     for step in steps:
-        outcome = Window(Encoder(method, source), micro_batch).backward(EffectiveBatch(range(count), step))
+        outcome = Window(BatchEncoder(method, source), micro_batch).backward(EffectiveBatch(range(count), step))
         optimizer.step()
         outcome.statistics.commit()
         method.after_step(step / 100, outcome.kept)
@@ -125,7 +125,7 @@ def gradient(
     autocast: Precision = nullcontext,
 ) -> Tensor:
     """Return the gradient of all parameters as one vector."""
-    encoder = Encoder(method, source or ToySource(COUNT), 0, autocast)
+    encoder = BatchEncoder(method, source or ToySource(COUNT), 0, autocast)
     Window(encoder, micro_batch, exact).backward(batch or EffectiveBatch(range(COUNT), 0))
     found = torch.cat([p.grad.flatten().double() for p in method.parameters() if p.grad is not None])
     method.zero_grad(set_to_none=True)

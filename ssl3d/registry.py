@@ -26,7 +26,7 @@ from types import CodeType, ModuleType
 from typing import Literal
 
 from ssl3d.errors import PluginError, nearest
-from ssl3d.outline import parse, subclasses
+from ssl3d.scan_classes import parse, subclasses
 
 Kind = Literal["methods", "backbones", "datasets", "protocols"]
 KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets", "protocols")

@@ -15,7 +15,7 @@ import pandas as pd
 from ssl3d.data.sets.demo import write_demo
 from ssl3d.experiment import read_experiment
 from ssl3d.progress import BEFORE, Progress
-from ssl3d.run.execute import Outcome, execute
+from ssl3d.run.execute import RunResult, execute
 from ssl3d.run.options import ONLY, Options
 from ssl3d.run.planning.plan import make_plan
 
@@ -45,7 +45,7 @@ def arguments(root: Path, out: Path, *more: str, methods: str = "byol", **change
 
 def small_run(
     root: Path, out: Path, methods: Sequence[str] = ("byol",), progress: Progress | None = None, **changes: Any
-) -> Outcome:
+) -> RunResult:
     """Execute a small experiment; ``changes`` are fields of it (dots as double underscores), or options."""
     given = {name: changes.pop(name) for name in list(changes) if name in Options.__dataclass_fields__}
     options = Options(**{"roots": {ONLY: root}, "out": out, "cache": None, "device": "cpu", **given})

@@ -24,14 +24,14 @@ from ssl3d.method import AnyMethod, Batch, Views
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.run.devices import device_name
 from ssl3d.train.build import build_method
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.window import Window
 
 BUDGETS = (0.5, 1, 2, 4, 8, 16, 24, 80)  # GB
 LOSSES = (512, 1024, 2048)  # effective batches that the memory of the loss is fitted on
 
 
-class Forgetful(Encoder):
+class Forgetful(BatchEncoder):
     """Makes views again for the second pass, as it does by itself where they are too large to be kept."""
 
     def views(self, batch: EffectiveBatch, part: range, parts: int = 1) -> Views:
@@ -75,7 +75,7 @@ class Steps:
     def __init__(self, method: AnyMethod, source: Noise, micro: int, device: torch.device) -> None:
         self.method, self.source, self.micro, self.device = method, source, micro, device
 
-    def peak(self, count: int, micro: int, encoder: type[Encoder] = Encoder) -> int:
+    def peak(self, count: int, micro: int, encoder: type[BatchEncoder] = BatchEncoder) -> int:
         """Return the peak of one effective batch of ``count`` volumes."""
         self.method.zero_grad(set_to_none=True)
         window = Window(encoder(self.method, self.source), micro)
@@ -85,7 +85,7 @@ class Steps:
 
     def of_the_loss(self, count: int) -> int:
         """Return the peak of heads and loss alone, with the features and their gradients."""
-        encoder = Encoder(self.method, self.source)
+        encoder = BatchEncoder(self.method, self.source)
         few = range(min(2, self.micro))
         seen, width = encoder.features(EffectiveBatch(few, 0), few), self.method.backbone.embed_dim
 

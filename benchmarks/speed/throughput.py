@@ -25,7 +25,7 @@ from ssl3d.data.corpus import Corpus
 from ssl3d.engine import Engine
 from ssl3d.method import AnyMethod, Views
 from ssl3d.recipe import PretrainRecipe
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 
 GOALS = {"whole": 97, "parts": 95}  # percent of the bare loop
 
@@ -76,7 +76,7 @@ def backward(features: Sequence[Tensor]) -> None:
 
 def made(method: AnyMethod, corpus: Corpus, batch: int, micro: int) -> list[Views]:
     """Return the views of an effective batch, one item for each micro-batch."""
-    encoder, whole = Encoder(method, corpus), EffectiveBatch(range(batch), 0)
+    encoder, whole = BatchEncoder(method, corpus), EffectiveBatch(range(batch), 0)
     parts = [range(first, min(first + micro, batch)) for first in range(0, batch, micro)]
     return [encoder.views(whole, part, len(parts)) for part in parts]
 

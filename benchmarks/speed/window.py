@@ -22,7 +22,7 @@ from torch import Tensor
 from ssl3d.data.volumes import Volumes
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.train.build import build_method
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.window import Window
 
 
@@ -70,7 +70,7 @@ def arrangements(options: argparse.Namespace, device: torch.device) -> dict[str,
     method = build_method(recipe).to(device).train()
     source = Noise(tuple(options.size), device)
     batch, parts = EffectiveBatch(range(options.batch), 0), options.batch // options.micro
-    views = Encoder(method, source).views(batch, range(options.micro), parts)
+    views = BatchEncoder(method, source).views(batch, range(options.micro), parts)
 
     def bare() -> None:
         for _ in range(parts):
@@ -78,7 +78,7 @@ def arrangements(options: argparse.Namespace, device: torch.device) -> dict[str,
                 method.backbone(view).sum().backward()
 
     def window(micro: int, exact: bool, keep: int = 1) -> Callable[[], object]:
-        return lambda: Window(Encoder(method, source), micro, exact, keep=keep).backward(batch)
+        return lambda: Window(BatchEncoder(method, source), micro, exact, keep=keep).backward(batch)
 
     keeps = [keep for keep in (1, 2, parts // 2, parts - 1) if 1 <= keep < parts]
     return {

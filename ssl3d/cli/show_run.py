@@ -14,7 +14,7 @@ from ssl3d.cli.progress import BarProgress, counted, progress_for
 from ssl3d.errors import UserError
 from ssl3d.experiment import Experiment
 from ssl3d.results.read import read_results
-from ssl3d.run.execute import Outcome, execute
+from ssl3d.run.execute import RunResult, execute
 from ssl3d.run.options import Options
 from ssl3d.run.planning.estimate import estimates, run_folder
 from ssl3d.run.planning.plan import Plan, make_plan
@@ -50,7 +50,7 @@ def run_and_show(
     return 1 if outcome.failures else 0
 
 
-def _show_tables(outcome: Outcome, as_json: bool) -> None:
+def _show_tables(outcome: RunResult, as_json: bool) -> None:
     tables = Tables(read_results(outcome.folder))
     report = _report(outcome.folder)
     if as_json:

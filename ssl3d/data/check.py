@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl3d.data.check_cases import SPLITS, checked_cases
 from ssl3d.data.faults import LISTED, DataFaultsError
 from ssl3d.data.folds import require_folds
 from ssl3d.data.packable import require_packable
-from ssl3d.data.planned import SPLITS, planned
 from ssl3d.dataset import Case, Dataset
 from ssl3d.errors import DataError, printable
 from ssl3d.task import Task
@@ -47,7 +47,7 @@ def check(dataset: Dataset, folds: int | None = None, progress: Callable[[int, i
         progress: called with (volumes read, all volumes).
     """
     try:
-        cases = planned(dataset, () if folds else SPLITS)
+        cases = checked_cases(dataset, () if folds else SPLITS)
         for task in dataset.tasks if folds else ():
             require_folds(dataset.name, task, cases, folds or 0, cases)
     except DataFaultsError as error:

@@ -17,10 +17,10 @@ from typing import IO
 
 import numpy as np
 
+from ssl3d.data.check_cases import SPLITS, checked_cases
 from ssl3d.data.journal import JOURNAL, facts, holds, note, resume, stamp
 from ssl3d.data.manifest import MANIFEST, VOXELS, Header, Manifest, Record
 from ssl3d.data.packable import require_packable
-from ssl3d.data.planned import SPLITS, planned
 from ssl3d.data.store import Store
 from ssl3d.dataset import Case, Dataset
 from ssl3d.errors import DataError
@@ -43,7 +43,7 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, split
     Raises:
         DataError: a fault of the data set or of a volume, or a folder that cannot be written.
     """
-    cases = planned(dataset, splits)
+    cases = checked_cases(dataset, splits)
     header = _header(dataset)
     try:
         if _current(dataset, cases, header, folder):

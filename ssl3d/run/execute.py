@@ -31,7 +31,7 @@ TABLE_SECONDS = 30.0  # least time between two writings of the tables while a ru
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What a run came to.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome:
     failures: dict[str, str]
 
 
-def execute(plan: Plan, options: Options, progress: Progress | None = None) -> Outcome:
+def execute(plan: Plan, options: Options, progress: Progress | None = None) -> RunResult:
     """Make every artifact of a plan that is not complete yet, and write the tables.
 
     Raises:
@@ -55,7 +55,7 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> O
     return in_processes(_run, plan, options, progress or Progress())
 
 
-def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
+def _run(plan: Plan, options: Options, progress: Progress) -> RunResult:
     """Take part in a run: as the process that leads, or as one that trains along."""
     group = Group.current()
     if not group.leads:
@@ -69,7 +69,7 @@ def _run(plan: Plan, options: Options, progress: Progress) -> Outcome:
     return outcome
 
 
-def _lead(plan: Plan, options: Options, progress: Progress) -> Outcome:
+def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
     with claimed(plan, options) as folder, handled(interrupt, *STOPPING):
         volumes = pack_volumes(plan, folder.stores, progress)
         graph = make_graph(plan, volumes, folder, options)
@@ -86,7 +86,7 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> Outcome:
                 tables.write()
             raise
         tables.write()
-        return Outcome(folder.path, failures)
+        return RunResult(folder.path, failures)
 
 
 def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
@@ -130,7 +130,7 @@ class _TableWriter:
             self._progress.note(f"the tables are not written yet: {why}")
 
 
-def _follow(plan: Plan, options: Options, group: Group) -> Outcome:
+def _follow(plan: Plan, options: Options, group: Group) -> RunResult:
     """Train the encoders that the first process announces, until there are none; it writes and reports."""
     run = options.out or default_folder(plan.experiment, options.roots)
     volumes = cache(lambda: pack_volumes(plan, open_run(run).stores, Progress()))
@@ -138,7 +138,7 @@ def _follow(plan: Plan, options: Options, group: Group) -> Outcome:
         while (message := _told(group)) is not None:
             with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
                 train_along(message, volumes, options)
-    return Outcome(run, {})
+    return RunResult(run, {})
 
 
 def _told(group: Group) -> Any:

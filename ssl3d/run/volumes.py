@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssl3d.data.check_cases import SPLITS
 from ssl3d.data.corpus import Corpus
 from ssl3d.data.folds import Labelled, check_folds, fold_view, joined
 from ssl3d.data.manifest import MANIFEST
 from ssl3d.data.pack import pack
-from ssl3d.data.planned import SPLITS
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
 from ssl3d.progress import Progress

@@ -22,11 +22,11 @@ from ssl3d.testing.randomness import seeded
 from ssl3d.testing.runner import NotApplicable
 from ssl3d.testing.shrink import shrink
 from ssl3d.testing.toys import SIZE, TOKEN_SIZE, RaggedSource, ToyBackbone, ToyTokens, toy_task
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.optimizer import parameter_groups
 from ssl3d.train.processes import Group
 from ssl3d.train.returned import checked_loss, checked_views
-from ssl3d.train.window import Outcome, Window
+from ssl3d.train.window import Window, WindowResult
 
 COUNT = 8  # volumes of an effective batch
 STEPS = 3  # enough to open residual branches that start at zero, and to fill queues that start empty
@@ -106,9 +106,9 @@ class MethodKit:
         """Return the views of a part of the effective batch of a step."""
         return checked_views(method, method.views(self.volumes(part), Rng(0, step, part)), len(part))
 
-    def encoder(self, method: AnyMethod) -> Encoder:
+    def encoder(self, method: AnyMethod) -> BatchEncoder:
         """Return what makes views and features of the volumes."""
-        return Encoder(method, self.source)
+        return BatchEncoder(method, self.source)
 
     def seen(self, method: AnyMethod, part: range = range(COUNT), step: int = 0) -> Batch:
         """Return what the loss sees of a part of the effective batch of a step, with gradients where enabled."""
@@ -127,9 +127,9 @@ class MethodKit:
         step: int = 0,
         count: int = COUNT,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> Outcome:
+    ) -> WindowResult:
         """Replace the gradients of a method by those of one effective batch."""
-        window = Window(Encoder(method, self.source, 0, autocast), micro_batch, True, Group())
+        window = Window(BatchEncoder(method, self.source, 0, autocast), micro_batch, True, Group())
         start = step * COUNT % (2 * COUNT)  # so that steps meet different volumes
         return window.backward(EffectiveBatch(range(start, start + count), step, step / TRAINING))
 

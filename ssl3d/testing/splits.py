@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl3d.method import AnyMethod, Features
 from ssl3d.testing.kit import COUNT, MethodKit
 from ssl3d.testing.runner import require
-from ssl3d.train.window import Outcome
+from ssl3d.train.window import WindowResult
 
 TOLERANCE = 1e-10  # float64 rounding over sums of a few thousand terms stays below 1e-12
 ALONE = range(2, 5)  # volumes that are encoded without their neighbours
@@ -44,7 +44,7 @@ def check_splits_agree(kit: MethodKit) -> None:
                 require(close, f"the {word} {name!r} {where} differ from those of the whole batch; {_cause(kit)}")
 
 
-def _split(kit: MethodKit, micro_batch: int) -> tuple[Outcome, dict[str, Tensor]]:
+def _split(kit: MethodKit, micro_batch: int) -> tuple[WindowResult, dict[str, Tensor]]:
     method = copy.deepcopy(kit.training.method)
     outcome = kit.backward(method, micro_batch)
     return outcome, {name: p.grad for name, p in method.named_parameters() if p.grad is not None}

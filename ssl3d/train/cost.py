@@ -11,7 +11,7 @@ from ssl3d.backbone import Backbone
 from ssl3d.engine import Engine
 from ssl3d.method import AnyMethod, Views
 from ssl3d.recipe import EncoderRecipe
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.schedule import Schedule
 from ssl3d.train.toy import RandomSource
 
@@ -37,14 +37,14 @@ def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, in
         size: (D, H, W) of a volume.
     """
     twin = copy.deepcopy(method).eval()
-    encoder = Encoder(twin, RandomSource(size, method.task))
+    encoder = BatchEncoder(twin, RandomSource(size, method.task))
     with torch.no_grad():
         views = encoder.views(BATCH, ONE)
         try:
             twin.to("meta")
             return _counted(encoder, _on_meta(views))
         except (NotImplementedError, RuntimeError):  # it reads a number, which meta tensors do not have
-            return _counted(Encoder(copy.deepcopy(method).eval(), encoder.source), views)
+            return _counted(BatchEncoder(copy.deepcopy(method).eval(), encoder.source), views)
 
 
 def pretrain_flops(method: AnyMethod, recipe: EncoderRecipe, volumes: int, engine: Engine | None = None) -> float:
@@ -68,7 +68,7 @@ def pretrain_flops(method: AnyMethod, recipe: EncoderRecipe, volumes: int, engin
     return volumes_seen * (online * (3 + again) + target)
 
 
-def _counted(encoder: Encoder, views: Views) -> tuple[int, int]:
+def _counted(encoder: BatchEncoder, views: Views) -> tuple[int, int]:
     with FlopCounterMode(display=False) as online:
         for place in range(encoder.online_count(views)):
             encoder.online(BATCH, ONE, views, place)

@@ -55,7 +55,7 @@ Part = range  # positions in an effective batch that make a micro-batch
 
 
 @dataclass
-class Encoder:
+class BatchEncoder:
     """Views and features of the micro-batches of an effective batch.
 
     Views depend on (seed, step, position) alone. What draws at random while a method runs (dropout, stochastic depth,

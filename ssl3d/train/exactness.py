@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from ssl3d.engine import Engine
 from ssl3d.method import AnyMethod, Kept
 from ssl3d.recipe import EncoderRecipe, PretrainRecipe
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.processes import Group
 from ssl3d.train.toy import RandomSource
 from ssl3d.train.window import Window
@@ -116,7 +116,7 @@ def _compare(
 ) -> _Comparison:
     """Compute one toy batch whole and split, inside a context; a split that cannot be computed does not agree."""
     twin = (copy.deepcopy(method) if last else _rebuilt(method, size)).double().train()
-    encoder = Encoder(twin, RandomSource(size, method.task), drew=False)
+    encoder = BatchEncoder(twin, RandomSource(size, method.task), drew=False)
     windows = [Window(encoder, micro_batch, exact, Group()) for micro_batch in (VOLUMES, MICRO_BATCH)]
     with inside():
         buffers = [buffer.clone() for buffer in twin.buffers()]

@@ -17,7 +17,7 @@ from ssl3d.errors import RunError
 from ssl3d.files import CHECKPOINT, remove_partial
 from ssl3d.train import checkpoint
 from ssl3d.train.collapse import measure
-from ssl3d.train.encode import EffectiveBatch, Encoder, Part
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Part
 from ssl3d.train.interrupt import Interrupted, deferred
 from ssl3d.train.job import Job, State, TrainingError
 from ssl3d.train.log import epoch_row, lost, step_figures, write_log
@@ -27,7 +27,7 @@ from ssl3d.train.schedule import Schedule
 from ssl3d.train.tuning.fallback import fallback
 from ssl3d.train.tuning.layout import arrange
 from ssl3d.train.tuning.memory import release_memory
-from ssl3d.train.window import Outcome, Window
+from ssl3d.train.window import Window, WindowResult
 
 __all__ = ["Job", "State", "TrainingError", "pretrain"]
 
@@ -80,7 +80,7 @@ class _Loop:
         # Fabric's 64-true would change the default type of all threads, and with it the views made in another.
         mixed = engine.precision.endswith("mixed")
         self.window = Window(
-            Encoder(job.method, job.source, job.recipe.seed, job.fabric.autocast if mixed else nullcontext),
+            BatchEncoder(job.method, job.source, job.recipe.seed, job.fabric.autocast if mixed else nullcontext),
             engine.micro_batch,
             recipe.accumulation == "exact",
             self.group,
@@ -126,7 +126,7 @@ class _Loop:
                 self.job.method.after_step(batch.progress, outcome.kept)
             self._record(batch, outcome, time.monotonic() - started)
 
-    def _record(self, batch: EffectiveBatch, outcome: Outcome, seconds: float) -> None:
+    def _record(self, batch: EffectiveBatch, outcome: WindowResult, seconds: float) -> None:
         """Count and log a step that is done, and close the epoch if it was its last."""
         step = batch.step
         self.state.step += 1
@@ -146,7 +146,7 @@ class _Loop:
         self.window.encoder.channels_last = engine.channels_last
         arrange(self.job.method, engine.channels_last, engine.compile)
 
-    def _backward(self, batch: EffectiveBatch) -> Outcome:
+    def _backward(self, batch: EffectiveBatch) -> WindowResult:
         """Compute the gradient of a batch; where memory or the compiler fails, in a way that asks for less.
 
         Nothing has moved by then: views depend on the step alone, and the window restores running statistics.
@@ -193,7 +193,7 @@ class _Loop:
         indices = [self.job.indices[position] for position in order[taken.start : taken.stop]]
         return EffectiveBatch(indices, step, self.schedule.progress(step))
 
-    def _check(self, outcome: Outcome, step: int) -> None:
+    def _check(self, outcome: WindowResult, step: int) -> None:
         if not math.isfinite(outcome.scalars["loss"]):
             raise self._lost(f"the loss is {outcome.scalars['loss']}", step)
 

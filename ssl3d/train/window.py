@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ssl3d.data.rng import Stream
 from ssl3d.errors import PluginError
 from ssl3d.method import Batch, Features, Kept, Loss
-from ssl3d.train.encode import EffectiveBatch, Encoder, Part
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Part
 from ssl3d.train.join import join_batches, map_batch, tensors
 from ssl3d.train.losses import Losses
 from ssl3d.train.processes import Group
@@ -35,7 +35,7 @@ MEASURED_VIEWS = 2  # whose features collapse is measured on
 
 
 @dataclass
-class Outcome:
+class WindowResult:
     """What a window results in, beside gradients.
 
     Attributes:
@@ -64,14 +64,14 @@ class Window:
         keep: micro-batches whose activations stay from the first pass to the second; one costs no memory.
     """
 
-    encoder: Encoder
+    encoder: BatchEncoder
     micro_batch: int
     exact: bool = True
     group: Group = field(default_factory=Group.current)
     scale: Callable[[Tensor], Tensor] = lambda loss: loss
     keep: int = 1
 
-    def backward(self, batch: EffectiveBatch) -> Outcome:
+    def backward(self, batch: EffectiveBatch) -> WindowResult:
         """Compute the gradients of the method's parameters for an effective batch; those from before are cleared.
 
         Raises:
@@ -86,7 +86,7 @@ class Window:
                 losses, features = run(batch, parts, statistics)
         finally:
             self.encoder.forget()
-        return Outcome(losses.means(), losses.kept(), features, statistics)
+        return WindowResult(losses.means(), losses.kept(), features, statistics)
 
     def requests(self, batch: EffectiveBatch) -> Iterator[tuple[EffectiveBatch, Part]]:
         """Yield the parts whose views :meth:`backward` will request, in its order."""

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssl3d.data.check import check
+from ssl3d.data.check_cases import checked_cases
 from ssl3d.data.pack import pack
-from ssl3d.data.planned import planned
 from ssl3d.data.sets.folder import Folder
 from ssl3d.errors import DataError
 from ssl3d.task import Task
@@ -192,7 +192,7 @@ def test_no_table_is_a_traceback(root: Path, header: list[str], table: list[list
     data = Folder(root)
     try:
         tasks = {task.name for task in data.tasks}
-        cases = planned(data, ())
+        cases = checked_cases(data, ())
     except DataError:
         return
     assert all(set(case.targets) <= tasks for case in cases)

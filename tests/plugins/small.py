@@ -16,7 +16,7 @@ from ssl3d.data.rng import Rng
 from ssl3d.method import Batch, Kept, Method, ParameterGroup, Views
 from ssl3d.task import Task
 from ssl3d.testing.toys import SIZE, ToyBackbone, ToySource, toy_task
-from ssl3d.train.encode import EffectiveBatch, Encoder, Part
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Part
 from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
 from ssl3d_plugins.backbones.vit3d import ViT3DConfig, ViT3DTiny
@@ -144,7 +144,7 @@ def step(
     keep: int = 1,
 ) -> Step:
     """Compute a window; the gradients stay with the parameters."""
-    window = Cut(Encoder(method, source, seed=3), micro_batch, True, Group.current(), keep=keep)
+    window = Cut(BatchEncoder(method, source, seed=3), micro_batch, True, Group.current(), keep=keep)
     window.cut = cut
     outcome = window.backward(batch)
     gradients = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
@@ -179,7 +179,7 @@ def batch_of(
     method: Method[Any], source: ToySource, count: int = VOLUMES, progress: float = 0.2, step: int = 1
 ) -> Batch:
     """Return what the loss sees of the first ``count`` volumes."""
-    return Encoder(method, source, seed=3).features(EffectiveBatch(range(count), step, progress), range(count))
+    return BatchEncoder(method, source, seed=3).features(EffectiveBatch(range(count), step, progress), range(count))
 
 
 def views_of(method: Method[Any], source: ToySource, positions: Sequence[int] = range(VOLUMES), step: int = 1) -> Views:

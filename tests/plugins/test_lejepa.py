@@ -12,7 +12,7 @@ from lightly.loss.lejepa_loss import LeJEPALoss
 from torch import Tensor
 
 from ssl3d.data.rng import Stream
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
 from ssl3d_plugins.methods.lejepa import LeJEPA
@@ -82,13 +82,13 @@ def test_directions_are_drawn_anew_in_every_step_and_are_the_same_however_the_ba
     method, found = built(), []
     for micro_batch, number in ((VOLUMES, 1), (5, 1), (VOLUMES, 2)):
         batch = EffectiveBatch(range(VOLUMES), number, 0.2)
-        outcome = Window(Encoder(copy.deepcopy(method), SOURCE, 3), micro_batch, True, Group()).backward(batch)
+        outcome = Window(BatchEncoder(copy.deepcopy(method), SOURCE, 3), micro_batch, True, Group()).backward(batch)
         found.append(outcome.scalars["sigreg"])
     assert found[0] == pytest.approx(found[1], rel=1e-12)
     seen = batch_of(method, SOURCE)
     values = []
     for number in (1, 2):
-        with Encoder(method, SOURCE, 3).seeded(Stream.LOSS, number, 0):
+        with BatchEncoder(method, SOURCE, 3).seeded(Stream.LOSS, number, 0):
             values.append(float(method.loss(seen).scalars["sigreg"].detach()))
     assert not math.isclose(*values, rel_tol=1e-6)
 
@@ -96,7 +96,7 @@ def test_directions_are_drawn_anew_in_every_step_and_are_the_same_however_the_ba
 def test_plain_accumulation_computes_the_statistic_of_micro_batches_and_is_noticed() -> None:
     """The fault of public code: SIGReg over 32 volumes in place of 256 is another loss, not a mean of the same."""
     exact = step(built(), SOURCE, 3, WHOLE)
-    plain = Window(Encoder(built(), SOURCE, 3), 3, exact=False, group=Group()).backward(WHOLE)
+    plain = Window(BatchEncoder(built(), SOURCE, 3), 3, exact=False, group=Group()).backward(WHOLE)
     assert float(exact.values["scalar sigreg"]) != pytest.approx(plain.scalars["sigreg"], rel=0.01)
 
 

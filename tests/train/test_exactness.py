@@ -23,10 +23,10 @@ from ssl3d.progress import Progress
 from ssl3d.recipe import EncoderRecipe
 from ssl3d.train import checkpoint
 from ssl3d.train.build import method_class
-from ssl3d.train.encode import EffectiveBatch, Encoder, Source
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Source
 from ssl3d.train.pretrain import Job, pretrain
 from ssl3d.train.processes import Group
-from ssl3d.train.window import Outcome, Window
+from ssl3d.train.window import Window, WindowResult
 from tests.toys import NoisyAugment, ToyBackbone, ToySource
 
 METHODS = ("byol", "moco", "simclr")
@@ -94,9 +94,9 @@ def gradient(
     exact: bool = True,
     keep: int = 1,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> tuple[Tensor, Outcome]:
+) -> tuple[Tensor, WindowResult]:
     """One vector of all gradients, which are cleared again, and what the window left."""
-    encoder = Encoder(method, source or ToySource(VOLUMES), 3, autocast)
+    encoder = BatchEncoder(method, source or ToySource(VOLUMES), 3, autocast)
     outcome = Window(encoder, micro_batch, exact, Group(), keep=keep).backward(batch)
     found = torch.cat([p.grad.flatten().double() for p in method.parameters() if p.grad is not None])
     method.zero_grad(set_to_none=True)
@@ -107,7 +107,7 @@ def train(method: AnyMethod, steps: Iterable[int], source: Source | None = None,
     """Move everything that a step moves."""
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], 1e-3)
     for step in steps:
-        encoder = Encoder(method, source or ToySource(VOLUMES), 3)
+        encoder = BatchEncoder(method, source or ToySource(VOLUMES), 3)
         outcome = Window(encoder, batch, True, Group()).backward(EffectiveBatch(range(batch), step))
         optimizer.step()
         outcome.statistics.commit()
@@ -210,7 +210,7 @@ def test_random_layers_of_both_networks_match_a_single_pass_with_the_same_draws(
 @every_method
 def test_the_networks_draw_apart_from_each_other_and_anew_at_each_step(name: str) -> None:
     method = build(name, Random).double()
-    encoder, part = Encoder(method, ToySource(VOLUMES), 3), range(BATCH)
+    encoder, part = BatchEncoder(method, ToySource(VOLUMES), 3), range(BATCH)
     view = encoder.views(EffectiveBatch(part, 0), part).tensors[0]
     views = Views(view, view)
     first, other = (encoder.online(EffectiveBatch(part, step), part, views, 0) for step in (0, 1))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl3d.backbone import Backbone
 from ssl3d.method import AnyMethod
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.pretrain import pretrain
 from ssl3d.train.processes import Group
 from ssl3d.train.tuning import layout
@@ -26,7 +26,7 @@ from tests.train.trials import BATCH, every_device, job, recipe, toy
 
 def gradient(method: AnyMethod, channels_last: bool, compiled: bool = False) -> Tensor:
     arrange(method, channels_last, compiled)
-    encoder = Encoder(method, ToySource(), seed=3, channels_last=channels_last)
+    encoder = BatchEncoder(method, ToySource(), seed=3, channels_last=channels_last)
     Window(encoder, 3, True, Group()).backward(EffectiveBatch(range(BATCH), 0))
     return torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl3d.method import Views
 from ssl3d.train import encode
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.prefetch import Prefetch
 from ssl3d.train.window import Window
 from tests.toys import ToySource
@@ -85,7 +85,7 @@ STEPS = [EffectiveBatch(range(12), 0), EffectiveBatch(range(4, 15), 1), Effectiv
 def gradients(name: str, micro_batch: int, keep: int, ahead: bool) -> list[Tensor]:
     """Gradients of three windows, one after the other."""
     method = build(name)
-    window = Window(Encoder(method, ToySource(), seed=3), micro_batch, keep=keep)
+    window = Window(BatchEncoder(method, ToySource(), seed=3), micro_batch, keep=keep)
 
     def requests() -> Iterator[Any]:
         for batch in STEPS:
@@ -118,7 +118,7 @@ def test_the_order_that_a_window_announces_is_that_of_its_requests(
     micro_batch: int, keep: int, kept_views: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "VIEW_BYTES", 2**30 if kept_views else 0)
-    window = Window(Encoder(build("byol"), ToySource()), micro_batch, keep=keep)
+    window = Window(BatchEncoder(build("byol"), ToySource()), micro_batch, keep=keep)
     asked: list[tuple[int, range]] = []
     make = window.encoder._make
 
@@ -147,7 +147,7 @@ def test_on_a_gpu_views_made_ahead_give_the_same_gradients() -> None:
     found = []
     for ahead in (False, True):
         method = build("simclr").float().cuda()
-        window = Window(Encoder(method, ToySource(), seed=3), 3)
+        window = Window(BatchEncoder(method, ToySource(), seed=3), 3)
         if ahead:
             window.encoder.prefetch(request for batch in STEPS for request in window.requests(batch))
         for batch in STEPS:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from ssl3d.backbone import Norm
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.processes import Group
 from ssl3d.train.window import Window
 from tests.toys import ToySource
@@ -48,7 +48,7 @@ def run(
     scalars = []
     for step, volumes in enumerate(steps):
         optimizer.zero_grad()
-        window = Window(Encoder(method, ToySource(), seed=3), micro_batch, exact, Group.current())
+        window = Window(BatchEncoder(method, ToySource(), seed=3), micro_batch, exact, Group.current())
         outcome = window.backward(EffectiveBatch(volumes, step))
         optimizer.step()
         outcome.statistics.commit()

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ssl3d.backbone import BackboneConfig, Norm
 from ssl3d.method import AnyMethod, Batch
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.processes import Group
-from ssl3d.train.window import Outcome, Window
+from ssl3d.train.window import Window, WindowResult
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
 from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
@@ -38,12 +38,12 @@ def build(name: str, norm: Norm = "group", dropout: float = 0.0) -> AnyMethod:
 
 
 def window(method: AnyMethod, micro_batch: int, exact: bool = True) -> Window:
-    return Window(Encoder(method, ToySource(), seed=3), micro_batch, exact, Group())
+    return Window(BatchEncoder(method, ToySource(), seed=3), micro_batch, exact, Group())
 
 
 def gradients(
     method: AnyMethod, micro_batch: int, count: int = 16, exact: bool = True, keep: int = 1
-) -> tuple[list[Tensor], Outcome]:
+) -> tuple[list[Tensor], WindowResult]:
     step = window(method, micro_batch, exact)
     step.keep = keep
     outcome = step.backward(EffectiveBatch(range(count), 0))
@@ -74,7 +74,7 @@ def test_gradient_and_loss_do_not_depend_on_the_micro_batch(name: str, count: in
 @every_method
 def test_window_equals_a_plain_autograd_step_written_out(name: str) -> None:
     method = build(name)
-    encoder = Encoder(method, ToySource(), seed=3)
+    encoder = BatchEncoder(method, ToySource(), seed=3)
     views = encoder.views(EffectiveBatch(range(16), 0), range(16))
     online = [method.online(views.tensors[index], {}) for index in method.online_views or range(2)]
     with torch.no_grad():

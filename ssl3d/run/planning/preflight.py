@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ssl3d.data.planned import planned
+from ssl3d.data.check_cases import checked_cases
 from ssl3d.errors import RecipeError, UserError
 from ssl3d.run.devices import open_device
 from ssl3d.run.options import Options
@@ -23,7 +23,7 @@ def check_inputs(plan: Plan, options: Options) -> None:
         UserError: one of them cannot be used.
     """
     for data_plane in plan.planes:
-        planned(data_plane.dataset, needed_splits(plan, data_plane))
+        checked_cases(data_plane.dataset, needed_splits(plan, data_plane))
     for precision in sorted({_precision(request) for request in plan.requests}):
         open_device(options.device, precision)
     for request in _different(plan):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ssl3d.engine import Engine
 from ssl3d.method import AnyMethod, Batch
-from ssl3d.train.encode import EffectiveBatch, Encoder
+from ssl3d.train.encode import BatchEncoder, EffectiveBatch
 from ssl3d.train.join import map_batch, tensors
 from ssl3d.train.toy import RandomSource
 from ssl3d.train.tuning.layout import arrange
@@ -92,9 +92,9 @@ class Trial:
             loss.backward()  # type: ignore[no-untyped-call]
             return self._peak(before, saved.bytes)
 
-    def _encoder(self, twin: AnyMethod, engine: Engine) -> Encoder:
+    def _encoder(self, twin: AnyMethod, engine: Engine) -> BatchEncoder:
         source = RandomSource(self.size, twin.task)
-        return Encoder(twin, source, 0, autocast(self.device, engine.precision), engine.channels_last)
+        return BatchEncoder(twin, source, 0, autocast(self.device, engine.precision), engine.channels_last)
 
     @contextmanager
     def _twin(self, engine: Engine) -> Iterator[AnyMethod]:
@@ -169,7 +169,7 @@ class _Saved(torch.autograd.graph.saved_tensors_hooks):
 class _Pass:
     """A forward and backward pass of a method over the same volumes, as often as it is called."""
 
-    def __init__(self, encoder: Encoder, count: int) -> None:
+    def __init__(self, encoder: BatchEncoder, count: int) -> None:
         self.encoder = encoder
         self.part = range(count)
         self.batch = EffectiveBatch(self.part, 0)

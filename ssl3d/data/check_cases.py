@@ -13,7 +13,7 @@ from ssl3d.task import Target, Task
 SPLITS = ("train", "test")  # that a data set needs, unless outer folds take their place
 
 
-def planned(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
+def checked_cases(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
     """Return the cases of a data set, checked as far as that is possible without voxels.
 
     Args:
