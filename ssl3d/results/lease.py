@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssl3d.errors import RunError
 from ssl3d.files import make_folder, require_there, unwritable
@@ -31,6 +31,14 @@ EXPIRES = 120.0  # many beats: a network file system may show them late
 
 class LostError(RunError):
     """The lease was taken over while its owner was suspended: another worker makes the artifact."""
+
+
+class _Seen(NamedTuple):
+    """Another worker's lease: its content, since when that is the same, and whether its owner is known to live."""
+
+    content: bytes
+    since: float
+    alive: bool
 
 
 @dataclass
@@ -46,7 +54,7 @@ class Leases:
     folder: Path
     beat_seconds: float = BEAT_SECONDS
     expires: float = EXPIRES
-    _seen: dict[str, tuple[bytes, float]] = field(default_factory=dict)  # content of others' leases, and since when
+    _seen: dict[str, _Seen] = field(default_factory=dict)
 
     def acquire(self, key: str) -> Lease | None:
         """Return the lease on an artifact; None while another worker that lives holds it.
@@ -67,6 +75,13 @@ class Leases:
         if lease is not None:
             self._seen.pop(key, None)
         return lease
+
+    def owner_lives(self, key: str) -> bool:
+        """Whether the owner of a lease that was refused is known to live: a process of this machine, or seen counting.
+
+        The owner of any other lease may be dead, which takes ``expires`` seconds to find out.
+        """
+        return key in self._seen and self._seen[key].alive
 
     @contextmanager
     def hold(self, key: str) -> Iterator[Lease | None]:
@@ -89,14 +104,15 @@ class Leases:
         return _set_aside(path, content)
 
     def _is_dead(self, key: str, content: bytes) -> bool:
-        owner = _parsed(content)
+        owner, seen, now = _parsed(content), self._seen.get(key), time.monotonic()
         if owner.get("host") == _host():
-            return not _alive(owner)
-        seen = self._seen.get(key)
-        if seen is None or seen[0] != content:
-            self._seen[key] = (content, time.monotonic())
+            alive = _alive(owner)
+            self._seen[key] = _Seen(content, now, alive)
+            return not alive
+        if seen is None or seen.content != content:
+            self._seen[key] = _Seen(content, now, alive=seen is not None)
             return False
-        return time.monotonic() - seen[1] > self.expires
+        return now - seen.since > self.expires
 
 
 class Lease:

@@ -15,6 +15,7 @@ import tomli_w
 from ssl3d.errors import RunError
 from ssl3d.experiment import Experiment, read_experiment
 from ssl3d.files import make_folder, partial_prefix, watched, write_atomic
+from ssl3d.progress import Progress
 from ssl3d.recipe import digest
 from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
 from ssl3d.results.lease import Leases
@@ -26,7 +27,9 @@ from ssl3d.run.planning.merge_requests import merge_plans, merge_requests
 from ssl3d.run.planning.plan import Plan
 
 LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
-WAIT_SECONDS = 0.05
+LOCK_SECONDS = 0.05  # between two attempts to lock plan.json
+PATIENCE_SECONDS = 2.0  # of waiting for that lock without a word
+LOOK_SECONDS = 0.5  # between two looks at workers that may be dead
 
 
 def default_folder(experiment: Experiment, roots: Mapping[str, Path]) -> Path:
@@ -37,12 +40,13 @@ def default_folder(experiment: Experiment, roots: Mapping[str, Path]) -> Path:
 
 
 @contextmanager
-def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
+def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> Iterator[RunFolder]:
     """Claim a folder for an experiment, and be one of the processes that work on it while inside.
 
     Args:
         plan: what is to be made.
         options: ``out``, ``cache`` and ``fresh``.
+        progress: is told if this has to wait.
 
     Raises:
         RunError: it cannot be written, holds another run or other files, has a symbolic link where one of its folders
@@ -52,10 +56,11 @@ def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
     _check_ours(run)
     make_folder(run)
     RunFolder(run).require_real()
-    leases = Leases(RunFolder(run).leases)
-    with _plan_lock(leases):
+    leases, progress = Leases(RunFolder(run).leases), progress or Progress()
+    with _plan_lock(run, leases, progress):
         if options.fresh:
-            _clear(run, leases)
+            _require_idle(run, leases, progress)
+            _clear(run)
         folder = _claim(run, plan, options)
         folder.require_real()
         make_folder(folder.shared)
@@ -68,18 +73,19 @@ def claimed(plan: Plan, options: Options) -> Iterator[RunFolder]:
             worker.release()
 
 
-def publish(folder: RunFolder, plan: Plan, now: PlanRecord) -> None:
+def publish(folder: RunFolder, plan: Plan, now: PlanRecord, progress: Progress | None = None) -> None:
     """Add what a call needs to plan.json and recipe.toml.
 
     Args:
         folder: of the run, claimed.
         plan: of this call.
         now: its artifacts with their keys.
+        progress: is told if this has to wait.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    with _plan_lock(Leases(folder.leases)):
+    with _plan_lock(folder.path, Leases(folder.leases), progress or Progress()):
         record = merge_plans(read_plan(folder.path), now)
         asked = plan.experiment
         if folder.recipe.is_file():
@@ -103,14 +109,21 @@ def _claim(run: Path, plan: Plan, options: Options) -> RunFolder:
 
 
 @contextmanager
-def _plan_lock(leases: Leases) -> Iterator[None]:
+def _plan_lock(run: Path, leases: Leases, progress: Progress) -> Iterator[None]:
     """Hold the lease on plan.json; wait for another process that does."""
+    started, noted = time.monotonic(), False
     while True:
         with leases.hold(LOCK) as lease:
             if lease is not None:
                 yield
                 return
-        time.sleep(WAIT_SECONDS)
+        if not noted and time.monotonic() - started > PATIENCE_SECONDS:
+            noted = True
+            progress.note(
+                f"waiting for another process that locks {run / PLAN}; if it is no longer there, this goes on after "
+                f"{leases.expires:.0f} s at the most"
+            )
+        time.sleep(LOCK_SECONDS)
 
 
 def _check_ours(run: Path) -> None:
@@ -137,13 +150,33 @@ def _first_difference(there: Any, here: Any, name: str) -> str | None:
     return None if there == here else f"{name} is {there} there and {here} here"
 
 
-def _clear(run: Path, leases: Leases) -> None:
-    """Delete what a run leaves, by name; packed volumes, other files, and a shared cache stay."""
-    for path in sorted(leases.folder.glob(f"{WORKER}-*.lease")):
-        lease = leases.acquire(path.stem)
-        if lease is None:
+def _require_idle(run: Path, leases: Leases, progress: Progress) -> None:
+    """Return once no other process works on a run; one elsewhere is given the time to show that it lives.
+
+    Raises:
+        RunError: one does.
+    """
+    left, noted = sorted(path.stem for path in leases.folder.glob(f"{WORKER}-*.lease")), False
+    while left := [key for key in left if not _is_gone(leases, key)]:
+        if any(leases.owner_lives(key) for key in left):
             raise RunError(f"another process works on {run}; wait for it, stop it, or choose another --out")
-        lease.release()
+        if not noted:
+            noted = True
+            progress.note(
+                f"a process on another machine, or on this one before it was restarted, is registered as working on "
+                f"{run}; waiting up to {leases.expires:.0f} s for a sign of life before anything is deleted"
+            )
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_gone(leases: Leases, key: str) -> bool:
+    """Take the lease of a worker that has ended, and give it back: that removes its file."""
+    with leases.hold(key) as lease:
+        return lease is not None
+
+
+def _clear(run: Path) -> None:
+    """Delete what a run leaves, by name; packed volumes, other files, and a shared cache stay."""
     if not (run / PLAN).exists():
         return
     own = RunFolder(run)

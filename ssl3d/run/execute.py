@@ -70,13 +70,13 @@ def _run(plan: Plan, options: Options, progress: Progress) -> RunResult:
 
 
 def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
-    with claimed(plan, options) as folder, handled(interrupt, *STOPPING):
+    with claimed(plan, options, progress) as folder, handled(interrupt, *STOPPING):
         volumes = pack_volumes(plan, folder.stores, progress)
         graph = make_graph(plan, volumes, folder, options)
         leaks = dict.fromkeys(evaluation.cases.leak for evaluation in graph.evaluations.values())
         for note in filter(None, (*plan.notes, *leaks)):
             progress.note(note)
-        publish(folder, plan, _record(plan, volumes, graph))
+        publish(folder, plan, _record(plan, volumes, graph), progress)
         progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
         tables = _TableWriter(folder, progress)
         try:

@@ -87,6 +87,20 @@ def test_an_owner_on_another_machine_is_dead_when_its_count_stands_still(tmp_pat
     lease.release()
 
 
+def test_an_owner_elsewhere_is_known_to_live_once_it_counts_and_one_here_at_once(tmp_path: Path) -> None:
+    path, leases = foreign(tmp_path), Leases(tmp_path, expires=60)
+    for _ in range(3):
+        assert leases.acquire(KEY) is None
+        assert not leases.owner_lives(KEY)
+    path.write_text(path.read_text().replace('"count": 1', '"count": 2'))
+    assert leases.acquire(KEY) is None
+    assert leases.owner_lives(KEY)
+    with Leases(tmp_path).hold("here"):
+        assert leases.acquire("here") is None
+        assert leases.owner_lives("here")
+    assert not leases.owner_lives("never seen")
+
+
 def test_an_owner_finds_out_that_its_lease_was_taken_over(tmp_path: Path) -> None:
     lease = Leases(tmp_path, beat_seconds=0.02).acquire(KEY)
     assert lease is not None

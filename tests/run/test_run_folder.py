@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from ssl3d.experiment import Experiment, read_experiment
 from ssl3d.results.lease import Leases
 from ssl3d.results.model import PlanRecord
 from ssl3d.results.read import read_plan, read_results
+from ssl3d.run import claim
 from ssl3d.run import encoder as encoder_module
 from ssl3d.run.claim import claimed
 from ssl3d.run.options import Options
@@ -216,6 +220,61 @@ def test_fresh_is_refused_while_another_process_works_on_the_run(knees: Path, ru
         assert f"another process works on {run}" in refused(RunError, knees, run, fresh=True)
     assert contents(run / "encoders") == before
     assert small_run(knees, run, ("random",), fresh=True).failures == {}
+
+
+def left_elsewhere(run: Path, key: str = "worker-other", count: int = 1) -> Path:
+    """The lease of a process on another machine."""
+    path = run / "leases" / f"{key}.lease"
+    path.write_text(json.dumps({"count": count, "host": "elsewhere", "pid": 1, "started": "1", "token": "t"}))
+    return path
+
+
+def test_fresh_waits_for_a_sign_of_life_from_workers_elsewhere_and_says_so_once(
+    knees: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "Leases", partial(Leases, expires=0.3))
+    monkeypatch.setattr(claim, "LOOK_SECONDS", 0.05)
+    left = [left_elsewhere(run), left_elsewhere(run, "worker-another")]
+    listener = Listener()
+    assert small_run(knees, run, ("random",), fresh=True, progress=listener).failures == {}
+    assert [note for note in listener.notes if "sign of life" in note] == [
+        "a process on another machine, or on this one before it was restarted, is registered as working on "
+        f"{run}; waiting up to 0 s for a sign of life before anything is deleted"
+    ]
+    assert not any(path.exists() for path in left)
+    assert not list(run.glob("encoders/byol-*"))
+
+
+def test_fresh_is_refused_as_soon_as_a_worker_elsewhere_shows_that_it_lives(
+    knees: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "LOOK_SECONDS", 0.05)
+    before = contents(run / "encoders")
+    left_elsewhere(run)
+
+    class Counts(Listener):
+        def note(self, text: str) -> None:
+            super().note(text)
+            left_elsewhere(run, count=2)
+
+    started = time.monotonic()
+    with pytest.raises(RunError, match=f"another process works on {run}"):
+        small_run(knees, run, fresh=True, progress=Counts())
+    assert time.monotonic() - started < 30, "long before the lease expires"
+    assert contents(run / "encoders") == before
+
+
+def test_waiting_for_the_plan_is_announced_once_and_only_when_it_takes_long(
+    knees: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "Leases", partial(Leases, expires=0.4))
+    for patience, expected in ((60.0, 0), (0.1, 1)):
+        monkeypatch.setattr(claim, "PATIENCE_SECONDS", patience)
+        left_elsewhere(run, claim.LOCK)
+        listener = Listener()
+        assert small_run(knees, run, progress=listener).failures == {}
+        notes = [note for note in listener.notes if f"another process that locks {run / 'plan.json'}" in note]
+        assert len(notes) == expected
 
 
 # Data
