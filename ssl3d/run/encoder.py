@@ -124,6 +124,20 @@ class Encoder:
         checkpoint.remove(folder)
         return _outcome(made)
 
+    def restore_card(self, context: Context) -> None:
+        """Write the model card of a finished encoder again if somebody deleted it.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        path = self.folder(context) / MODEL_CARD
+        record = None if path.exists() else self.record(context)
+        if record is None:
+            return
+        with self.leases(context).hold(self.key) as lease:
+            if lease is not None:  # another worker that holds it makes the whole encoder again
+                write_atomic(path, model_card(record))
+
     @property
     def _precision(self) -> str:
         return self.recipe.pretrain.precision if self.recipe.pretrain else "32-true"

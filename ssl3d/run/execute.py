@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ssl3d.errors import UserError
+from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.results.folder import RunFolder
 from ssl3d.results.model import PlanRecord
@@ -78,13 +78,16 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
             progress.note(note)
         publish(folder, plan, _record(plan, volumes, graph), progress)
         progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
-        tables = _TableWriter(folder, progress)
+        tables, context = _TableWriter(folder, progress), Context(folder, options, progress)
         try:
-            failures = Worker(graph, Context(folder, options, progress), tables.write_now_and_then).work()
+            failures = Worker(graph, context, tables.write_now_and_then).work()
         except BaseException:
             with suppress(UserError):  # what stopped the run says more
                 tables.write()
             raise
+        for encoder in graph.encoders.values():
+            with suppress(RunError):  # a cache that can only be read: no number depends on a card
+                encoder.restore_card(context)
         tables.write()
         return RunResult(folder.path, failures)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ssl3d.audit.verify import verify
 from ssl3d.experiment import read_experiment
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.run import encoder as encoder_module
@@ -161,6 +162,20 @@ def test_a_damaged_or_missing_file_is_made_again_and_nothing_else(
     assert small_run(knees, run, baselines=False, progress=listener).failures == {}
     assert len(listener.made) == made
     assert left_behind(run) == left_behind(finished)
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_model_card_that_was_deleted_is_written_again_and_no_damage(knees: Path, run: Path) -> None:
+    card = encoder_folder(run, "byol") / "README.md"
+    text = card.read_text()
+    card.unlink()
+    assert not [verdict for verdict in verify(run) if not verdict.sound]
+    listener = Listener()
+    assert small_run(knees, run, baselines=False, progress=listener).failures == {}
+    assert (listener.made, card.read_text()) == ([], text)
+    card.write_text("edited")
+    small_run(knees, run, baselines=False)
+    assert card.read_text() == "edited"
 
 
 def test_an_encoder_that_came_out_otherwise_is_evaluated_anew(knees: Path, run: Path) -> None:
