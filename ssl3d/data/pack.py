@@ -7,6 +7,7 @@ store, one packs it and the others wait.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -58,6 +59,10 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, split
                 Manifest.of(header, tuple(records)).write(folder)
                 (folder / JOURNAL).unlink()
     except OSError as error:
+        if error.errno == errno.ELOOP:  # of O_NOFOLLOW
+            raise DataError(
+                f"{error.filename} is a symbolic link, which is not followed when volumes are packed; remove the link"
+            ) from error
         raise DataError(f"the packed store cannot be written to {folder} ({error.strerror}); choose another") from error
     return Store.open(folder)
 
@@ -98,7 +103,7 @@ def _unchanged(manifest: Manifest, header: Header, dataset: Dataset, cases: list
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes that pack; wait for one that does."""
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -116,7 +121,11 @@ def _write(
     dataset: Dataset, cases: list[Case], folder: Path, header: Header, progress: Progress | None
 ) -> list[Record]:
     """Write the voxels of all cases, after those that an interrupted pack left complete."""
-    with (folder / VOXELS).open("a+b") as voxels, (folder / JOURNAL).open("a+", encoding="utf-8") as journal:
+    with (
+        # The journal first: voxels without one are taken for a file of somebody else.
+        open(folder / JOURNAL, "a+", encoding="utf-8", opener=_not_following) as journal,
+        open(folder / VOXELS, "a+b", opener=_not_following) as voxels,
+    ):
         records = resume(dataset, cases, voxels, journal, header)
         for case in cases[len(records) :]:
             if progress:
@@ -131,6 +140,11 @@ def _write(
     if progress:
         progress(len(cases), len(cases))
     return records
+
+
+def _not_following(path: str, flags: int) -> int:
+    """Open a file; a symbolic link that somebody put in its place leads nowhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _append(dataset: Dataset, case: Case, voxels: IO[bytes]) -> Record:

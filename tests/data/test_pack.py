@@ -235,3 +235,34 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         pack(arrays(SHAPES), tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize("planted", ["volumes.bin", "journal.jsonl", ""])
+def test_nothing_is_written_through_a_link_that_was_planted(folder: Path, tmp_path: Path, planted: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pack(arrays(SHAPES, fail_after=2), folder)
+    place = folder / planted if planted else folder
+    outside = tmp_path / "outside"
+    place.rename(outside)
+    place.symlink_to(outside)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="is a symbolic link, which is not followed"):
+        pack(arrays(SHAPES), folder)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    place.unlink()
+    outside.rename(place)
+    pack(arrays(SHAPES), folder).verify()
+
+
+def test_a_manifest_that_is_a_link_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    folder.mkdir()
+    (folder / "manifest.json").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        pack(arrays(SHAPES), folder)
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").symlink_to(tmp_path / "absent")
+    pack(arrays(SHAPES), folder).verify()
+    assert not (folder / "manifest.json").is_symlink()
+    assert not (tmp_path / "absent").exists()
+    assert (tmp_path / "mine").read_text() == "mine"
