@@ -1,41 +1,51 @@
 """The sources of a plugin: an edit that could change its numbers changes the keys of what it makes. Loads no torch.
 
 Counted are the file of the plugin's class and every module that it imports, directly or not, from its own package (or,
-for a loose file, from its own folder). The core is not counted: its numerics version is (:mod:`ssl3d.results.keys`).
-Other packages are recorded by their versions.
+for a loose file, from its own folder). Files are found by their paths: a module that a function imports counts before
+the function runs. The core is not counted: its numerics version is (:mod:`ssl3d.results.keys`). Other packages are
+recorded by their versions.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from ssl3d.recipe import digest
+from ssl3d.scan_imports import CORE, LOOSE, Root, read_source
 
-CORE = "ssl3d"
+_imported_texts: dict[ModuleType, str] = {}  # what was imported, as it was when it was first read
+_unimported_texts: dict[Path, str] = {}  # what was not imported yet, as it was when it was last read
 
 
 def sources_hash(kind: type) -> str:
     """Return the hash of a plugin's class name and of the sources behind it."""
-    files = sorted(hashlib.sha256(_text(module).encode()).hexdigest() for module in _modules(kind).values())
+    texts = _texts(kind).values()
+    files = sorted(hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest() for text in texts)
     return digest([kind.__qualname__, files])
 
 
 def source_files(kind: type) -> list[Path]:
     """Return the files behind a plugin's class and the plugins that it is derived from; none of the core."""
-    return list(_modules(kind))
+    return list(_texts(kind))
 
 
-def _modules(kind: type) -> dict[Path, ModuleType]:
-    """Return the modules behind a plugin's class and the plugins that it is derived from, by file."""
+def keep_imported() -> None:
+    """Fix the texts of modules that were imported since they were hashed: an edit after that does not run here."""
+    for path, text in _unimported_texts.items():
+        module = _module_at(path)
+        if module is not None:
+            _imported_texts.setdefault(module, text)
+    _unimported_texts.clear()
+
+
+def _texts(kind: type) -> dict[Path, str]:
+    """Return the sources behind a plugin's class and the plugins that it is derived from, by file."""
     contracts = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == CORE]
     plugins = [base for base in kind.__mro__ if any(issubclass(base, contract) for contract in contracts)]
-    found: dict[Path, ModuleType] = {}
+    found: dict[Path, str] = {}
     for base in plugins or [kind]:
         module = sys.modules.get(base.__module__)
         if module is not None and _counts(module):
@@ -43,51 +53,10 @@ def _modules(kind: type) -> dict[Path, ModuleType]:
     return found
 
 
-def _closure(start: ModuleType) -> dict[Path, ModuleType]:
-    """Return a module and all that it imports from below the same root, by file."""
-    root, waiting = _root(start), [start]
-    seen: dict[Path, ModuleType] = {}
-    while waiting:
-        module = waiting.pop()
-        path = Path(str(module.__file__)).resolve()
-        if path not in seen:
-            seen[path] = module
-            waiting += [other for other in _imported(module) if _below(other, root)]
-    return seen
-
-
-def _root(module: ModuleType) -> Path:
-    """Folder of the top-level package, or of the loose file."""
-    path = Path(str(module.__file__)).resolve()
-    depth = module.__name__.count(".") + (path.name == "__init__.py")
-    return path.parents[depth - 1] if depth else path.parent
-
-
-def _below(module: ModuleType, root: Path) -> bool:
-    inside = root in Path(str(module.__file__)).resolve().parents
-    # A single-file plugin in site-packages has all packages below its root: only modules beside it count.
-    return inside and (root.name != "site-packages" or Path(str(module.__file__)).resolve().parent == root)
-
-
-def _imported(module: ModuleType) -> Iterator[ModuleType]:
-    """Modules with a source file that a module's import statements name."""
-    for name in _names(module):
-        found = sys.modules.get(name)
-        if found is not None and _counts(found):
-            yield found
-
-
-def _names(module: ModuleType) -> Iterator[str]:
-    """Every dotted name that an import statement of a module could stand for."""
-    package = module.__package__ or ""
-    for node in ast.walk(ast.parse(_text(module))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
-            base = ".".join([*parts, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+def _closure(module: ModuleType) -> dict[Path, str]:
+    """Return the sources of a module and of all that it imports from below the same root, by file."""
+    start = Path(str(module.__file__)).resolve()
+    return Root.of(module).closure(start, lambda path: _text_of(module) if path == start else _text(path))
 
 
 def _counts(module: ModuleType) -> bool:
@@ -95,10 +64,33 @@ def _counts(module: ModuleType) -> bool:
     return bool(file) and str(file).endswith(".py") and module.__name__.partition(".")[0] != CORE
 
 
-@cache
-def _text(module: ModuleType) -> str:
+def _text(path: Path) -> str:
+    """Return the text of a file: as it was imported, or as it is now if it was not imported yet."""
+    module = _module_at(path)
+    if module is not None:
+        return _text_of(module)
+    _unimported_texts[path] = text = read_source(path)
+    return text
+
+
+def _text_of(module: ModuleType) -> str:
     """Return the source of a module, as it was when it was first asked for: about what was imported.
 
     A loose file that was edited is imported again, as another module (:mod:`ssl3d.registry`).
     """
-    return Path(str(module.__file__)).read_text("utf-8")
+    if module not in _imported_texts:
+        _imported_texts[module] = read_source(Path(str(module.__file__)))
+    return _imported_texts[module]
+
+
+def _module_at(path: Path) -> ModuleType | None:
+    """Return the module that an import statement made of a file; None if it was not imported."""
+    end = str(Path(*path.parts[-2:])) if path.name == "__init__.py" else path.name  # which spares resolving the others
+    for name, module in list(sys.modules.items()):
+        # vars, not getattr: some modules import others when they are asked for a name
+        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+        if not file or name.startswith(LOOSE) or not str(file).endswith(end):
+            continue
+        if Path(str(file)).resolve() == path.resolve():
+            return module
+    return None

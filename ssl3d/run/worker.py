@@ -17,6 +17,7 @@ from ssl3d.results.lease import Lease, LostError
 from ssl3d.results.model import FailureRecord
 from ssl3d.results.provenance import now
 from ssl3d.results.records import DamagedError, read_model, write_model
+from ssl3d.results.sources import keep_imported
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.graph import Graph
 from ssl3d.train.pretrain import TrainingError
@@ -60,11 +61,14 @@ class Worker:
         """
         self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
         pending = list(self.graph.artifacts)
-        while pending:
-            left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
-            if len(left) == len(pending):
-                time.sleep(POLL_SECONDS)
-            pending = left
+        try:
+            while pending:
+                left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
+                if len(left) == len(pending):
+                    time.sleep(POLL_SECONDS)
+                pending = left
+        finally:
+            keep_imported()
         causes = [record for record in self._failed.values() if record.caused_by is None]
         labels = {artifact.key: artifact.label for artifact in self.graph.artifacts}
         return {labels[record.key]: record.reason for record in causes}
