@@ -6,7 +6,8 @@ A plugin is an entry point in one of the groups ``ssl3d.methods``, ``ssl3d.backb
 - ``family/variant`` or ``family:variant`` (``timm/resnet18``, ``medmnist3d:adrenalmnist3d``): the entry point
   ``family``, whose class takes the variant;
 - ``package.module:Class``;
-- ``path/to/file.py:Class``, for research code without packaging.
+- ``path/to/file.py:Class``, for research code without packaging. It may import what lies beside it
+  (:mod:`ssl3d.plugin_folders`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Literal
 
 from ssl3d.errors import PluginError, nearest
+from ssl3d.plugin_folders import SourceOnly, allow_imports
 from ssl3d.scan_classes import parse, subclasses
+from ssl3d.scan_imports import LOOSE
 
 Kind = Literal["methods", "backbones", "datasets", "protocols"]
 KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets", "protocols")
@@ -167,7 +169,8 @@ def _from_file(target: str, kinds: Iterable[Kind]) -> object:
         raise PluginError(f"{file} names no class{_suggest(file, path, kinds)}")
     name, _ = module_of(target)
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
+        allow_imports(path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=SourceOnly(name, str(path)))
         if spec is None or spec.loader is None:
             raise PluginError(f"{path} cannot be imported as Python")
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
@@ -188,7 +191,7 @@ def module_of(target: str) -> tuple[str, str]:
         return target.partition(":")[0], ""
     path = Path(target.rpartition(":")[0]).expanduser().resolve()
     content = path.read_bytes() if path.is_file() else b""
-    return f"ssl3d_file_{path.stem}_{hashlib.sha256(bytes(path) + content).hexdigest()[:8]}", str(path)
+    return f"{LOOSE}{path.stem}_{hashlib.sha256(bytes(path) + content).hexdigest()[:8]}", str(path)
 
 
 def _suggest(file: str, path: Path, kinds: Iterable[Kind]) -> str:
@@ -205,10 +208,3 @@ def _suggest(file: str, path: Path, kinds: Iterable[Kind]) -> str:
 def _either(texts: Iterable[str]) -> str:
     *texts, last = texts
     return f"{', '.join(texts)} or {last}" if texts else last
-
-
-class _SourceOnly(SourceFileLoader):
-    """Reads and writes no bytecode: a cached one can be older than an edit of the same second."""
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
-        return self.source_to_code(self.get_data(self.path), self.path)

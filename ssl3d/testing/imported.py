@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 import ssl3d.method  # noqa: F401  # it brings what every plugin needs, before the first look
+from ssl3d.plugin_folders import allow_imports
 
 
 def main(module: str, file: str, answer: str) -> None:
@@ -56,6 +57,7 @@ def _import(module: str, file: str) -> None:
     if not file:
         importlib.import_module(module)
         return
+    allow_imports(Path(file))
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None
     assert spec.loader is not None

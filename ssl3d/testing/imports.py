@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ssl3d.registry import KINDS, module_of, plugins, split_variant
+from ssl3d.scan_imports import LOOSE
 from ssl3d.testing.runner import BrokenRuleError
 
 SECONDS = 300
@@ -107,7 +108,7 @@ def _start(module: str, file: str, first: Sequence[str]) -> None:
 
 def _named(module: ModuleType) -> tuple[str, str]:
     """The module's name, and its file where the name cannot be imported."""
-    by_name = module.__name__ != "__main__" and not module.__name__.startswith("ssl3d_file_")
+    by_name = module.__name__ != "__main__" and not module.__name__.startswith(LOOSE)
     return module.__name__, "" if by_name or module.__file__ is None else str(Path(module.__file__).resolve())
 
 

@@ -32,7 +32,27 @@ from ssl3d_plugins.methods.simclr import SimCLR
 
 class Plain(SimCLR): ...
 """,
+    "lazy.py": """
+from ssl3d_plugins.methods.simclr import SimCLR
+
+
+class Lazy(SimCLR):
+    def online(self, view, rows):
+        from .helper import SCALE
+
+        return super().online(SCALE * view, rows)
+""",
 }
+LOOSE = """
+from ssl3d_plugins.methods.simclr import SimCLR
+
+
+class Loose(SimCLR):
+    def online(self, view, rows):
+        import acme_plugins_beside
+
+        return super().online(acme_plugins_beside.SCALE * view, rows)
+"""
 METHODS = ("acme_scaled", "acme_plain", "random")
 
 
@@ -43,7 +63,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     info = site / "acme_plugins-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-plugins\nVersion: 1.0\n")
-    points = [f"acme_{name} = acme_plugins.{name}:{name.title()}" for name in ("scaled", "plain")]
+    points = [f"acme_{name} = acme_plugins.{name}:{name.title()}" for name in ("scaled", "plain", "lazy")]
     (info / "entry_points.txt").write_text("\n".join(["[ssl3d.methods]", *points, ""]))
     folder = site / "acme_plugins"
     folder.mkdir()
@@ -62,12 +82,12 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def made(knees: Path, run: Path, seed: int = 0) -> Counter[str]:
+def made(knees: Path, run: Path, seed: int = 0, methods: tuple[str, ...] = METHODS) -> Counter[str]:
     """Carry out the run as a new process would; return how many artifacts of each method it made."""
     forget()
     listener = Listener()
     fields = {"baselines": False, "seeds": (seed,), "evaluate__protocols": "knn", "pretrain__epochs": 1}
-    assert small_run(knees, run, METHODS, listener, **fields).failures == {}
+    assert small_run(knees, run, methods, listener, **fields).failures == {}
     return Counter(label.partition(" ")[0] for label in listener.made)
 
 
@@ -92,3 +112,19 @@ def test_an_edited_helper_makes_its_own_encoders_again_and_is_not_averaged_with_
     scaled = board[board["method"] == "acme_scaled"]
     assert scaled["settings"].nunique() == 2
     assert scaled["note"].str.contains("its code differs from that of settings").all()
+
+
+def test_an_edited_helper_that_is_imported_in_a_function_makes_its_encoder_again(package: Path, tmp_path: Path) -> None:
+    """Of an installed package, and beside a plugin file whose folder is on no path."""
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    (loose / "mine.py").write_text(LOOSE)
+    (loose / "acme_plugins_beside.py").write_text("SCALE = 1.0\n")
+    methods = ("acme_lazy", f"{loose / 'mine.py'}:Loose")
+    knees, run = write_knees(tmp_path / "knees"), tmp_path / "run"
+    assert made(knees, run, methods=methods) == {"acme_lazy": 3, "Loose": 3}
+    assert made(knees, run, methods=methods) == {}
+    (package / "helper.py").write_text("SCALE = 1.25\n")
+    assert made(knees, run, methods=methods) == {"acme_lazy": 3}
+    (loose / "acme_plugins_beside.py").write_text("SCALE = 1.25\n")
+    assert made(knees, run, methods=methods) == {"Loose": 3}
