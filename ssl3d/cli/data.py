@@ -64,7 +64,7 @@ def _pack(dataset: Dataset, folder: Path) -> None:
     from ssl3d.data.pack import pack as pack_volumes  # noqa: PLC0415
 
     with click.progressbar(length=len(dataset.cases()), label=f"packing {dataset.name}") as bar:
-        store = pack_volumes(dataset, folder, lambda done, _: bar.update(done - bar.pos), splits=())
+        store = pack_volumes(dataset, folder, lambda done, _: bar.update(done - bar.pos), (), click.echo)
     volumes, megabytes = _count(len(store), "volume"), store.manifest.size / 1e6
     click.echo(f"{folder}: {volumes}, {megabytes:.1f} MB, fingerprint {store.fingerprint[:10]}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssl3d.dataset import Spacing
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, printable
 from ssl3d.files import write_atomic
 from ssl3d.recipe import canonical
 from ssl3d.task import Target, Task
@@ -20,6 +20,23 @@ from ssl3d.task import Target, Task
 VERSION = 1
 MANIFEST = "manifest.json"
 VOXELS = "volumes.bin"
+DAMAGED = "damaged.txt"  # why a store must be packed again: written where damage was found while it was in use
+AGAIN = "the same `ssl3d bench` command packs it again"
+
+
+class DamagedStoreError(DataError):
+    """The voxels or the manifest of a packed store are not what was packed.
+
+    Attributes:
+        folder: of the store; None where another one has taken its place already.
+    """
+
+    def __init__(self, message: str, folder: Path | None) -> None:
+        super().__init__(message, folder)  # both: it is pickled where a run has several processes
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return printable(f"{self.args[0]}; {AGAIN}", keep="\n")
 
 
 class Record(BaseModel):
@@ -112,15 +129,18 @@ class Manifest(Header):
         """Read the manifest of a store.
 
         Raises:
-            DataError: there is none, it is damaged, or its version is unknown.
+            DamagedStoreError: it is damaged.
+            DataError: there is none, it cannot be read, or its version is unknown.
         """
         path = folder / MANIFEST
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{folder} holds no complete packed store ({MANIFEST} is missing); pack it again") from None
-        except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested thousands deep
-            raise DataError(f"{path} is damaged ({error}); remove {folder} and pack it again") from error
+        except OSError as error:  # which says nothing about what is in it
+            raise DataError(f"{path} cannot be read ({error.strerror}); allow reading it, or pack elsewhere") from error
+        except (ValueError, RecursionError) as error:  # RecursionError: nested thousands deep
+            raise DamagedStoreError(f"{path} is damaged ({error})", folder) from error
         version = plain.get("format") if isinstance(plain, dict) else None
         if version != VERSION:
             raise DataError(
@@ -131,9 +151,7 @@ class Manifest(Header):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise DataError(
-                f"{path} is damaged ({field}: {first['msg']}); remove {folder} and pack it again"
-            ) from error
+            raise DamagedStoreError(f"{path} is damaged ({field}: {first['msg']})", folder) from error
 
     def write(self, folder: Path) -> None:
         """Write the manifest atomically.

@@ -14,32 +14,41 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
 from ssl3d.data.check_cases import SPLITS, checked_cases
 from ssl3d.data.journal import JOURNAL, facts, holds, note, resume, stamp
-from ssl3d.data.manifest import MANIFEST, VOXELS, Header, Manifest, Record
+from ssl3d.data.manifest import DAMAGED, MANIFEST, VOXELS, DamagedStoreError, Header, Manifest, Record, fingerprint
 from ssl3d.data.packable import require_packable
 from ssl3d.data.store import Store
 from ssl3d.dataset import Case, Dataset
 from ssl3d.errors import DataError
-from ssl3d.files import remove_partial
+from ssl3d.files import remove_partial, write_atomic
 
 Progress = Callable[[int, int], None]
 
 
-def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, splits: Sequence[str] = SPLITS) -> Store:
+def pack(
+    dataset: Dataset,
+    folder: Path,
+    progress: Progress | None = None,
+    splits: Sequence[str] = SPLITS,
+    repair: Callable[[str], object] | None = None,
+) -> Store:
     """Pack a data set, or open the store where it is packed already and unchanged.
 
-    Unchanged means: the same cases, targets, patients and splits, from files of the same size and time.
+    Unchanged means: the same cases, targets, patients and splits, from files of the same size and time. A store that is
+    known to be damaged is packed again.
 
     Args:
         dataset: what to pack.
         folder: of the store; made if absent. Nothing is written outside it.
         progress: called with (volumes done, all volumes).
         splits: that must have a case, and may not share a patient.
+        repair: called with a sentence before a damaged store is packed again. Without it, a manifest that cannot be
+            parsed is refused: it may not be ours.
 
     Raises:
         DataError: a fault of the data set or of a volume, or a folder that cannot be written.
@@ -47,14 +56,18 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, split
     cases = checked_cases(dataset, splits)
     header = _header(dataset)
     try:
-        if _current(dataset, cases, header, folder):
+        if _state(dataset, cases, header, folder, repair is not None) == "current":
             return Store.open(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if not _current(dataset, cases, header, folder):  # it may have been packed while this process waited
-                if (folder / MANIFEST).exists():
+            state = _state(dataset, cases, header, folder, repair is not None)  # another process may have packed it
+            if state != "current":
+                if state == "damaged" and repair is not None:
+                    repair(f"the packed volumes in {folder} are damaged: {dataset.name} is packed again")
+                if state != "incomplete":
                     _clear(folder)
                 remove_partial(folder, MANIFEST)
+                (folder / DAMAGED).unlink(missing_ok=True)
                 records = _write(dataset, cases, folder, header, progress)
                 Manifest.of(header, tuple(records)).write(folder)
                 (folder / JOURNAL).unlink()
@@ -67,26 +80,47 @@ def pack(dataset: Dataset, folder: Path, progress: Progress | None = None, split
     return Store.open(folder)
 
 
+def mark_damaged(error: DamagedStoreError) -> None:
+    """Have a store that turned out to be damaged packed again by the next :func:`pack`.
+
+    Raises:
+        RunError: its folder cannot be written.
+    """
+    if error.folder is not None:
+        write_atomic(error.folder / DAMAGED, f"{error}\n")
+
+
 def _header(dataset: Dataset) -> Header:
     return Header(**{name: getattr(dataset, name) for name in Header.model_fields})
 
 
-def _current(dataset: Dataset, cases: list[Case], header: Header, folder: Path) -> bool:
-    """Say whether a folder holds the data set, complete and unchanged.
+def _state(
+    dataset: Dataset, cases: list[Case], header: Header, folder: Path, ours: bool
+) -> Literal["incomplete", "damaged", "outdated", "current"]:
+    """Compare what a folder holds with the data set.
 
     Raises:
-        DataError: it holds a store of another data set, or a file that is not a store.
+        DataError: it holds a store of another data set, or a file that is not a store; or, unless the folder is known
+            to be ours, a manifest that cannot be parsed.
     """
     if not (folder / MANIFEST).exists():
         if (folder / VOXELS).exists() and not (folder / JOURNAL).exists():
             raise DataError(f"{folder / VOXELS} exists and was not packed by ssl3d; choose another folder")
-        return False
-    manifest = Manifest.read(folder)  # what is not ours is not overwritten: this raises
+        return "incomplete"
+    try:
+        manifest = Manifest.read(folder)
+    except DamagedStoreError:
+        if ours:
+            return "damaged"
+        raise
     if manifest.name != dataset.name:
         raise DataError(f"{folder} holds the packed volumes of {manifest.name}, not {dataset.name}; choose another")
+    if not _unchanged(manifest, header, dataset, cases):
+        return "outdated"
     path = folder / VOXELS
-    length = path.stat().st_size if path.is_file() else 0
-    return _unchanged(manifest, header, dataset, cases) and length == manifest.size
+    whole = path.is_file() and path.stat().st_size == manifest.size
+    sound = whole and not (folder / DAMAGED).exists()
+    return "current" if sound and fingerprint(manifest.tasks, manifest.cases) == manifest.fingerprint else "damaged"
 
 
 def _unchanged(manifest: Manifest, header: Header, dataset: Dataset, cases: list[Case]) -> bool:
@@ -112,8 +146,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a store that is out of date, its manifest first. Whoever has it open keeps the old voxels."""
-    for name in (MANIFEST, JOURNAL, VOXELS):
+    """Remove a store, its manifest last: interrupted here, it is damaged. Whoever has it open keeps the old voxels."""
+    for name in (VOXELS, JOURNAL, MANIFEST):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl3d.data.manifest import VOXELS, Manifest, fingerprint, plain_targets, sha256
+from ssl3d.data.manifest import VOXELS, DamagedStoreError, Manifest, fingerprint, plain_targets, sha256
 from ssl3d.data.volumes import Volumes
 from ssl3d.errors import DataError, nearest
 from ssl3d.task import Task
@@ -51,15 +51,14 @@ class Store:
         """Open a complete store. Maps the voxels; reads none.
 
         Raises:
-            DataError: no manifest, an unknown version, a damaged manifest, or voxels of the wrong length.
+            DamagedStoreError: a damaged manifest, or voxels of the wrong length.
+            DataError: no manifest, or an unknown version.
         """
         manifest = Manifest.read(folder)
         path = folder / VOXELS
         length = path.stat().st_size if path.is_file() else 0
         if length != manifest.size or not manifest.cases:
-            raise DataError(
-                f"{path} has {length} bytes where its manifest says {manifest.size}; remove {folder} and pack it again"
-            )
+            raise DamagedStoreError(f"{path} has {length} bytes where its manifest says {manifest.size}", folder)
         dtype = manifest.cases[0].dtype
         size = length // np.dtype(dtype).itemsize
         # A private mapping: no copy is made, and what is written into it by mistake never reaches the file.
@@ -172,7 +171,7 @@ class Store:
         write into them. The bytes of a volume are compared with their hash when it is first read.
 
         Raises:
-            DataError: a volume is damaged.
+            DamagedStoreError: a volume is damaged.
         """
         self._require_whole()
         cases = [self.manifest.cases[index] for index in indices]
@@ -188,7 +187,7 @@ class Store:
         """Return this store with all its voxels held in the memory of a device: the same batches, without transfers.
 
         Raises:
-            DataError: a volume is damaged.
+            DamagedStoreError: a volume is damaged.
         """
         self._require_whole()
         for index in range(len(self)):
@@ -206,14 +205,14 @@ class Store:
         """Hash everything again.
 
         Raises:
-            DataError: the voxels of a case, or the manifest, are not what was packed.
+            DamagedStoreError: the voxels of a case, or the manifest, are not what was packed.
         """
         self._require_whole()
         self._verified.clear()
         for index in range(len(self)):
             self._verify(index, self._part(index))
         if fingerprint(self.tasks, self.manifest.cases) != self.fingerprint:
-            raise DataError(f"{self.folder}: the manifest was changed after packing; remove the folder and pack again")
+            raise DamagedStoreError(f"{self.folder}: the manifest was changed after packing", self._folder_now)
 
     def duplicates(self) -> list[tuple[str, str]]:
         """Return pairs (train id, test id) of volumes with the same voxels: the test set leaks."""
@@ -224,11 +223,15 @@ class Store:
         return [(id, case.id) for case in tests for id in train.get(str(case.content), [])]
 
     def _require_whole(self) -> None:
-        """Raise DataError if the mapped file was cut short: reading past its end would kill the process (SIGBUS)."""
+        """Raise DamagedStoreError if the mapped file was cut short: reading past its end kills a process (SIGBUS)."""
         if self._file is not None and self._file.size < self.manifest.size:
-            raise DataError(
-                f"{self.folder / VOXELS} was cut short while it was in use; remove {self.folder} and pack it again"
-            )
+            message = f"{self.folder / VOXELS} was cut short while it was in use"
+            raise DamagedStoreError(message, self._folder_now)
+
+    @property
+    def _folder_now(self) -> Path | None:
+        """The folder, if this store is still the one that is in it: another process may have packed it again."""
+        return self.folder if self._file is None or self._file.is_at(self.folder / VOXELS) else None
 
     def _part(self, index: int) -> Tensor:
         """Return the voxels of a volume as one row."""
@@ -242,9 +245,8 @@ class Store:
             return
         case = self.manifest.cases[index]
         if hashlib.sha256(part.cpu().numpy().data).hexdigest() != case.sha256:
-            raise DataError(
-                f"{self.folder / VOXELS}: case {case.id} of {self.name} is damaged; remove {self.folder} and pack again"
-            )
+            message = f"{self.folder / VOXELS}: case {case.id} of {self.name} is damaged"
+            raise DamagedStoreError(message, self._folder_now)
         self._verified.add(index)
 
 
@@ -259,3 +261,10 @@ class _Mapped:
     def size(self) -> int:
         """Its length in bytes, now."""
         return os.fstat(self._handle).st_size
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the file of that name."""
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._handle))
+        except OSError:
+            return False

@@ -22,7 +22,7 @@ from ssl3d.run.planning.plan import Plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.pretraining import train_along
 from ssl3d.run.processes import check_devices, in_processes
-from ssl3d.run.volumes import PackedVolumes, pack_volumes
+from ssl3d.run.volumes import PackedVolumes, damage_marked, pack_volumes
 from ssl3d.run.worker import Worker
 from ssl3d.train.interrupt import STOPPING, Interrupted, handled, interrupt
 from ssl3d.train.processes import Group
@@ -139,7 +139,8 @@ def _follow(plan: Plan, options: Options, group: Group) -> RunResult:
     volumes = cache(lambda: pack_volumes(plan, open_run(run).stores, Progress()))
     with handled(interrupt, *STOPPING):
         while (message := _told(group)) is not None:
-            with suppress(Exception, Interrupted):  # whatever fails here fails in the first process, too
+            # Whatever fails here fails in the first process, too, which cannot tell what kind of failure it was.
+            with suppress(Exception, Interrupted), damage_marked():
                 train_along(message, volumes, options)
     return RunResult(run, {})
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl3d.data.check_cases import SPLITS
 from ssl3d.data.corpus import Corpus
 from ssl3d.data.folds import Labelled, check_folds, fold_view, joined
-from ssl3d.data.manifest import MANIFEST
-from ssl3d.data.pack import pack
+from ssl3d.data.manifest import MANIFEST, DamagedStoreError
+from ssl3d.data.pack import mark_damaged, pack
 from ssl3d.data.store import Store
-from ssl3d.errors import DataError
+from ssl3d.errors import DataError, RunError
 from ssl3d.progress import Progress
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.run.planning.datasets import DataPlane
@@ -86,7 +87,7 @@ class PackedVolumes:
 
 
 def pack_volumes(plan: Plan, folder: Path, progress: Progress) -> PackedVolumes:
-    """Pack the volumes of every data set and plane, or open them where they are packed and unchanged.
+    """Pack the volumes of every data set and plane, or open them where they are packed, unchanged and not damaged.
 
     Args:
         plan: names the data sets.
@@ -104,20 +105,38 @@ def pack_volumes(plan: Plan, folder: Path, progress: Progress) -> PackedVolumes:
             store_folder(folder, data_plane),
             lambda done, total: progress.advance(done, {"of": total}),
             needed_splits(plan, data_plane),
+            progress.note,
         )
     return PackedVolumes(plan, found)
 
 
+@contextmanager
+def damage_marked() -> Iterator[None]:
+    """Let the next command pack a store again that turns out to be damaged inside."""
+    try:
+        yield
+    except DamagedStoreError as error:
+        with suppress(RunError):  # a cache that can only be read: the sentence on the damage says more
+            mark_damaged(error)
+        raise
+
+
 def open_packed(plan: Plan, folder: Path) -> PackedVolumes | None:
-    """Return the volumes of a plan as they were packed, without looking at their files; None if some are not.
+    """Return the volumes of a plan as they were packed, without looking at their files.
+
+    Returns:
+        None if some are not packed, or are damaged so that they will be packed again.
 
     Raises:
-        DataError: a store is damaged.
+        DataError: a manifest cannot be read, or is of another version.
     """
     folders = {(data_plane.data, data_plane.plane): store_folder(folder, data_plane) for data_plane in plan.planes}
     if not all((path / MANIFEST).is_file() for path in folders.values()):
         return None
-    return PackedVolumes(plan, {which: Store.open(path) for which, path in folders.items()})
+    try:
+        return PackedVolumes(plan, {which: Store.open(path) for which, path in folders.items()})
+    except DamagedStoreError:
+        return None
 
 
 def store_folder(folder: Path, data_plane: DataPlane) -> Path:

@@ -20,6 +20,7 @@ from ssl3d.results.records import DamagedError, read_model, write_model
 from ssl3d.results.sources import keep_imported
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.graph import Graph
+from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
 
@@ -100,7 +101,8 @@ class Worker:
         for name in ARTIFACT_FILES:  # of a process that was killed while it wrote
             remove_partial(artifact.folder(self.context), name)
         try:
-            outcome = artifact.make(self.context, lease)
+            with damage_marked():
+                outcome = artifact.make(self.context, lease)
         except LostError as error:
             self.context.progress.note(str(error))
             return State.WAITING

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl3d.data.pack import pack
+from ssl3d.data.manifest import DamagedStoreError
+from ssl3d.data.pack import mark_damaged, pack
 from ssl3d.data.packable import require_packable
 from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.data.store import Store
@@ -221,6 +224,122 @@ def test_voxels_of_the_wrong_length_are_packed_again(folder: Path) -> None:
     pack(arrays(SHAPES), folder)
     (folder / "volumes.bin").write_bytes(b"x")
     pack(arrays(SHAPES), folder).verify()
+
+
+def cut_manifest(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text[: len(text) // 2])
+
+
+def cut_voxels(folder: Path) -> None:
+    (folder / "volumes.bin").write_bytes((folder / "volumes.bin").read_bytes()[:-1])
+
+
+def wrong_fingerprint(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "0"}))
+
+
+def found_in_use(folder: Path) -> None:
+    voxels = bytearray((folder / "volumes.bin").read_bytes())
+    voxels[-1] ^= 1
+    (folder / "volumes.bin").write_bytes(voxels)
+    with pytest.raises(DamagedStoreError) as caught:
+        Store.open(folder).volumes(range(len(SHAPES)))
+    mark_damaged(caught.value)
+
+
+@pytest.mark.parametrize("damage", [cut_manifest, cut_voxels, wrong_fingerprint, found_in_use])
+def test_a_damaged_store_is_packed_again_and_says_so_once(folder: Path, damage: Callable[[Path], None]) -> None:
+    before = pack(arrays(SHAPES), folder)
+    damage(folder)
+    said: list[str] = []
+    after = pack(arrays(SHAPES), folder, repair=said.append)
+    after.verify()
+    assert after.manifest == before.manifest
+    assert said == [f"the packed volumes in {folder} are damaged: arrays is packed again"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "volumes.bin"]
+    again = arrays(SHAPES)
+    pack(again, folder, repair=said.append)
+    assert (len(said), again.reads) == (1, [])
+
+
+@pytest.mark.parametrize("damage", [cut_manifest, found_in_use])
+def test_the_repair_of_a_store_can_be_killed_at_any_volume(folder: Path, damage: Callable[[Path], None]) -> None:
+    whole = pack(arrays(SHAPES), folder).manifest
+    for done in range(len(SHAPES)):
+        damage(folder)
+        with pytest.raises(KeyboardInterrupt):
+            pack(arrays(SHAPES, fail_after=done), folder, repair=str)
+        again = arrays(SHAPES)
+        assert pack(again, folder, repair=str).manifest == whole
+        assert len(again.reads) == len(SHAPES) - done
+        Store.open(folder).verify()
+
+
+def test_the_removal_of_a_damaged_store_can_be_killed_between_two_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(arrays(SHAPES), folder)
+    unlink = Path.unlink
+    for name in ("volumes.bin", "journal.jsonl", "manifest.json", "damaged.txt"):
+        found_in_use(folder)
+
+        def killed(path: Path, missing_ok: bool = False, last: str = name) -> None:
+            unlink(path, missing_ok=missing_ok)
+            if path.name == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                pack(arrays(SHAPES), folder)
+        pack(arrays(SHAPES), folder).verify()
+
+
+def test_damage_seen_in_a_store_that_was_replaced_meanwhile_does_not_mark_the_new_one(folder: Path) -> None:
+    found_in_use_before = pack(arrays(SHAPES), folder)
+    found_in_use(folder)
+    old = Store.open(folder)
+    pack(arrays(SHAPES), folder)
+    for store in (old, found_in_use_before):
+        with pytest.raises(DamagedStoreError) as caught:
+            store.verify()
+        assert caught.value.folder is None
+        mark_damaged(caught.value)
+    assert not (folder / "damaged.txt").exists()
+
+
+def test_a_manifest_that_cannot_be_parsed_stays_where_the_folder_may_not_be_ours(folder: Path) -> None:
+    pack(arrays(SHAPES), folder)
+    cut_manifest(folder)
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        pack(arrays(SHAPES), folder)
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_store_of_a_later_version_or_that_cannot_be_read_is_never_removed(folder: Path) -> None:
+    pack(arrays(SHAPES), folder)
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(json.dumps({**json.loads(text), "format": 99}))
+    with pytest.raises(DataError, match="format 99"):
+        pack(arrays(SHAPES), folder, repair=str)
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    with pytest.raises(DataError, match=r"manifest\.json cannot be read"):
+        pack(arrays(SHAPES), folder, repair=str)
+    assert (folder / "volumes.bin").stat().st_size > 0
+
+
+def test_a_damaged_store_stays_where_its_files_are_gone(folder: Path, mrnet_root: Path) -> None:
+    pack(MRNet(mrnet_root), folder)
+    cut_voxels(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    (mrnet_root / "train-acl.csv").unlink()
+    with pytest.raises(DataError):
+        pack(MRNet(mrnet_root), folder, repair=str)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_manifest_that_is_not_ours_is_not_overwritten(folder: Path) -> None:

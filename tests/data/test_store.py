@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from ssl3d.data.manifest import DamagedStoreError
 from ssl3d.data.pack import pack
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
@@ -141,10 +143,17 @@ def test_a_damaged_volume_is_found_when_it_is_first_read_and_only_then(folder: P
     store = Store.open(folder)
     store.volumes([0, 2])
     for view in (store, store.with_splits(["train"] * 5)):
-        with pytest.raises(DataError, match=r"volumes\.bin: case 001 of arrays is damaged; remove .* and pack again"):
+        with pytest.raises(DataError, match=r"volumes\.bin: case 001 of arrays is damaged; the same .* command"):
             view.volumes([2, 1])
     with pytest.raises(DataError, match="case 001 of arrays is damaged"):
         store.resident(CPU)
+
+
+def test_damage_can_be_reported_by_another_process(folder: Path) -> None:
+    error = DamagedStoreError("case\x1b 1 is damaged", folder)
+    again = copy.copy(error)  # by the protocol of pickle
+    assert (type(again), again.folder) == (DamagedStoreError, folder)
+    assert str(again) == str(error) == "case\\x1b 1 is damaged; the same `ssl3d bench` command packs it again"
 
 
 def test_a_volume_is_hashed_once_for_a_store_and_all_its_views(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ssl3d.cli import run as command
+from ssl3d.data.store import Store
 from ssl3d.errors import DataError, RunError
 from ssl3d.files import LOG
 from ssl3d.results.folder import WEIGHTS
@@ -213,12 +214,16 @@ def test_a_damaged_store_is_found_before_it_is_trained_on(knees: Path, tmp_path:
         outcome = small_run(knees, tmp_path / "run", ("simclr",), watcher, cache=cache, **QUICK)
     message = failed(outcome)
     assert message.startswith(str(path))
-    assert message.endswith(f"is damaged; remove {path.parent} and pack again")
+    assert message.endswith("is damaged; the same `ssl3d bench` command packs it again")
     assert watcher.losses == set()
     assert not list(cache.glob("encoders/simclr-*/encoder.*"))
     assert pd.read_csv(tmp_path / "run/leaderboard.csv")["status"].tolist() == ["failed"]
-    shutil.rmtree(path.parent)  # as the sentence says
-    assert small_run(knees, tmp_path / "run", ("simclr",), cache=cache, **QUICK).failures == {}
+    with watched() as watcher:
+        assert small_run(knees, tmp_path / "run", ("simclr",), watcher, cache=cache, **QUICK).failures == {}
+    assert [note for note in watcher.notes if "packed again" in note] == [
+        f"the packed volumes in {path.parent} are damaged: mrnet (synthetic) sagittal is packed again"
+    ]
+    Store.open(path.parent).verify()
 
 
 # Methods with nothing to train
