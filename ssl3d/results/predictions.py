@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from ssl3d.results.records import AGAIN, DamagedError
 from ssl3d.task import Task
 
+FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # how a text begins that a spreadsheet may run
 TEXTS = ("case", "patient")  # columns that stay text: a case may be called "NA" or 0012
 
 
@@ -36,8 +38,31 @@ def predictions_frame(
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV; floats are written so that they are read back to the bit."""
-    return table.to_csv(index=False, lineterminator="\n")
+    """Return a table as CSV; floats are written so that they are read back to the bit.
+
+    A spreadsheet would take some texts for formulas (``=HYPERLINK(...)`` as the id of a case). They get an apostrophe
+    in front, which :func:`unguarded` removes. So do plain ids such as ``-12``; columns of numbers are left alone.
+    """
+    texts = [name for name, column in table.items() if column.dtype in ("object", "str")]
+    safe = table.assign(**{str(name): table[name].map(_guarded, na_action="ignore") for name in texts})
+    text = safe.to_csv(index=False, lineterminator="\n")
+    # With the other end of line a lone carriage return is quoted; without quotes it would begin a row.
+    return safe.to_csv(index=False, lineterminator="\r\n") if "\r" in text else text
+
+
+def unguarded(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that was read from the CSV of :func:`to_csv` with the texts that were written there."""
+    texts = [name for name, column in table.items() if column.dtype == "str"]
+    restored = {str(name): table[name].map(_restored, na_action="ignore").astype("str") for name in texts}
+    return table.assign(**restored)
+
+
+def _guarded(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _restored(text: str) -> str:
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def parse_predictions(data: bytes, where: str) -> pd.DataFrame:
@@ -53,7 +78,7 @@ def parse_predictions(data: bytes, where: str) -> pd.DataFrame:
     missing = {"case", "patient", "p_0"} - set(table.columns)
     if missing:
         raise DamagedError(f"{where} has no column {min(missing)!r}; {AGAIN}")
-    return table
+    return unguarded(table)
 
 
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ssl3d.results.predictions import unguarded
+
 
 class ColumnType(NamedTuple):
     """Type and meaning of a column. Types are those of pandas: str, Int64, float64, boolean; all can be missing."""
@@ -45,9 +47,9 @@ def typed(rows: Sequence[Mapping[str, Any]], columns: Columns) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: Columns) -> pd.DataFrame:
-    """Return a table written with ``to_csv(index=False)``, as it was."""
+    """Return a table written by :func:`ssl3d.results.predictions.to_csv`, as it was."""
     types: dict[str, Any] = {name: column.dtype for name, column in columns.items()}
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    return unguarded(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""]))
 
 
 def joined(sentences: Iterable[str | None]) -> str:

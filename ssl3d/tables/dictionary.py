@@ -42,6 +42,11 @@ def document() -> str:
 
 def _parts() -> Iterator[str]:
     yield "Missing values are empty; types are those of pandas: str, Int64, float64, boolean. Intervals are at 95%."
+    yield (
+        "A text that begins with =, +, -, @, a tab or a line break, which a spreadsheet could run as a formula, is "
+        "written with an apostrophe in front of it; so is an id such as -12. ssl3d removes one where it reads its own "
+        "files, and `pandas.read_csv` does not. Numbers are written as they are."
+    )
     for file, columns in TABLE_COLUMNS.items():
         yield from _part(file, OF_RUN[file], columns)
     yield from _part("leaderboard --baseline", f"added to {LEADERBOARD}", BASELINE)

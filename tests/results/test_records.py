@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ssl3d.errors import RunError
@@ -216,6 +220,37 @@ def test_predictions_come_back_to_the_bit(kind: str) -> None:
     assert again["case"].tolist() == ["NA", "0012", "c,d"]
     np.testing.assert_array_equal(probabilities_of(again), p)
     np.testing.assert_array_equal(targets_of(again), targets[kind])
+
+
+FORMULAS = ["=1+1", "+1", "-12", "@SUM(A1)", "\tx", "\rx", "\nx", "'=1", "''-1", "\uff1d1", "=a,b"]
+HARMLESS = ["'", "'a", "a=1", "", "0012", "a\r=1", "a\n=1"]
+
+
+def written_cases(ids: list[str]) -> str:
+    """CSV of predictions of cases with these ids."""
+    p = np.full((len(ids), 2), -0.5)
+    return to_csv(predictions_frame(ids, ids, np.zeros(len(ids), np.int64), p, Task(name="t")))
+
+
+def test_no_text_of_a_csv_begins_like_a_formula_and_all_come_back() -> None:
+    ids = FORMULAS + HARMLESS
+    text = written_cases(ids)
+    rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    assert [row[0] for row in rows] == [f"'{id}" for id in FORMULAS] + HARMLESS
+    assert {row[3] for row in rows} == {"-0.5"}, "numbers stay numbers"
+    table = parse_predictions(text.encode(), "here")
+    assert table["case"].tolist() == table["patient"].tolist() == ids
+    assert table["p_0"].tolist() == [-0.5] * len(ids)
+
+
+@given(st.lists(st.text(st.sampled_from("'=+-@\t\r\n ab,\"\uff20"), max_size=5), min_size=1, max_size=4))
+def test_every_id_comes_back_from_a_csv(ids: list[str]) -> None:
+    assert parse_predictions(written_cases(ids).encode(), "here")["case"].tolist() == ids
+
+
+def test_predictions_of_before_the_apostrophe_are_read_as_they_are() -> None:
+    data = b"case,patient,label,p_0,p_1\n-12,=x,0,0.5,0.5\n"
+    assert parse_predictions(data, "here")[["case", "patient"]].to_numpy().tolist() == [["-12", "=x"]]
 
 
 @pytest.mark.parametrize("data", [b"", b"case,label\nx,1\n", b'case,"patient\n', b"\xff\xfe"])

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 from ssl3d.cli.export import export
 from ssl3d.errors import RunError
 from ssl3d.results.folder import PREDICTIONS
+from ssl3d.results.predictions import to_csv
 from ssl3d.tables.baseline import COLUMNS as BASELINE
+from ssl3d.tables.columns import ColumnType, read_table, typed
 from ssl3d.tables.dictionary import LOG_COLUMNS, OF_RUN, PREDICTION_COLUMNS, document
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import TABLE_COLUMNS, write_tables
@@ -39,6 +41,15 @@ def test_what_is_written_has_the_columns_that_are_described(tmp_path: Path) -> N
         assert list(pd.read_csv(tmp_path / file)) == list(columns)
     predictions = tmp_path / "evaluations" / found.evaluated[0].record.name / PREDICTIONS
     assert list(pd.read_csv(predictions)) == [*list(PREDICTION_COLUMNS)[:-1], "p_0", "p_1"]
+
+
+def test_texts_that_a_spreadsheet_would_run_come_back_from_a_table(tmp_path: Path) -> None:
+    columns = {"method": ColumnType("str", "a text"), "auc": ColumnType("float64", "a number")}
+    texts = ["=1+1", "-12", "'=1", "plain", None]
+    table = typed([{"method": text, "auc": -0.5} for text in texts], columns)
+    (tmp_path / "table.csv").write_text(to_csv(table))
+    assert [line.partition(",")[0] for line in to_csv(table).splitlines()[1:]] == ["'=1+1", "'-12", "''=1", "plain", ""]
+    pd.testing.assert_frame_equal(read_table(tmp_path / "table.csv", columns), table, check_exact=True)
 
 
 def test_export_writes_evaluations_and_pairs(tmp_path: Path) -> None:
