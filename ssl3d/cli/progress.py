@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 from ssl3d.cli.pipe import silence, stop_run
+from ssl3d.errors import printable
 from ssl3d.progress import BEFORE, Progress
 
 LINE_SECONDS = 5.0  # least time between two lines of one part of the work
@@ -41,6 +42,11 @@ def words(figures: Mapping[str, float]) -> str:
     epoch = [f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"] if "epoch" in figures else []
     rest = [f"{name} {value:.4g}" for name, value in figures.items() if name not in HIDDEN]
     return ", ".join(epoch + rest)
+
+
+def plain(text: str) -> str:
+    """Return text of others (ids, notes, names of plugins) so that rich shows it and the terminal obeys none of it."""
+    return escape(printable(text))
 
 
 class BarProgress(Progress):
@@ -70,7 +76,7 @@ class BarProgress(Progress):
 
     def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Show the bar of all artifacts."""
-        self._bars.console.print(f"{counted(artifacts)}, written to {escape(folder)}")
+        self._bars.console.print(f"{counted(artifacts)}, written to {plain(folder)}")
         self._all = self._bars.add_task("artifacts", total=len(artifacts), figures="")
 
     def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
@@ -79,7 +85,7 @@ class BarProgress(Progress):
             if task is not None:
                 self._bars.remove_task(task)
         self._epoch = None
-        self._part = self._bars.add_task(escape(_part(artifact, what)), total=total, completed=done, figures="")
+        self._part = self._bars.add_task(plain(_part(artifact, what)), total=total, completed=done, figures="")
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Move the bars of this part and of its epoch."""
@@ -87,7 +93,7 @@ class BarProgress(Progress):
             return
         total = figures.get("of")
         if "epoch step" not in figures:
-            self._bars.update(self._part, completed=done, total=total, figures=escape(words(figures)))
+            self._bars.update(self._part, completed=done, total=total, figures=plain(words(figures)))
             return
         self._bars.update(self._part, completed=done, total=total)
         if self._epoch is None:
@@ -96,17 +102,17 @@ class BarProgress(Progress):
             self._bars.reset(self._epoch)
         name = f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"
         rest = words({key: value for key, value in figures.items() if key != "epoch"})
-        self._bars.update(self._epoch, completed=figures["epoch step"], description=name, figures=escape(rest))
+        self._bars.update(self._epoch, completed=figures["epoch step"], description=name, figures=plain(rest))
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(escape(text), style="yellow")
+        self._bars.console.print(plain(text), style="yellow")
 
     def finished(self, artifact: str, outcome: str) -> None:
         """Print how an artifact came out, unless it was there before, and move the bar of all."""
         if outcome != BEFORE:
             style = "red" if outcome.startswith("failed") else ""
-            self._bars.console.print(f"  {escape(artifact)}: {escape(outcome)}", style=style)
+            self._bars.console.print(f"  {plain(artifact)}: {plain(outcome)}", style=style)
         if self._all is not None:
             self._bars.advance(self._all)
 
@@ -119,7 +125,7 @@ class _Written(Progress):
 
     def _write(self, line: str) -> None:
         try:
-            self._out.write(line + "\n")
+            self._out.write(printable(line) + "\n")
             self._out.flush()
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):  # a reader that has gone, a terminal that was closed

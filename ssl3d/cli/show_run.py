@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ssl3d.cli.progress import BarProgress, counted, progress_for
-from ssl3d.errors import UserError
+from ssl3d.cli.progress import BarProgress, counted, plain, progress_for
+from ssl3d.errors import UserError, printable
 from ssl3d.experiment import Experiment
 from ssl3d.results.read import read_results
 from ssl3d.run.execute import RunResult, execute
@@ -46,7 +46,7 @@ def run_and_show(
         return 0  # the first process reports
     _show_tables(outcome, as_json)
     for artifact, reason in outcome.failures.items():
-        print(f"failed: {artifact}: {reason}", file=sys.stderr)  # noqa: T201  # the command's output
+        print(printable(f"failed: {artifact}: {reason}"), file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
 
 
@@ -59,8 +59,9 @@ def _show_tables(outcome: RunResult, as_json: bool) -> None:
         print(json.dumps(line))  # noqa: T201
         return
     show_leaderboard(tables.leaderboard, tables.comparisons)
-    print(f"Tables: {outcome.folder}/leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv")  # noqa: T201
-    print(f"Report: {report}")  # noqa: T201
+    names = "leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv"
+    print(printable(f"Tables: {outcome.folder}/{names}"))  # noqa: T201
+    print(printable(f"Report: {report}"))  # noqa: T201
 
 
 def _report(folder: Path) -> str:
@@ -83,10 +84,10 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     evaluations = sum(row["evaluations"] for row in rows)
     title = f"{counted(rows, 'encoder')} and {evaluations} evaluations with all labels, to be written to {run}"
-    shown = Table("encoder", "evaluations", "steps", "TFLOP", "time", "", title=title)
+    shown = Table("encoder", "evaluations", "steps", "TFLOP", "time", "", title=plain(title))
     for row in rows:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
-        shown.add_row(row["encoder"], str(row["evaluations"]), *cost, row["note"])
+        shown.add_row(plain(row["encoder"]), str(row["evaluations"]), *cost, plain(row["note"]))
     console.print(shown)
     for name in _synthetic(plan):
         console.print(f"{name}: generated, synthetic volumes.")

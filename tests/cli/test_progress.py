@@ -6,11 +6,17 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from ssl3d.cli.progress import JsonProgress, LineProgress, words
-from ssl3d.progress import BEFORE
+from ssl3d.cli import show_run
+from ssl3d.cli.progress import BarProgress, JsonProgress, LineProgress, words
+from ssl3d.experiment import read_experiment
+from ssl3d.progress import BEFORE, Progress
+from ssl3d.run.options import Options
+from ssl3d.run.planning.plan import make_plan
 
 
 def test_figures_are_words() -> None:
@@ -53,3 +59,45 @@ def test_lines_say_how_each_artifact_came_out_but_for_those_that_were_there_befo
     lines.finished("a", BEFORE)
     lines.finished("b", "auc 0.700")
     assert out.getvalue() == "2 artifacts, written to runs/x\n  b: auc 0.700\n"
+
+
+HOSTILE = "[red]\x1b[2Jbyol[/red]\u202e"
+
+
+def told(progress: Progress) -> None:
+    """Everything that a run may say of an artifact with a hostile name."""
+    progress.run_started(HOSTILE, [HOSTILE])
+    progress.started(HOSTILE)
+    progress.phase(HOSTILE, HOSTILE, 3, HOSTILE)
+    progress.advance(1, {HOSTILE: 0.5})
+    progress.advance(1, {HOSTILE: 0.5, "epoch step": 1, "epoch steps": 3, "epoch": 1, "epochs": 2})
+    progress.note(HOSTILE)
+    progress.finished(HOSTILE, HOSTILE)
+
+
+def test_text_of_others_is_shown_as_it_is_and_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl3d.cli.progress.LINE_SECONDS", -1.0)
+    lines, events, bars = io.StringIO(), io.StringIO(), io.StringIO()
+    told(LineProgress(lines))
+    told(JsonProgress(events))
+    with BarProgress(Console(file=bars, force_terminal=True, color_system=None, width=400)) as progress:
+        told(progress)
+    assert all(line.isprintable() for out in (lines, events) for line in out.getvalue().splitlines())
+    for out in (lines, bars):
+        assert out.getvalue().count(r"[red]\x1b[2Jbyol[/red]\u202e") >= 5
+    assert json.loads(events.getvalue().splitlines()[0])["folder"] == HOSTILE
+    assert "\x1b[2J" not in bars.getvalue()
+    assert "\u202e" not in bars.getvalue()
+
+
+def test_a_dry_run_shows_text_of_others_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"encoder": HOSTILE, "evaluations": 1, "steps": 0, "tflop": 0.0, "minutes": 0.0, "note": HOSTILE}
+    monkeypatch.setattr(show_run, "estimates", lambda *_: [row])
+    monkeypatch.setattr(show_run, "check_inputs", lambda *_: None)
+    plan = make_plan(read_experiment(None, {"data.name": "demo"}))
+    show_run._show_estimate(plan, Options(out=Path("runs") / HOSTILE), as_json=False)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "".join(out.split()).count(r"[red]\x1b[2Jbyol[/red]\u202e") == 3

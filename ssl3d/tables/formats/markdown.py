@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ssl3d.errors import printable
 from ssl3d.tables.formats.captions import by_table, caption, conclusion, departures, remarks, versus
 from ssl3d.tables.formats.texts import price, shown
 
@@ -33,8 +34,8 @@ def _table(table: pd.DataFrame) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep a text in its cell and out of the markup."""
+    """Keep a text in its cell, out of the markup, and from steering a terminal."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
     for mark in "|`*_[]!":
         text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ssl3d.errors import printable
 from ssl3d.tables.comparisons import short_names
 from ssl3d.tables.entry import Key
 from ssl3d.tables.formats.captions import by_table, caption, conclusion, remarks, versus
@@ -38,7 +39,6 @@ def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> No
 def show_comparisons(comparisons: pd.DataFrame) -> None:
     """Print one row per pair: difference of AUC with interval, p corrected by Holm, and the verdict in words."""
     from rich.console import Console  # noqa: PLC0415  # only terminals need rich
-    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     console = Console(width=None if Console().is_terminal else 160)
@@ -51,13 +51,13 @@ def show_comparisons(comparisons: pd.DataFrame) -> None:
     names = short_names({_key(row, side) for row in rows for side in "ab"})
     for row in rows:
         table.add_row(
-            *(escape(str(row[name])) for name in (*varied, "protocol")),
-            *(escape(names[_key(row, side)]) for side in "ab"),
+            *(_plain(str(row[name])) for name in (*varied, "protocol")),
+            *(_plain(names[_key(row, side)]) for side in "ab"),
             f"{row['difference']:+.3f}",
             f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
             f"{row['p']:.3g}",
             f"{row['p_holm']:.3g}",
-            escape(str(row["verdict"])),
+            _plain(str(row["verdict"])),
         )
     console.print(table)
 
@@ -68,13 +68,12 @@ def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) ->
     What does not fit is in the CSV alone.
     """
     from rich import box  # noqa: PLC0415  # only terminals need rich
-    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = _narrowed(shown(leaderboard), width)
-    below = escape(" ".join(filter(None, (remarks(leaderboard), versus(leaderboard), conclusion(comparisons)))))
+    below = _plain(" ".join(filter(None, (remarks(leaderboard), versus(leaderboard), conclusion(comparisons)))))
     out = Table(
-        title=escape(caption(leaderboard)), caption=below, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+        title=_plain(caption(leaderboard)), caption=below, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
     )
     for name in table.columns:
         out.add_column(name, no_wrap=name in _KEPT_WHOLE, overflow="fold")
@@ -83,14 +82,13 @@ def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) ->
         if last and row["protocol"] != last:
             out.add_section()
         last = row["protocol"]
-        out.add_row(*(escape(text) for text in row.values()))
+        out.add_row(*(_plain(text) for text in row.values()))
     return out
 
 
 def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
     """Return the price for a terminal; None if nothing was measured."""
     from rich import box  # noqa: PLC0415  # only terminals need rich
-    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     cost = price(leaderboard)
@@ -98,7 +96,7 @@ def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
         return None
     out = Table(*cost.columns, title=PRICE, box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in cost.to_numpy().tolist():
-        out.add_row(*map(escape, row))
+        out.add_row(*map(_plain, row))
     return out
 
 
@@ -117,6 +115,13 @@ def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 13
         console.print(cost)
     drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
     return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # fonts from the web; the reader's own will do
+
+
+def _plain(text: str) -> str:
+    """Return text of others so that rich shows it as it is and the terminal obeys none of it."""
+    from rich.markup import escape  # noqa: PLC0415  # only terminals need rich
+
+    return escape(printable(text))
 
 
 def _narrowed(table: pd.DataFrame, width: int) -> pd.DataFrame:
