@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from functools import cache
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from ssl3d.errors import RecipeError, nearest
 
@@ -18,6 +20,19 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number_is_a_truth(cls, values: Any) -> Any:
+        """Refuse true for 1, 1 for true and "1" for 1, which pydantic converts; lists become tuples all the same."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                fault = _fault(value, _scalars(cls, name)) if name in cls.model_fields else None
+                if fault is not None:
+                    path, found, takes = fault
+                    context = {"path": [name, *path], "found": found, "takes": takes}
+                    raise PydanticCustomError("wrong_type", "{takes}", context)
+        return values
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
@@ -39,12 +54,14 @@ class Config(BaseModel):
 def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str:
     errors = error.errors(include_url=False)
     first = errors[0]
-    path = _place(model, first["loc"])
+    path = _place(model, first["loc"]) + list(first.get("ctx", {}).get("path", []))
     field = ".".join([where, *path] if where else path)
     if first["type"] == "extra_forbidden":
         return f"unknown field {field!r}{nearest(path[-1], _fields(model, path[:-1]))}"
     if first["type"] == "value_error":
         return f"{field or model.__name__}: {first['ctx']['error']}"
+    if first["type"] == "wrong_type":
+        return f"{field} = {first['ctx']['found']!r}: input should be {first['ctx']['takes']}"
     # A field of several types fails once for each of them.
     said = [found["msg"].lower() for found in errors if _place(model, found["loc"]) == path]
     said = [text.replace("a valid tuple", "a list, as in [1, 2]") for text in dict.fromkeys(said)]
@@ -74,3 +91,48 @@ def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
             return []
         model = inner
     return list(model.model_fields)
+
+
+@cache
+def _scalars(model: type[BaseModel], name: str) -> frozenset[type | str]:
+    """Types and words that a field takes as single values, in lists or not; empty where it takes anything."""
+    return frozenset(_leaves(model.model_fields[name].annotation))
+
+
+def _leaves(annotation: Any) -> set[type | str]:
+    if get_origin(annotation) is Literal:
+        return {value if isinstance(value, str) else type(value) for value in get_args(annotation)}
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return set()
+    if not arguments:
+        return {annotation} & {bool, int, float, str}
+    return set().union(*(_leaves(part) for part in arguments))
+
+
+def _fault(value: Any, takes: frozenset[type | str]) -> tuple[list[str], Any, str] | None:
+    """Return where a value of the wrong type is, the value, and what is taken there; None if there is none."""
+    if isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            fault = _fault(part, takes)
+            if fault is not None:
+                return [str(index), *fault[0]], fault[1], fault[2]
+        return None
+    wrong = _wrong_type(value, takes)
+    return None if wrong is None else ([], value, wrong)
+
+
+def _wrong_type(value: Any, takes: frozenset[type | str]) -> str | None:
+    """Return what is taken in place of a single value; None if pydantic may judge it."""
+    words = sorted(word for word in takes if isinstance(word, str))
+    numbers, truth = bool(takes & {int, float}), bool in takes
+    if isinstance(value, bool):
+        return "a number, neither true nor false" if numbers and not truth else None
+    if isinstance(value, str):
+        if value in takes or str in takes:
+            return None
+        if numbers:  # options give numbers as text where a word may stand in their place
+            return None if words else "a number, not text"
+    elif not isinstance(value, int | float) or numbers:
+        return None
+    return " or ".join(["true or false", *map(repr, words)]) if truth else None

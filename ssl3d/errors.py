@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -41,10 +42,14 @@ class RunError(UserError):
 
 
 MOST_LISTED = 30  # names in a message
+LONGEST_NAME = 200  # characters of a name that others are compared with, which takes time
+LONGEST_MESSAGE = 1_000
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or the known names if none is near."""
+    if len(name) > LONGEST_NAME:
+        return ""
     known = sorted(set(known))
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if match:
@@ -77,3 +82,12 @@ def shortened(text: str, longest: int = LONGEST_QUOTE) -> str:
 def quoted(text: str) -> str:
     """Return a text in quotes for a message, printable, and cut where it is long."""
     return repr(text[:LONGEST_QUOTE]) + (f"... ({len(text):,} characters)" if len(text) > LONGEST_QUOTE else "")
+
+
+def brief(message: str) -> str:
+    """Return a message in one line of bounded length: what is repeated of very long words and texts is cut."""
+    words = re.sub(r"[^\s'\"/;,()]{201,}", lambda found: shortened(found[0]), message)
+    words = " ".join(words[: 2 * LONGEST_MESSAGE].split())
+    if len(words) <= LONGEST_MESSAGE:
+        return printable(words)
+    return shortened(words, LONGEST_MESSAGE).rpartition(" (")[0] + f" (a message of {len(message):,} characters)"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field
 
 from ssl3d.config import Config
-from ssl3d.errors import RecipeError, nearest
+from ssl3d.errors import RecipeError, nearest, quoted
 from ssl3d.recipe import AugmentRecipe, LabelShare, PositiveShare, PretrainRecipe, Seed, Size
 
 PLUGINS = ("method", "backbone", "protocol")  # sections of settings by the name of a plugin
@@ -42,7 +42,7 @@ class DataChoice(Config):
     )
     plane: Names | None = Field(None, description="planes of the exam, or all; each data set's first if unset")
     folds: int | None = Field(
-        None, ge=2, description="outer folds of cross-validation, in place of the data sets' own splits"
+        None, ge=2, le=1000, description="outer folds of cross-validation, in place of the data sets' own splits"
     )
 
 
@@ -50,7 +50,9 @@ class EvaluateChoice(Config):
     """How encoders are evaluated."""
 
     protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, finetune, or a plugin of yours")
-    inner_folds: int = Field(5, ge=2, description="folds of the training cases that choose what a protocol tunes")
+    inner_folds: int = Field(
+        5, ge=2, le=100, description="folds of the training cases that choose what a protocol tunes"
+    )
     labels: tuple[LabelShare, ...] = Field(
         (1.0,), min_length=1, description="shares of the training labels to evaluate with, as well as all of them"
     )
@@ -58,7 +60,7 @@ class EvaluateChoice(Config):
         (), description="shares of positives among the training labels to evaluate with, at one number of labels"
     )
     draws: int = Field(3, ge=1, le=1000, description="draws of the labels at each such share")
-    batch_size: int = Field(16, ge=1, description="volumes encoded at once")
+    batch_size: int = Field(16, ge=1, le=100_000, description="volumes encoded at once")
 
 
 class Experiment(Config):
@@ -127,8 +129,15 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise RecipeError(f"{file} cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{file} is not valid TOML: {_reason(error)}; correct it") from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a text that is not TOML."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _path(name: str) -> list[str]:
@@ -142,11 +151,15 @@ def _path(name: str) -> list[str]:
 
 def _parse_set(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {text!r} needs the form key=value")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {quoted(text)} needs the form KEY=VALUE")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise RecipeError(
+            f"--set {quoted(key)}: the value is nested too deeply; give the value that the field takes"
+        ) from None
+    except ValueError:
         parsed = value.strip()
     return _full_name(key.strip()), parsed
 

@@ -23,7 +23,8 @@ OneOrMore = Annotated[
     tuple[Positive, ...], BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Size = tuple[Side, Side, Side]
 
 
 class AugmentRecipe(Config):
@@ -66,8 +67,8 @@ class AugmentRecipe(Config):
 class PretrainRecipe(Config):
     """One pretraining: how long, in what portions, with which optimiser."""
 
-    epochs: int = Field(100, ge=1, description="passes over the training volumes")
-    batch_size: int = Field(64, ge=2, description="effective batch: volumes behind one optimiser step")
+    epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the training volumes")
+    batch_size: int = Field(64, ge=2, le=1_000_000, description="effective batch: volumes behind one optimiser step")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None,
         description="volumes on the device with activations at once; unset: the effective batch; auto: what fits, "

@@ -186,11 +186,19 @@ def _from_file(target: str, kinds: Iterable[Kind]) -> object:
 
 
 def module_of(target: str) -> tuple[str, str]:
-    """Return the name of the module behind ``module:Class`` or ``file.py:Class``, and its file in the second case."""
+    """Return the name of the module behind ``module:Class`` or ``file.py:Class``, and its file in the second case.
+
+    Raises:
+        PluginError: the file cannot be opened. One that is absent is named all the same.
+    """
     if ".py:" not in target:
         return target.partition(":")[0], ""
-    path = Path(target.rpartition(":")[0]).expanduser().resolve()
-    content = path.read_bytes() if path.is_file() else b""
+    try:
+        path = Path(target.rpartition(":")[0]).expanduser().resolve()
+        content = path.read_bytes() if path.is_file() else b""
+    except (OSError, ValueError, RuntimeError) as error:  # the last: of links that lead in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise PluginError(f"the file of {target!r} cannot be opened ({reason}); correct its name") from None
     return f"{LOOSE}{path.stem}_{hashlib.sha256(bytes(path) + content).hexdigest()[:8]}", str(path)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
 
 import click
 
-from ssl3d.cli.pipe import CLOSED, silence
+from ssl3d.cli.pipe import CLOSED, prepare, silence
 from ssl3d.errors import UserError
 
 COMMANDS = {
@@ -80,23 +81,35 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: 0 all done, 1 some artifacts failed, 2 bad input, 130 interrupted, 141 output closed."""
+    prepare()
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code. Bad input is one sentence, never a traceback."""
+    """Run a command and return its exit code. Bad input is one line, never a traceback."""
     try:
         result: Any = cli(arguments, prog_name="ssl3d", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return 2
+        help_of = getattr(error.ctx, "command_path", "") if isinstance(error, click.UsageError) else ""
+        return _refuse(error.format_message().rstrip("."), f"; see `{help_of} --help`" if help_of else "")
     except UserError as error:
-        from ssl3d.run.rank import leads  # noqa: PLC0415  # most commands succeed
-
-        if leads():
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        return 2
+        return _refuse(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
+            raise
+        silence(sys.stdout)
+        return _refuse(f"the output cannot be written ({error.strerror})")
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. The same command goes on from here.", err=True)
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _refuse(message: str, hint: str = "") -> int:
+    """Print what is wrong with the input, once for all processes of a run, and return the exit code."""
+    from ssl3d.errors import brief  # noqa: PLC0415  # most commands succeed
+    from ssl3d.run.rank import leads  # noqa: PLC0415
+
+    if leads():
+        click.echo(f"Error: {brief(message)}{hint}", err=True)
+    return 2

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssl3d.cli.options import FOLDER
+
 if TYPE_CHECKING:
     from ssl3d.dataset import Dataset
 
-FOLDER = click.Path(path_type=Path)
 NAME = click.option("--data", "name", required=True, help="Data set: mrnet, medmnist3d:adrenalmnist3d, folder.")
 ROOT = click.option("--root", type=FOLDER, help="Folder of its files.")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ssl3d.cli.options import FOLDER
+
 
 def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     """Print the meaning of every column of every CSV, and exit."""
@@ -26,13 +28,11 @@ def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     callback=_print_columns,
     help="Print the meaning of every column of every CSV, as Markdown.",
 )
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--to", "target", type=click.Path(path_type=Path), required=True, help="CSV file: one row per evaluation."
-)
+@click.argument("run", type=FOLDER)
+@click.option("--to", "target", type=FOLDER, required=True, help="CSV file: one row per evaluation.")
 @click.option(
     "--pairs",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     help="CSV file: one row per pair of methods.  [default: beside it, *-pairs.csv]",
 )
 def export(run: Path, target: Path, pairs: Path | None) -> None:

@@ -7,9 +7,11 @@ from typing import Literal
 
 import click
 
+from ssl3d.cli.options import FOLDER
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=FOLDER)
 @click.option(
     "--format",
     "form",

@@ -9,7 +9,30 @@ from typing import Any
 
 import click
 
-FOLDER = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A file or folder, there or not: a name that the system cannot look up is refused here, for all commands."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path."""
+        if not str(value):
+            self.fail("an empty name is no file or folder", param, ctx)
+        if any("\ud800" <= character <= "\udfff" for character in str(value)):  # so Python keeps other bytes
+            self.fail(f"{value} is not a name in UTF-8, which the records of a run need; rename it", param, ctx)
+        try:
+            Path(value).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # refused, or made, where it is used
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self.fail(f"{value} cannot be opened ({reason})", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = Place()
 
 
 class Listed(click.ParamType[Any]):
@@ -57,19 +80,15 @@ class Root(click.ParamType[Any]):
 
     name = "[NAME=]PATH"
 
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002  # click's signature
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> tuple[str, Path]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
         """Split a name from a path; a path that exists may have an equals sign of its own."""
         if isinstance(value, tuple):
             return value
         name, equals, path = str(value).partition("=")
-        if not equals or "/" in name or Path(value).exists():
-            return "", Path(value)
-        return name, Path(path)
+        whole = FOLDER.convert(value, param, ctx)
+        if not equals or "/" in name or whole.exists():
+            return "", whole
+        return name, FOLDER.convert(path, param, ctx)
 
 
 class Grouped(click.Command):

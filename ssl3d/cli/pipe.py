@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
 from typing import TextIO
 
 CLOSED = 141  # exit code, as a shell has it for a program that SIGPIPE ended
+
+
+def prepare() -> None:
+    """Make standard streams that can be written to: a closed one discards, one without Unicode escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def silence(out: TextIO) -> None:

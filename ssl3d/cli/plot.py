@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.report import ALLOW_CODE, FOLDER, VOLUMES, announced
+from ssl3d.cli.options import FOLDER
+from ssl3d.cli.report import ALLOW_CODE, VOLUMES, announced
 from ssl3d.errors import printable
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-FOLDER = click.Path(path_type=Path)
+from ssl3d.cli.options import FOLDER
+
 VOLUMES = click.option(
     "--volumes/--no-volumes",
     default=True,

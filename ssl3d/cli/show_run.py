@@ -39,8 +39,6 @@ def run_and_show(
         progress = progress_for(Console(stderr=False), quiet=quiet or not leads(), as_json=as_json)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
-        for name in _synthetic(plan):
-            progress.note(f"{name}: generated, synthetic volumes; scores say nothing about real data")
         outcome = execute(plan, options, progress)
     if not leads():
         return 0  # the first process reports
@@ -89,14 +87,9 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
         shown.add_row(plain(row["encoder"]), str(row["evaluations"]), *cost, plain(row["note"]))
     console.print(shown)
-    for name in _synthetic(plan):
-        console.print(f"{name}: generated, synthetic volumes.")
+    for note in plan.notes:
+        console.print(plain(note))
     total = sum(row["minutes"] for row in rows)
     console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and evaluations come on top.")
     console.print("Nothing was run.")
     return 0
-
-
-def _synthetic(plan: Plan) -> list[str]:
-    """Return the names of generated data sets."""
-    return [one.dataset.name for one in plan.planes if one.dataset.synthetic]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
+from ssl3d.cli.options import FOLDER
 from ssl3d.errors import printable
-
-FOLDER = click.Path(path_type=Path)
 
 
 @click.command()

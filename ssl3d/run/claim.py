@@ -54,6 +54,8 @@ def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> I
     """
     run = options.out or default_folder(plan.experiment, options.roots)
     _check_ours(run)
+    if options.cache is not None and (options.fresh or not (run / PLAN).exists()):
+        make_folder(options.cache)  # before the run's folder: a cache that cannot be used leaves nothing behind
     make_folder(run)
     RunFolder(run).require_real()
     leases, progress = Leases(RunFolder(run).leases), progress or Progress()

@@ -50,7 +50,8 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> R
         UserError: the data or the run's folder cannot be used, or the disk is full.
         Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
     """
-    check_devices(options)
+    batches = [request.recipe.pretrain.batch_size for request in plan.requests if request.recipe.pretrain]
+    check_devices(options, min(batches, default=None))
     check_inputs(plan, options)
     return in_processes(_run, plan, options, progress or Progress())
 

@@ -38,6 +38,7 @@ T = TypeVar("T")
 Work = Callable[[Any, Options, Progress], T]
 GPU_PATIENCE = timedelta(minutes=30)
 GRACE_SECONDS = 30.0  # for the other processes to end after the first one has
+MOST_ON_A_CPU = 64  # processes, unless it has more cores: each takes memory of its own before it does any work
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,15 @@ def in_processes(work: Work[T], what: Any, options: Options, progress: Progress)
     return _started(work, what, options, progress)
 
 
-def check_devices(options: Options) -> None:
-    """Check that the machine has as many devices as are asked for.
+def check_devices(options: Options, batch_size: int | None) -> None:
+    """Check that the machine has as many devices as are asked for, and that each has something to do.
+
+    Args:
+        options: ``device`` and ``devices``.
+        batch_size: the smallest effective batch of the run; None if nothing is pretrained.
 
     Raises:
-        RecipeError: there are fewer, or one GPU was named for all of them.
+        RecipeError: there are fewer, one GPU was named for all of them, or a process would have no volume of a batch.
     """
     if options.devices < 1:
         raise RecipeError(f"--devices {options.devices}: at least one is needed")
@@ -92,6 +97,14 @@ def check_devices(options: Options) -> None:
             f"--devices {options.devices}: torch sees {torch.cuda.device_count()} GPUs; ask for fewer, or for --device "
             "cpu"
         )
+    if batch_size is not None and batch_size < options.devices:
+        raise RecipeError(
+            f"--devices {options.devices}: an effective batch of {batch_size} volumes has none for some of these "
+            "processes; ask for fewer, or for a larger --batch-size"
+        )
+    most = max(MOST_ON_A_CPU, os.cpu_count() or 1)
+    if _kind(options) == "cpu" and most < options.devices:
+        raise RecipeError(f"--devices {options.devices}: a CPU runs {most} processes at most; ask for fewer")
 
 
 def _launched() -> Launched | None:

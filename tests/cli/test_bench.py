@@ -379,7 +379,7 @@ def test_an_encoder_whose_backbone_was_edited_is_not_loaded(knees: Path, tmp_pat
     file.write_text("from ssl3d_plugins.backbones.tiny import Tiny\nclass Mine(Tiny):\n    x = 1\n")
     run = small_run(knees, tmp_path / "run", ("random",), backbones=(f"{file}:Mine",), baselines=False).folder
     (folder,) = (run / "encoders").iterdir()
-    with pytest.raises(RunError, match=r"names code .* SHA-256 [0-9a-f]{16}\); read it, and allow it with allow_code"):
+    with pytest.raises(RunError, match=r"names code .*SHA-256 [0-9a-f]{16}\); read it, and allow it with allow_code"):
         ssl3d.load_encoder(folder)
     assert ssl3d.load_encoder(folder, allow_code=True).embed_dim == 128
     file.write_text(file.read_text().replace("x = 1", "x = 2"))

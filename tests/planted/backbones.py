@@ -66,12 +66,12 @@ class BufferNotInTheState(ToyBackbone):
         self.register_buffer("mix", torch.randn(6), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.mix
+        return super().forward(x) * self.get_buffer("mix")
 
 
 class FullPrecisionOnly(ToyBackbone):
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).lerp(self.second.bias.detach(), 0.1)  # two dtypes under autocast
+        return super().forward(x).lerp(self.get_parameter("second.bias").detach(), 0.1)  # two dtypes under autocast
 
 
 class ReadsANumberBack(ToyBackbone):

@@ -12,7 +12,7 @@ import numpy as np
 from ssl3d.card import Card
 from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError
-from ssl3d.task import Task
+from ssl3d.task import Target, Task
 
 TEAR = Task(name="tear", classes=("no", "yes"))
 GRADE = Task(name="grade", kind="ordinal", classes=("mild", "severe", "worst"))
@@ -50,7 +50,12 @@ class Sound(Dataset):
         return [self.case(number, file.name) for number, file in enumerate(files)]
 
     def case(self, number: int, file: str) -> Case:
-        targets = {"tear": number % 2, "grade": number % 3, "finding": (number % 2, 0), "size": number / 2}
+        targets: dict[str, Target] = {
+            "tear": number % 2,
+            "grade": number % 3,
+            "finding": (number % 2, 0),
+            "size": number / 2,
+        }
         split = "train" if number < 6 else "test"
         return Case(f"c{number}", split, file, f"p{number // 2}", targets=targets if number else {})
 
@@ -70,7 +75,7 @@ def write_bytes(folder: Path) -> None:
 
 
 class TwoTasksOfOneName(Sound):
-    tasks = (TEAR, TEAR)  # type: ignore[assignment]
+    tasks = (TEAR, TEAR)
 
 
 class TwoCasesOfOneId(Sound):
@@ -115,7 +120,7 @@ class UndeclaredTask(Sound):
 
 
 class TaskOfNobody(Sound):
-    tasks = (TEAR, GRADE, FINDINGS, SIZE, Task(name="site"))  # type: ignore[assignment]
+    tasks = (TEAR, GRADE, FINDINGS, SIZE, Task(name="site"))
 
 
 class PatientsKnownAfterAll(Sound):

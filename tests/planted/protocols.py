@@ -77,7 +77,7 @@ class Head(EncoderProtocol[CentroidConfig]):
     def encode(self, problem: EncoderProblem, indices: Any) -> np.ndarray:
         voxels = torch.stack(problem.source.volumes(list(indices), problem.device).voxels)
         with torch.no_grad():
-            return self.network(problem.encoder)(voxels).double().numpy()
+            return np.asarray(self.network(problem.encoder)(voxels).double())
 
     def network(self, encoder: nn.Module) -> nn.Module:
         return encoder

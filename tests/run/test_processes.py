@@ -246,8 +246,14 @@ def test_bad_input_is_reported_once_and_leaves_nothing(root: Path, tmp_path: Pat
         (Options(devices=0), "--devices 0: at least one is needed"),
         (Options(device="cuda:1", devices=2), "names one GPU; with --devices 2 say cuda"),
         (Options(device="cuda", devices=99), r"--devices 99: torch sees \d+ GPUs"),
+        (Options(device="cpu", devices=9), "--devices 9: an effective batch of 8 volumes has none for some"),
     ],
 )
 def test_devices_that_are_not_there_are_refused(options: Options, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        check_devices(options)
+        check_devices(options, batch_size=8)
+
+
+def test_more_processes_than_a_cpu_can_hold_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"--devices 100000: a CPU runs \d+ processes at most"):
+        check_devices(Options(device="cpu", devices=100_000), batch_size=None)

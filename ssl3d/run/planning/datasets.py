@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,13 @@ def corpus_planes(experiment: Experiment, evaluated: DataPlane, roots: Roots) ->
         plane = evaluated.plane if evaluated.plane in dataset_class(name).planes else None
         found.append(DataPlane(name, open_dataset(name, root_of(name, roots), plane)))
     return found
+
+
+def synthetic(planes: Iterable[DataPlane]) -> Iterator[str]:
+    """Yield one sentence for each data set of generated volumes."""
+    for one in planes:
+        if one.dataset.synthetic:
+            yield f"{one.dataset.name}: generated, synthetic volumes; scores say nothing about real data"
 
 
 def check_roots(roots: Roots, names: Iterable[str]) -> None:

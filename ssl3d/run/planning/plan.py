@@ -16,7 +16,7 @@ from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe
 from ssl3d.registry import load
 from ssl3d.run.options import Options
 from ssl3d.run.planning.baselines import absent_baselines, baselines
-from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes
+from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
 from ssl3d.run.planning.plan_checks import check_labelled, check_names, check_predicts, check_sections, without_effect
 from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
 from ssl3d.task import Task
@@ -110,7 +110,11 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     own = {(data_plane.data, data_plane.plane) for data_plane in evaluated}
     further = tuple(data_plane for which, data_plane in corpora.items() if which not in own)
     check_names((*evaluated, *further))
-    notes = (*absent_baselines(experiment), *without_effect(experiment, [request.recipe for request in found.values()]))
+    notes = (
+        *synthetic((*evaluated, *further)),
+        *absent_baselines(experiment),
+        *without_effect(experiment, [request.recipe for request in found.values()]),
+    )
     return Plan(experiment, roots, tuple(evaluated), further, tuple(found.values()), notes)
 
 
