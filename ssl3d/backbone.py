@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -62,6 +63,7 @@ class Backbone(nn.Module, ABC):
     weights: ClassVar[Mapping[str, Weights]] = {}  # pretrained weights by name, "kinetics400"
     family: ClassVar[bool] = False  # True: takes a variant, as in timm/resnet18
     tokens: ClassVar[bool] = False  # True: has ``forward_tokens``
+    readout_names: ClassVar[tuple[str, ...]] = ("last", "multi", "max")  # keys of ``readouts``
     patch_size: tuple[int, int, int] = (1, 1, 1)  # (D, H, W) of the patch behind one token
     embed_dim: int
     loaded: str | None = None  # what pretrained weights were loaded, and how many of their keys matched
@@ -83,6 +85,18 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, embed_dim): the mean over space of the coarsest map."""
         return self.forward_features(x)[-1].mean(dim=(2, 3, 4))  # (B, F)
+
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the features that protocols choose from, each (B, F_r), by the names in ``readout_names``.
+
+        ``last`` is what ``forward`` returns. ``multi`` is the mean over space of every feature map, concatenated: early
+        stages see what the last one has discarded (Alain & Bengio 2016, arXiv 1610.01644). ``max`` is the maximum over
+        space of the coarsest map, in which a small lesion is not averaged away.
+        """
+        maps = self.forward_features(x)
+        means = [one.mean(dim=(2, 3, 4)) for one in maps]  # each (B, F_i)
+        last = means[-1] if type(self).forward is Backbone.forward else self(x)
+        return {"last": last, "multi": torch.cat(means, dim=1), "max": maps[-1].amax(dim=(2, 3, 4))}
 
     def forward_tokens(
         self,

@@ -50,6 +50,12 @@ class EvaluateChoice(Config):
     """How encoders are evaluated."""
 
     protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, finetune, or a plugin of yours")
+    readouts: Names = Field(
+        ("last", "multi"),
+        min_length=1,
+        description="features that protocols on frozen encoders choose from by the inner folds: last (what the network "
+        "returns), multi (means of all stages), max; one name fixes it",
+    )
     inner_folds: int = Field(
         5, ge=2, le=100, description="folds of the training cases that choose what a protocol tunes"
     )

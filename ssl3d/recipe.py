@@ -36,8 +36,13 @@ class AugmentRecipe(Config):
     )
     depth: ShareRange = Field(
         (0.6, 1.0),
-        description="range of the share of the slices kept; one run of slices is left out, at an end or between, so "
-        "that every slice is left out equally often",
+        description="range of the share of the slices kept, in one run: of more than half of them it always holds the "
+        "middle one, and the outer ones seldom",
+    )
+    depth_gap: bool = Field(
+        False,
+        description="leave out one run of slices instead, at an end or between: every slice equally often, but most "
+        "views then step over a gap",
     )
     flip: tuple[Share, Share, Share] = Field(
         (0.0, 0.0, 0.5),
@@ -169,6 +174,9 @@ class EvaluationRecipe(Config):
     fold: int = Field(0, ge=0, description="which of them is the test set")
     protocol: str = "linear"
     protocol_config: dict[str, Any] = Field(default_factory=dict)
+    readouts: tuple[str, ...] = Field(
+        ("last",), min_length=1, description="features of the encoder that the training cases choose from"
+    )
     view_size: Size = (16, 112, 112)
     batch_size: int = Field(16, ge=1, description="volumes encoded at once")
     inner_folds: int = Field(5, ge=2, description="folds of the training cases that choose what a protocol tunes")

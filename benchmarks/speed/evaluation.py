@@ -95,7 +95,7 @@ def _median(options: argparse.Namespace, run: Callable[[], object]) -> float:
 
 
 def _extracted(encoder: Backbone, source: Noise, options: argparse.Namespace) -> np.ndarray:
-    return extract(encoder, source, range(options.extract), size=tuple(options.size), batch_size=16, device=CPU)
+    return extract(encoder, source, range(options.extract), size=tuple(options.size), batch_size=16, device=CPU)["last"]
 
 
 def _labels(count: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ssl3d.audit.scores import check_predictions
 from ssl3d.audit.verdict import Findings
+from ssl3d.results.feature_file import unpack_features
 from ssl3d.results.folder import FEATURES, PREDICTIONS, RECORDS, SHORT, WEIGHTS
 from ssl3d.results.keys import NUMERICS, encoder_key, evaluation_key
 from ssl3d.results.model import (
@@ -90,14 +91,15 @@ def check_features(folder: Path, name: str, encoder: FindEncoder, found: Finding
     _check_link(record, FeaturesRecord, encoder, found)
     try:
         with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:
-            volumes, width = arrays["x"].shape
+            shapes = {name: list(x.shape) for name, x in unpack_features(arrays).items()}
     except DamagedError:
         return  # reported with the hashes
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         found.faults.append(f"{folder / FEATURES} cannot be read ({str(error).splitlines()[0]}); delete the folder")
         return
     file = RECORDS[FeaturesRecord]
-    found.compare(file, "volumes, width", [record.volumes, record.width], [volumes, width])
+    expected = {name: [record.volumes, width] for name, width in record.widths.items()}
+    found.compare(file, "volumes, widths", expected, shapes)
 
 
 def check_evaluation(

@@ -27,6 +27,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "accumulation": "pretrain.accumulation",
     "precision": "pretrain.precision",
     "protocols": "evaluate.protocols",
+    "readouts": "evaluate.readouts",
     "labels": "evaluate.labels",
     "imbalance": "evaluate.imbalance",
 }
@@ -64,6 +65,9 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 @group(
     "Evaluation",
     option("--protocols", type=NAMES, help="How encoders are evaluated.  [default: linear,knn]"),
+    option(
+        "--readout", "readouts", type=NAMES, help="Features that the training cases choose from.  [default: last,multi]"
+    ),
     option("--labels", type=SHARES, help="Evaluate with these shares of the training labels, too: 0.01,0.1."),
     option("--imbalance", type=SHARES, help="Evaluate with these shares of positives among them, too: 0.5,0.05."),
 )

@@ -29,7 +29,7 @@ class Geometry:
 
     Attributes:
         box: (B, 3, 2) float32, start and end along D, H, W as shares of the volume, before rotation and flips. Along D
-            a view that leaves out slices in the middle of the volume has both of its ends: [0, 1].
+            a view that steps over a gap (``depth_gap``) has both of the volume's ends: [0, 1].
         flip: (B, 3) booleans, along D, H, W.
         angle: (B,) float32, in-plane rotation about the centre of the box, radians.
     """
@@ -189,6 +189,8 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> list[View]:
     height, width = _shares(recipe, rng)
     y, x = rng.numbers(), rng.numbers()
     depth, start = rng.numbers(*recipe.depth), rng.numbers()
+    if not recipe.depth_gap:
+        start = start * (1 - depth)  # the kept part ends before the last slice
     angle = np.radians(recipe.rotate) * rng.numbers(-1, 1)
     flip = np.stack([rng.numbers() < p for p in recipe.flip], axis=1)  # (B, 3)
     exponent = (1 + recipe.gamma) ** rng.numbers(-1, 1)

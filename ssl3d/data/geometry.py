@@ -32,8 +32,8 @@ def depth_weights(
     A view keeps ``share`` of the depth: one run of slices is left out, and the rest, in order, is spread over the
     view. Where that run starts is a place on the circle that the depth axis makes when its ends are joined. If the
     run spans the joint, an ordinary crop remains; else the view holds both ends and steps over the run. Drawn
-    uniformly, every slice is left out equally often. No contiguous crop of more than half a volume can do that: it
-    always holds the middle, and never both ends.
+    uniformly, every slice is left out equally often (``depth_gap``), which no contiguous crop of more than half a
+    volume can do: it always holds the middle, and never both ends. A start of at most ``1 - share`` is such a crop.
 
     Weights are linear interpolation, widened to the step between slices of the view where that is above one slice of
     the volume (a triangle filter against aliasing). What reaches beyond the ends is mirrored, which leaves the outer

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, extracted once."""
+"""Features of a frozen encoder, extracted once, by every read-out in one pass."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def extract(
     device: torch.device,
     autocast: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Return features (N, F), float32, of whole volumes; the encoder is left exactly as it was.
+) -> dict[str, np.ndarray]:
+    """Return features (N, F_r), float32, of whole volumes by read-out; the encoder is left exactly as it was.
 
     Args:
         encoder: on ``device``.
@@ -45,16 +45,17 @@ def extract(
         autocast: lower precision of the encoder, None for its own.
         progress: called with (volumes done, N) after every batch.
     """
-    features = np.empty((len(indices), encoder.embed_dim), np.float32)
+    features: dict[str, list[np.ndarray]] = {}
     with evaluating(encoder), torch.inference_mode(), torch.autocast(device.type, autocast, autocast is not None):
         weight = next(encoder.parameters())
         for start in range(0, len(indices), batch_size):
             part = list(indices[start : start + batch_size])
             x = whole(source.volumes(part, device), size).to(weight.dtype)  # (B, C, D, H, W)
-            features[start : start + len(part)] = encoder(x).float().cpu().numpy()  # (B, F)
+            for name, found in encoder.readouts(x).items():
+                features.setdefault(name, []).append(found.float().cpu().numpy())  # (B, F_r)
             if progress is not None:
                 progress(start + len(part), len(indices))
-    return features
+    return {name: np.concatenate(parts) for name, parts in features.items()}
 
 
 @contextmanager

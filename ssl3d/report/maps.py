@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from ssl3d.errors import RunError
 from ssl3d.report.material import Drawing, Run, Section, Subject, stem
 from ssl3d.report.style import COLOURS, MARKERS, drawing, grid, plain, share_legend
+from ssl3d.results.feature_file import unpack_features
 from ssl3d.results.folder import FEATURES, RECORDS, RunFolder
 from ssl3d.results.model import FeaturesRecord
 from ssl3d.results.records import read_file, read_record
@@ -92,7 +93,7 @@ def _points(folder: Path, record: FeaturesRecord, one: Evaluated) -> Points:
     """
     try:
         with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:
-            ids, x = arrays["ids"].tolist(), arrays["x"]
+            ids, x = arrays["ids"].tolist(), unpack_features(arrays)["last"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{folder / FEATURES} cannot be read ({error})") from None
     labels = dict(zip(one.predictions["case"], one.predictions["label"], strict=True))

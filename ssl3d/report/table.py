@@ -148,13 +148,14 @@ _SUBJECT: list[tuple[Column, Make]] = [
     (Column("plane", "plane of the exam"), _text("plane")),
 ]
 _RANKED: list[tuple[Column, Make]] = [
-    (Column("rank", "1 + the number of methods shown to be better", numeric=True), _text("rank")),
+    (Column("rank", "methods that share a letter share a rank; none with one seed", numeric=True), _text("rank")),
     (Column("method", ""), lambda run, row: Cell(run.name_of_row(row), run.name_of_row(row), "name")),
     (
         Column("saw labels", "marked where the method saw labels of the training volumes"),
         _flag("labels_used", "labels"),
     ),
     (Column("protocol", "how the encoder was evaluated"), _text("protocol")),
+    (Column("read-out", "features that were evaluated, as the training cases chose"), _text("readout")),
     *_SUBJECT,
     (Column("AUC", "area under the ROC curve on the test cases, with its 95% interval", numeric=True), _auc),
     (Column("group", "methods that share a letter cannot be separated"), _text("group", "letters")),

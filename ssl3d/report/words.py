@@ -35,7 +35,10 @@ def _finding(run: Run, rows: list[Row]) -> str:
     if not others:
         return f"{text}; there is nothing to compare it with."
     if not tied:
-        return f"{text}, and is better than {_listed(run.name_of_row(row) for row in others)}."
+        below = _listed(run.name_of_row(row) for row in others)
+        if min(row["seeds"] for row in (first, *others)) > 1:
+            return f"{text}, and is better than {below}."
+        return f"{text}: this encoder scores higher than those of {below}."
     return f"{text}, and cannot be separated from {_listed(tied)}."
 
 
@@ -57,12 +60,6 @@ def _letters(row: Row) -> set[str]:
 def _about_data(run: Run) -> Iterator[str]:
     if any(row["synthetic"] for row in run.rows):
         yield "The volumes are synthetic: nothing follows from these scores for real data."
-    seeds = [row["seeds"] for row in run.rows if row["auc"] is not None]
-    if seeds and max(seeds) == 1:
-        yield "Each method ran with one seed: how far another seed would move its score is not known."
-    elif seeds and min(seeds) == 1:
-        yield "Some methods ran with one seed: how far another seed would move their scores is not known."
-
     made: dict[str, list[str]] = {}
     for board, _ in by_table(run.board, run.tables.comparisons):
         made.setdefault(remarks(board), []).append(titled(*subject_of(plain_rows(board)[0])))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, Size, digest
 
-NUMERICS = 1  # of the core: raise it with every change to views, windows, optimisers, features or protocols that
+NUMERICS = 2  # of the core: raise it with every change to views, windows, optimisers, features or protocols that
 # changes a number, so that what was made before is made again
 DIGITS = 16
 

@@ -119,7 +119,7 @@ class FeaturesRecord(ArtifactRecord):
     data: str = Field(description="data set, with variant and plane")
     fingerprint: Hex = Field(description="hash of the bytes of the volumes")
     volumes: Count
-    width: Count = Field(description="features per volume")
+    widths: dict[str, Count] = Field(description="features per volume, by read-out")
     seconds: float | None = Field(None, description="time of the extraction")
 
 
@@ -164,6 +164,7 @@ class EvaluationRecord(ArtifactRecord):
     data: DataRecord
     n_labels: Count = Field(description="training cases whose labels were used")
     n_positive: Count | None = Field(None, description="positives among them; null if the task is not binary")
+    readout: str = Field("last", description="which features of the encoder were evaluated: last, multi, max, ...")
     score: Score
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -27,14 +27,14 @@ class Context:
         options: how the run is carried out.
         progress: is told how the work goes.
         encoder: loaded last, with the hash of its file.
-        features: (N, F) read last, with their key.
+        features: (N, F_r) by read-out, read last, with the hash of their file.
     """
 
     folder: RunFolder
     options: Options
     progress: Progress
     encoder: tuple[str, Backbone] | None = None
-    features: tuple[str, np.ndarray] | None = None
+    features: tuple[str, Mapping[str, np.ndarray]] | None = None
     _leases: dict[Path, Leases] = field(default_factory=dict)
 
     def leases(self, folder: Path) -> Leases:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ssl3d.data.store import Store
+from ssl3d.evaluate.readout import predict_best
 from ssl3d.evaluate.subsets import subset
 from ssl3d.protocol import EncoderProblem, EncoderProtocol, FeatureProblem, FeatureProtocol, Prediction, Protocol
 from ssl3d.recipe import AugmentRecipe, EvaluationRecipe
@@ -142,27 +143,28 @@ class Evaluation:
         context.progress.phase(self.label, "evaluating", 1, "protocols")
         chosen = subset(cases.train_y, cases.train_patients, cases.task, self.recipe)  # (n,)
         encoder = read_record(self.encoder.folder(context), EncoderRecord)
-        prediction = self._predict(context, chosen)
+        readout, prediction = self._predict(context, chosen)
         found = score(prediction, cases.test_y, cases.task, cases.test_patients, time.monotonic() - started)
-        record = self._record(encoder.files[WEIGHTS], chosen, found)
+        record = self._record(encoder.files[WEIGHTS], chosen, readout, found)
         lease.require()
         write_record(self.folder(context), record, self._tables(prediction, chosen))
         return _outcome(found)
 
-    def _predict(self, context: Context, chosen: np.ndarray) -> Prediction:
-        """Return what the protocol says of the test cases, from the chosen (n,) training cases."""
+    def _predict(self, context: Context, chosen: np.ndarray) -> tuple[str, Prediction]:
+        """Return the read-out, and what the protocol says of the test cases from the chosen (n,) training cases."""
         recipe, cases = self.recipe, self.cases
         protocol = self.protocol(self.protocol.Config.checked(recipe.protocol_config, f"protocol.{recipe.protocol}"))
         train, y, patients = [cases.train[i] for i in chosen], cases.train_y[chosen], cases.train_patients[chosen]
         if isinstance(protocol, FeatureProtocol):
             assert self.features is not None  # the graph gives it some
-            x = loaded_features(self.features, context)  # (N, F)
-            return protocol.predict(
-                FeatureProblem(x[train], y, x[cases.test], cases.task, patients, recipe.inner_folds, recipe.seed)
-            )
+            problems = {
+                name: FeatureProblem(x[train], y, x[cases.test], cases.task, patients, recipe.inner_folds, recipe.seed)
+                for name, x in loaded_features(self.features, context).items()
+            }
+            return predict_best(protocol, problems, recipe.readouts)
         assert isinstance(protocol, EncoderProtocol)
         device = open_device(context.options.device, "32-true").device
-        return protocol.predict(
+        prediction = protocol.predict(
             EncoderProblem(
                 encoder=loaded_encoder(self.encoder, context)[0],
                 source=placed(cases.store, device),
@@ -180,6 +182,7 @@ class Evaluation:
                 progress=lambda epoch, of: context.progress.advance(0, {"epoch": epoch, "epochs": of}),
             )
         )
+        return "last", prediction
 
     def _tables(self, prediction: Prediction, chosen: np.ndarray) -> dict[str, str]:
         """Return predictions of the test cases, and out-of-fold ones of the training cases where there are some."""
@@ -192,7 +195,7 @@ class Evaluation:
         train = predictions_frame(ids, patients, cases.train_y[chosen], prediction.out_of_fold, cases.task)
         return {PREDICTIONS: to_csv(test), TRAINING: to_csv(train)}
 
-    def _record(self, encoder_sha256: str, chosen: np.ndarray, found: Score) -> EvaluationRecord:
+    def _record(self, encoder_sha256: str, chosen: np.ndarray, readout: str, found: Score) -> EvaluationRecord:
         cases, y = self.cases, self.cases.train_y[chosen]
         return EvaluationRecord(
             key=self.key,
@@ -215,6 +218,7 @@ class Evaluation:
             ),
             n_labels=len(chosen),
             n_positive=int((y == 1).sum()) if cases.task.kind == "binary" else None,
+            readout=readout,
             score=found,
         )
 

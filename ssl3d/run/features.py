@@ -1,14 +1,15 @@
 """The features of every volume of a data set under one encoder, extracted once: plain arrays without pickle.
 
-``features.npz`` holds ``ids`` (N,) of every volume of the store, whatever its split or targets, and ``x`` (N, F),
-float32, in the same order. So another task, protocol, fold or share of the labels finds them again.
+``features.npz`` holds ``ids`` (N,) of every volume of the store, whatever its split or targets, and ``x.READOUT``
+(N, F_r), float32, in the same order, for each read-out of the backbone. So another task, protocol, read-out, fold or
+share of the labels finds them again.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ import numpy as np
 from ssl3d.data.store import Store
 from ssl3d.evaluate.features import extract
 from ssl3d.recipe import Size
+from ssl3d.results.feature_file import pack_features, unpack_features
 from ssl3d.results.folder import FEATURES, WEIGHTS
 from ssl3d.results.lease import Lease, Leases
 from ssl3d.results.model import FeaturesRecord
@@ -77,7 +79,7 @@ class Features:
         started = time.monotonic()
         network, encoder = loaded_encoder(self.encoder, context)
         context.progress.phase(self.label, "encoding", len(self.store), "volumes")
-        x = extract(
+        found = extract(
             network,
             self.store,
             range(len(self.store)),
@@ -85,7 +87,7 @@ class Features:
             batch_size=self.batch_size,
             device=open_device(context.options.device, "32-true").device,
             progress=lambda done, _: context.progress.advance(done, {}),
-        )  # (N, F)
+        )
         record = FeaturesRecord(
             key=self.key,
             name=self.name,
@@ -94,17 +96,18 @@ class Features:
             encoder_sha256=encoder.files[WEIGHTS],
             data=self.store.name,
             fingerprint=self.store.voxel_fingerprint,
-            volumes=len(x),
-            width=x.shape[1],
+            volumes=len(self.store),
+            widths={name: x.shape[1] for name, x in found.items()},
             seconds=time.monotonic() - started,
         )
+        content = pack_features(self.store.ids(range(len(self.store))), found)
         lease.require()
-        write_record(self.folder(context), record, {FEATURES: _packed(self.store.ids(range(len(self.store))), x)})
-        return f"{len(x)} volumes"
+        write_record(self.folder(context), record, {FEATURES: content})
+        return f"{len(self.store)} volumes"
 
 
-def loaded_features(features: Features, context: Context) -> np.ndarray:
-    """Return complete features (N, F) in the order of the store; the last ones are kept.
+def loaded_features(features: Features, context: Context) -> Mapping[str, np.ndarray]:
+    """Return complete features (N, F_r) by read-out, in the order of the store; the last ones are kept.
 
     Raises:
         DamagedError: they are not complete, or their file was changed.
@@ -114,11 +117,5 @@ def loaded_features(features: Features, context: Context) -> np.ndarray:
     digest = record.files[FEATURES]
     if context.features is None or context.features[0] != digest:
         with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:
-            context.features = digest, arrays["x"]
+            context.features = digest, unpack_features(arrays)
     return context.features[1]
-
-
-def _packed(ids: list[str], x: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, ids=np.array(ids, np.str_), x=x)
-    return buffer.getvalue()

@@ -30,7 +30,9 @@ COLUMNS: Columns = {
         "float64", "true difference that this test, corrected for the number of pairs, finds with 80% power at 5%"
     ),
     "about": ColumnType("str", "methods, or encoders: where a side has one seed, one encoder of it is compared"),
-    "verdict": ColumnType("str", "'A better than B' if p_holm < 0.05, else 'cannot be separated'"),
+    "verdict": ColumnType(
+        "str", "if p_holm < 0.05 'A better than B', or that this encoder of A scores higher; else 'cannot be separated'"
+    ),
     "seeds_a": ColumnType("Int64", "complete seeds"),
     "seeds_b": ColumnType("Int64", "complete seeds"),
     "n_test": ColumnType("Int64", "number of test volumes, of all folds together"),
@@ -63,10 +65,17 @@ def short_names(keys: Collection[Key]) -> dict[Key, str]:
     return {key: f"{name} ({key.settings})" if counts[key.compared, name] > 1 else name for key, name in names.items()}
 
 
+def _better(pair: Pair, a: str, b: str) -> str:
+    """Return what a separated pair shows: one seed on either side says nothing about methods."""
+    if pair.about == "methods":
+        return f"{a} better than {b}"
+    return f"this encoder of {a} scores higher than this encoder of {b}"
+
+
 def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
     a, b, test = pair.a, pair.b, pair.test
     first = a.done[0].record
-    better = f"{names[a.key]} better than {names[b.key]}"
+    better = _better(pair, names[a.key], names[b.key])
     return {
         "protocol": a.key.protocol,
         **{"method_a": a.key.method, "backbone_a": a.key.backbone, "settings_a": a.key.settings, "auc_a": a.auc},

@@ -5,6 +5,7 @@ Loads no torch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,11 +19,14 @@ from ssl3d.tables.entry import Entry, Key
 from ssl3d.tables.standings import Standing
 
 COLUMNS: Columns = {
-    "rank": ColumnType("Int64", "1 + number of methods shown to be better in this table and protocol; ties"),
+    "rank": ColumnType(
+        "Int64", "within a table and protocol, of methods with several seeds; shared with a letter"
+    ),
     "group": ColumnType("str", "methods that share a letter cannot be separated"),
     "method": ColumnType("str", "name of the method"),
     "backbone": ColumnType("str", "name of the backbone"),
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, finetune, or another plugin"),
+    "readout": ColumnType("str", "features that were evaluated, as the training cases chose: last, multi, max, ..."),
     "auc": ColumnType(
         "float64", "area under the ROC curve on the test cases, mean over seeds, folds and labels; macro for K > 2"
     ),
@@ -123,10 +127,17 @@ def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
         "device": joined(encoder.price.device for encoder in encoders),
         "departures": joined(sentence for encoder in encoders for sentence in encoder.departures),
         "corpus": joined(encoder.corpus.name for encoder in encoders if encoder.corpus),
+        "readout": _readouts(group),
         "kind": joined(one.record.data.task.kind for one in group),
         "synthetic": group[0].record.data.synthetic,
         "patients_known": all(one.record.data.patients_known for one in group),
     }
+
+
+def _readouts(group: Sequence[Evaluated]) -> str:
+    """Return the read-outs, the most frequent first: "multi", or "multi 4, last 1" where seeds or folds disagree."""
+    found = Counter(one.record.readout for one in group).most_common()
+    return found[0][0] if len(found) == 1 else ", ".join(f"{name} {count}" for name, count in found)
 
 
 def _notes(entry: Entry) -> list[str]:

@@ -34,6 +34,7 @@ def merge_evaluations(
         update={
             **{"key": planned.key, "name": planned.name, "recipe": planned.recipe, "encoder": planned.encoder},
             "data": _data([record.data for record in records], str(planned.recipe.plane), patients),
+            "readout": PLUS.join(dict.fromkeys(record.readout for record in records)),
             "score": score,
             "notes": _notes(records),
             "files": {},

@@ -63,7 +63,8 @@ class Standing:
         entry: the entry.
         interval: of its AUC.
         interval_from: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`.
-        rank: 1 + the number of entries shown to be better.
+        rank: among the entries with several seeds, shared by those that share a letter. None with one seed: an encoder
+            has been compared then, and not its method.
         group: letters; entries that share one cannot be separated.
         smallest: test patients of the smallest class of any task: with few, intervals are wide and approximate.
     """
@@ -129,13 +130,17 @@ def _pairs(entries: Sequence[Entry], estimates: Sequence[Estimate]) -> list[Pair
 def _ranked(entries: Sequence[Entry], estimates: Sequence[Estimate], tested: Sequence[Pair]) -> list[Standing]:
     index_of = {entry.key: index for index, entry in enumerate(entries)}
     better = [(index_of[pair.a.key], index_of[pair.b.key]) for pair in tested if pair.separated]
-    rank, group = ranks(len(entries), better), letters(len(entries), better)
+    group = letters(len(entries), better)
+    several = [index for index, entry in enumerate(entries) if len(entry.seeds) > 1]
+    place = {index: position for position, index in enumerate(several)}
+    among = [(place[a], place[b]) for a, b in better if a in place and b in place]
+    rank = dict(zip(several, ranks(len(several), among), strict=True))
     return [
         Standing(
             entry,
             interval(estimates[index]),
             SEVERAL_SEEDS if len(entry.seeds) > 1 else ONE_SEED,
-            rank[index],
+            rank.get(index),
             group[index],
             estimates[index].smallest,
         )

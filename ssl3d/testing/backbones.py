@@ -113,6 +113,23 @@ def check_feature_maps_go_from_fine_to_coarse(kit: BackboneKit) -> None:
 
 
 @torch.no_grad()
+def check_readouts(kit: BackboneKit) -> None:
+    """readouts() gives features (B, F) under names of readout_names, "last" among them, which is what forward gives."""
+    if kit.kind.readouts is Backbone.readouts:
+        raise NotApplicable("readouts is the contract's own")
+    found = kit.built.readouts(kit.volumes())
+    unknown = ", ".join(sorted(found.keys() - set(kit.kind.readout_names)))
+    require(not unknown, f"readouts gives {unknown}, which readout_names does not name; add it there")
+    require("last" in found, 'readouts gives no "last"; return the features of forward under this name')
+    for name, features in found.items():
+        sound = features.ndim == 2 and len(features) == 2 and bool(features.isfinite().all())
+        shape = tuple(features.shape)
+        require(sound, f"the read-out {name!r} of two volumes has the shape {shape}; return finite features (2, F)")
+    same = found["last"].shape == kit.features.shape and torch.allclose(found["last"], kit.features, 1e-4, 1e-5)
+    require(same, 'the read-out "last" differs from forward; return the same features')
+
+
+@torch.no_grad()
 def check_evaluation_is_repeatable(kit: BackboneKit) -> None:
     """In evaluation mode features are the same each time, no global random state moves, and the input stays."""
     volumes = kit.volumes()
@@ -249,6 +266,7 @@ RULES: tuple[Rule[BackboneKit], ...] = (
     Rule(check_parameters_are_registered_once, _built),
     Rule(check_features_have_the_stated_width, _built),
     Rule(check_feature_maps_go_from_fine_to_coarse, _runs),
+    Rule(check_readouts, _runs),
     Rule(tokens.check_tokens_have_the_stated_shape, _runs),
     Rule(tokens.check_dropped_patches_are_not_seen, _tokens),
     Rule(tokens.check_masked_patches_are_not_seen, _tokens),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from ssl3d.audit.verify import verify
 from ssl3d.cli import run as command
 from ssl3d.errors import RunError
 from ssl3d.recipe import canonical
+from ssl3d.results.feature_file import pack_features
 from ssl3d.results.folder import FEATURES, PLAN, RunFolder
 from ssl3d.results.model import EncoderRecord, EvaluationRecord, FeaturesRecord
 from ssl3d.results.read import read_results
@@ -304,12 +304,10 @@ def features(run: Path, x: np.ndarray, **changes: Any) -> Path:
     key = sha256(x.tobytes())[:16]
     values = {"encoder": of.key, "encoder_sha256": WRITTEN, "data": "demo", "fingerprint": "f0", "volumes": len(x)}
     record = FeaturesRecord(
-        key=key, name=f"simclr-{key[:10]}", made_by=of.made_by, **{**values, "width": x.shape[1], **changes}
+        key=key, name=f"simclr-{key[:10]}", made_by=of.made_by, **{**values, "widths": {"last": x.shape[1]}, **changes}
     )
-    buffer = io.BytesIO()
-    np.savez(buffer, x=x, ids=np.array([str(i) for i in range(len(x))]))
     folder = RunFolder(run).folder_of(FeaturesRecord, record.name)
-    write_record(folder, record, {FEATURES: buffer.getvalue()})
+    write_record(folder, record, {FEATURES: pack_features([str(i) for i in range(len(x))], {"last": x})})
     return folder
 
 
@@ -317,7 +315,7 @@ def test_features_are_checked_for_their_encoder_their_size_and_their_bytes(copie
     x = np.zeros((5, 3), np.float32)
     folder = features(copied, x)
     assert found(copied)[f"features/{folder.name}"].said == "same"
-    assert fields(only(features(copied, x, volumes=6))) == {"features.json volumes, width.0"}
+    assert fields(only(features(copied, x, volumes=6))) == {"features.json volumes, widths.last.0"}
     assert fields(only(features(copied, x, encoder_sha256="ab"))) == {"features.json encoder_sha256"}
     folder = features(copied, x)
     (folder / FEATURES).write_bytes((folder / FEATURES).read_bytes()[:-10])

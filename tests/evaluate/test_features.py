@@ -8,11 +8,12 @@ import torch
 from ssl3d.data.augment import whole
 from ssl3d.evaluate.features import extract
 from tests.evaluate.volumes import CPU, SIZE, TEST, TRAIN, Small, Stripes, snapshot
+from tests.toys import ToyBackbone
 
 
 def test_features_are_those_of_whole_volumes_whatever_the_batch() -> None:
     source, encoder = Stripes(), Small()
-    found = [extract(encoder, source, TRAIN, size=SIZE, batch_size=b, device=CPU) for b in (1, 7, 24)]
+    found = [extract(encoder, source, TRAIN, size=SIZE, batch_size=b, device=CPU)["last"] for b in (1, 7, 24)]
     assert (found[0].shape, found[0].dtype) == ((24, 5), np.float32)
     encoder.eval()
     with torch.no_grad():
@@ -33,8 +34,8 @@ def test_extraction_leaves_the_encoder_and_the_random_state_as_they_were() -> No
 
 def test_extraction_in_lower_precision_is_close_and_float32() -> None:
     source, encoder = Stripes(), Small()
-    full = extract(encoder, source, TEST, size=SIZE, batch_size=4, device=CPU)
-    half = extract(encoder, source, TEST, size=SIZE, batch_size=4, device=CPU, autocast=torch.bfloat16)
+    full = extract(encoder, source, TEST, size=SIZE, batch_size=4, device=CPU)["last"]
+    half = extract(encoder, source, TEST, size=SIZE, batch_size=4, device=CPU, autocast=torch.bfloat16)["last"]
     assert half.dtype == np.float32
     assert not np.array_equal(half, full)
     np.testing.assert_allclose(half, full, atol=0.05)
@@ -46,3 +47,15 @@ def test_extraction_reports_its_progress() -> None:
         Small(), Stripes(), TEST, size=SIZE, batch_size=5, device=CPU, progress=lambda done, n: seen.append((done, n))
     )
     assert seen == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_every_read_out_is_of_the_same_pass() -> None:
+    source, encoder = Stripes(), ToyBackbone().eval()
+    found = extract(encoder, source, TEST, size=SIZE, batch_size=5, device=CPU)
+    with torch.no_grad():
+        maps = encoder.forward_features(whole(source.volumes(TEST, CPU), SIZE))
+    assert {name: x.shape[1] for name, x in found.items()} == {"last": 6, "multi": 4 + 6, "max": 6}
+    means = torch.cat([one.mean((2, 3, 4)) for one in maps], 1).numpy()
+    np.testing.assert_allclose(found["multi"], means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["last"], means[:, 4:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["max"], maps[-1].amax((2, 3, 4)).numpy(), rtol=1e-4, atol=1e-5)

@@ -226,11 +226,25 @@ def test_methods_share_a_letter_exactly_if_they_cannot_be_separated(size: int, d
         assert bool(set(shown[a]) & set(shown[b])) == ((a, b) not in better)
 
 
-def test_methods_that_cannot_be_separated_from_the_best_share_its_rank() -> None:
-    # A and B beat D; C cannot be separated from anybody.
-    better = [(0, 3), (1, 3)]
-    assert ranks(4, better) == [1, 1, 1, 3]
-    assert letters(4, better) == ["a", "a", "ab", "b"]
+@given(st.integers(1, 7), st.data())
+def test_methods_that_share_a_letter_share_a_rank(size: int, data: st.DataObject) -> None:
+    all_pairs = pairs(size)
+    better = data.draw(st.lists(st.sampled_from(all_pairs), unique=True)) if all_pairs else []
+    shown, rank = letters(size, better), ranks(size, better)
+    assert rank[0] == 1
+    assert rank == sorted(rank)
+    for a, b in all_pairs:
+        if set(shown[a]) & set(shown[b]):
+            assert rank[a] == rank[b]
+    for method in range(size):
+        assert rank[method] == 1 + rank.index(rank[method])  # as in sport: 1, 1, 3
+
+
+def test_a_rank_begins_where_all_above_are_separated_from_all_below() -> None:
+    assert ranks(4, [(0, 2), (0, 3), (1, 2), (1, 3)]) == [1, 1, 3, 3]
+    assert ranks(3, [(0, 2)]) == [1, 1, 1]  # the one in the middle is separable from neither
+    assert ranks(3, [(0, 1), (0, 2), (1, 2)]) == [1, 2, 3]
+    assert ranks(0, []) == []
 
 
 def test_extreme_bound_and_wald_at_their_edges() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.files import LOG
 from ssl3d.recipe import CorpusPart
 from ssl3d.registry import plugins
+from ssl3d.results.feature_file import pack_features
 from ssl3d.results.folder import FEATURES, PLAN, RECIPE, WEIGHTS, RunFolder
 from ssl3d.results.model import CorpusRecord, EncoderRecord, FeaturesRecord
 from ssl3d.results.read import read_plan
@@ -116,15 +116,13 @@ def _sources(method: str) -> str:
 
 def write_features(run: Path, encoder: EncoderRecord, data: str, ids: list[str]) -> Path:
     """Write features of volumes with these ids; return their folder."""
-    buffer = io.BytesIO()
     x = np.random.default_rng(len(ids)).standard_normal((len(ids), 5)).astype(np.float32)
-    np.savez(buffer, ids=np.array(ids, np.str_), x=x)
     key = sha256(encoder.key.encode())[:16]
     name = f"{encoder.name.rpartition('-')[0]}-{key[:10]}"
     values = {"encoder": encoder.key, "encoder_sha256": "e0", "data": data, "fingerprint": "f0"}
-    record = FeaturesRecord(key=key, name=name, made_by=encoder.made_by, volumes=len(x), width=5, **values)
+    record = FeaturesRecord(key=key, name=name, made_by=encoder.made_by, volumes=len(x), widths={"last": 5}, **values)
     folder = RunFolder(run).folder_of(FeaturesRecord, name)
-    write_record(folder, record, {FEATURES: buffer.getvalue()})
+    write_record(folder, record, {FEATURES: pack_features(ids, {"last": x})})
     return folder
 
 

@@ -281,8 +281,8 @@ def test_methods_that_saw_labels_are_marked_in_table_figure_and_words() -> None:
     assert page.count('<strong class="flag">labels</strong>') == 2  # its row, and the sentence that explains it
     assert ", labels</text>" in page.replace("\n", "")
     assert "supervised, which saw labels while it was pretrained, has the highest AUC" in findings(run)[0]
-    assert "demo, acl, sagittal: Methods marked (labels) saw the labels of training volumes in pretraining." in doubts(
-        run
+    assert any(
+        "Methods marked (labels) saw the labels of training volumes in pretraining." in one for one in doubts(run)
     )
     assert 'flag">labels' not in render(read(results(evaluated("simclr"))))
 
@@ -303,9 +303,14 @@ def test_unknown_patients_are_reported() -> None:
 
 def test_findings_and_doubts_agree_with_the_tests() -> None:
     strengths = {"byol": 2.5, "simclr": 0.5, "random": 0.5}
-    run = read(results(*(evaluated(name, 0, size, noise=i) for i, (name, size) in enumerate(strengths.items()))))
+    every = [
+        evaluated(name, seed, size, noise=i) for i, (name, size) in enumerate(strengths.items()) for seed in range(5)
+    ]
+    run = read(results(*every))
     assert findings(run)[0].startswith("linear: byol has the highest AUC")
     assert findings(run)[0].endswith("and is better than simclr and random.")
+    (alone,) = findings(read(results(*every[::5])))
+    assert alone.endswith(": this encoder scores higher than those of simclr and random.")
     sentences = doubts(run)
     assert sentences[0] == "The volumes are synthetic: nothing follows from these scores for real data."
     assert any("1 of 3 pairs cannot be separated" in text for text in sentences)
@@ -391,7 +396,7 @@ def test_one_seed_and_what_is_not_exact_are_doubts() -> None:
     ]
     run = read(results(*found))
     sentences = doubts(run)
-    assert "Each method ran with one seed: how far another seed would move its score is not known." in sentences
+    assert any("methods have no rank" in text for text in sentences)
     assert "byol: its gradient was plain, not that of the whole effective batch." in sentences
     assert "simclr: its gradient was not exact, not that of the whole effective batch." in sentences
     assert "not exact (7e-01)" in render(run)

@@ -13,6 +13,7 @@ import pytest
 from ssl3d.data.store import Store
 from ssl3d.errors import DataError
 from ssl3d.protocol import FeatureProblem, FeatureProtocol
+from ssl3d.results.feature_file import unpack_features
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.results.results import Evaluated
 from ssl3d.run.planning.plan import protocol_class
@@ -59,7 +60,8 @@ def test_an_evaluation_learns_from_its_part_of_the_labels_alone_and_predicts_eve
     index = {case: number for number, case in enumerate(store.ids(range(len(store))))}
     test, task = store.labelled("test", "acl"), store.task("acl")
     (file,) = parts.glob("features/*/features.npz")
-    x = np.load(file)["x"]  # (N, F)
+    with np.load(file) as arrays:
+        features = unpack_features(arrays)  # (N, F_r) by read-out
     evaluated = [one for one in read_results(parts).evaluated if one.record.recipe.protocol == name]
     found = {one.record.recipe.condition: one for one in evaluated}
     assert sorted(found) == sorted(CONDITIONS)
@@ -68,7 +70,9 @@ def test_an_evaluation_learns_from_its_part_of_the_labels_alone_and_predicts_eve
     for one in found.values():
         train = [index[case] for case in used(one)]
         y, patients = store.targets("acl", train), np.array(store.patients(train))
+        x = features[one.record.readout]
         again = protocol.predict(FeatureProblem(x[train], y, x[test], task, patients, folds=2, seed=0))
+        assert one.record.readout in one.record.recipe.readouts == ("last", "multi")
         assert list(one.predictions["case"]) == store.ids(test)
         np.testing.assert_allclose(one.predictions["p_1"], again.probabilities[:, 1], rtol=1e-9)
         assert one.record.score.threshold == again.threshold

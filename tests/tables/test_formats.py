@@ -130,7 +130,7 @@ def test_latex_marks_the_best_alone_and_gives_ties_by_letters() -> None:
     latex = rendered("latex", *three_methods())
     rows = [line for line in latex.splitlines() if line.startswith("linear")]
     assert [r"\textbf" in row for row in rows] == [True, False, False]
-    assert [row.split(" & ")[5] for row in rows] == ["a", "a", "b"]
+    assert [row.split(" & ")[4] for row in rows] == ["a", "a", "b"]
     assert "Bold: the highest AUC of each protocol." in latex
     assert r"\toprule" in latex
 

@@ -168,16 +168,31 @@ def test_a_view_holds_its_slices_in_order_and_leaves_out_one_run() -> None:
 
 @pytest.mark.parametrize("depth", [(0.6, 1.0), (0.9, 1.0), (0.1, 0.4), (0.5, 0.5)])
 @pytest.mark.parametrize("n", [17, 32, 61])
-def test_every_slice_is_reached_equally_often(n: int, depth: tuple[float, float]) -> None:
+def test_with_gaps_every_slice_is_reached_equally_often(n: int, depth: tuple[float, float]) -> None:
     """Channel c of this volume is 1 in slice c alone, so its mean over a view is the share of slice c in it."""
     marked = torch.eye(n, dtype=torch.uint8).view(n, n, 1, 1)
     draws = 3000
-    recipe = PLAIN.model_copy(update={"depth": depth})
+    recipe = PLAIN.model_copy(update={"depth": depth, "depth_gap": True})
     views = Augment(recipe, (16, 1, 1))(batch(*[marked] * draws, mean=0, std=1), Rng(0, 0, range(draws)))
     share = views.mean(dim=(0, 2, 3, 4)) * n
     reached = (views.amax(dim=(2, 3, 4)) > 0.05).double().mean(dim=0)
     assert (share - 1).abs().max() < 0.1
     assert (reached / reached.mean() - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("depth", [(0.6, 1.0), (0.1, 0.4)])
+def test_without_gaps_a_view_is_one_run_of_slices_at_every_place(depth: tuple[float, float]) -> None:
+    views = draw_views(AugmentRecipe(depth=depth), Rng(0, 0, range(2000)), 16)
+    starts, shares = (np.array([getattr(view, name) for view in views]) for name in ("start", "depth"))
+    assert (starts + shares <= 1 + 1e-12).all()
+    assert ((shares >= depth[0]) & (shares <= depth[1])).all()
+    places = starts / (1 - shares)  # of the first slice in the room there is
+    np.testing.assert_allclose(np.quantile(places, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.04)
+    for view in views[:200]:
+        seen = depth_weights(40, 20, view.depth, view.start) @ np.arange(20.0)
+        assert np.diff(seen).max() < 1.001  # no gap
+        low, high = view.box()[0]
+        np.testing.assert_allclose([low, high], [view.start, view.start + view.depth])
 
 
 def test_one_augmentation_serves_all_slices() -> None:

@@ -83,6 +83,10 @@ class Timm(Backbone):
         maps = self.model.forward_intermediates(self._slices(x), intermediates_only=True)  # (B*D, F_i, H_i, W_i)
         return [m.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2) for m in maps]
 
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the features (B, F_r) by read-out; of a model without feature maps, those of ``forward`` alone."""
+        return super().readouts(x) if hasattr(self.model, "forward_intermediates") else {"last": self(x)}
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """Load timm's weights, without their classifier, the stem summed to one channel."""
         return load_matching(self.model, state)

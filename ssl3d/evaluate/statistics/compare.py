@@ -47,16 +47,21 @@ def smallest_detectable(
 
 
 def ranks(size: int, better: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the rank of each of ``size`` methods: 1 + the number of methods shown to be better than it.
+    """Return the rank of each of ``size`` methods: methods that share a letter share a rank.
 
-    Methods that cannot be separated from the best share rank 1. Separation is not transitive (A may beat C while B
-    is separable from neither), so the whole picture is in :func:`letters`.
+    A rank begins only where every method above has been separated from every method below. Separation is not transitive
+    (A may beat C while B is separable from neither): then the three share a rank, and :func:`letters` shows the rest.
 
     Args:
-        size: number of methods.
+        size: number of methods, best first.
         better: pairs (winner, loser) whose difference is significant after correction.
     """
-    return [1 + sum(loser == method for _, loser in better) for method in range(size)]
+    separated = set(better)
+    found: list[int] = []
+    for method in range(size):
+        apart = all((above, below) in separated for above in range(method) for below in range(method, size))
+        found.append(method + 1 if apart else found[-1])
+    return found
 
 
 def letters(size: int, better: Sequence[tuple[int, int]]) -> list[str]:

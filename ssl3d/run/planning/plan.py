@@ -11,13 +11,20 @@ from typing import Any
 
 from ssl3d.errors import PluginError
 from ssl3d.experiment import Experiment
-from ssl3d.protocol import EncoderProtocol, Protocol
+from ssl3d.protocol import EncoderProtocol, FeatureProtocol, Protocol
 from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe
 from ssl3d.registry import load
 from ssl3d.run.options import Options
 from ssl3d.run.planning.baselines import absent_baselines, baselines
 from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
-from ssl3d.run.planning.plan_checks import check_labelled, check_names, check_predicts, check_sections, without_effect
+from ssl3d.run.planning.plan_checks import (
+    check_labelled,
+    check_names,
+    check_predicts,
+    check_readouts,
+    check_sections,
+    without_effect,
+)
 from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
@@ -157,6 +164,7 @@ def _evaluations(
         )
         for task in tasks:
             check_predicts(protocol, kind, task, data_plane.data)
+            check_readouts(choice.readouts, encoder.backbone)
             yield EvaluationRecipe(
                 data=data_plane.data,
                 plane=data_plane.plane,
@@ -165,6 +173,7 @@ def _evaluations(
                 fold=fold,
                 protocol=protocol,
                 protocol_config=config,
+                readouts=choice.readouts if issubclass(kind, FeatureProtocol) else ("last",),
                 view_size=encoder.view_size,
                 batch_size=choice.batch_size,
                 inner_folds=choice.inner_folds,

@@ -12,6 +12,7 @@ from ssl3d.recipe import EncoderRecipe
 from ssl3d.registry import plugins
 from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.task import Task
+from ssl3d.train.build import backbone_class
 
 
 def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: str) -> None:
@@ -21,6 +22,16 @@ def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: s
             f"protocol {protocol!r} does not predict {task.kind} tasks, and {task.name!r} of {data!r} is one (it "
             f"predicts {', '.join(sorted(kind.kinds))}); choose other --protocols or another --task"
         )
+
+
+def check_readouts(readouts: Sequence[str], backbone: str) -> None:
+    """Refuse a read-out that a backbone does not have."""
+    known = backbone_class(backbone).readout_names
+    for name in readouts:
+        if name not in known:
+            raise RecipeError(
+                f"backbone {backbone!r} has no read-out {name!r}{nearest(name, known)}; choose others with --readout"
+            )
 
 
 def check_sections(experiment: Experiment) -> None:

@@ -23,6 +23,11 @@ _FOLDS = (
     "Scores are means over folds; intervals and tests are made within folds and treat these as independent. The folds' "
     "encoders share training volumes, so both are optimistic about another sample of training volumes."
 )
+_ONE_SEED = (
+    "With one seed, what is compared is one encoder of each method, and methods have no rank; several seeds, as in "
+    "--seeds 0-2, compare methods."
+)
+_SOME_ONE_SEED = "Rows with one seed are of one encoder, not of a method, and have no rank."
 _LABELS_USED = f"Methods marked{LABELS_MARK} saw the labels of training volumes in pretraining."
 _NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for one, so intervals may be too narrow."
 
@@ -72,6 +77,8 @@ def remarks(leaderboard: pd.DataFrame) -> str:
         found += [_SEVERAL.format(what=several)] if several else []
         found += [_PLANES] if PLUS in str(row["plane"]) else []
         found += [_FOLDS] if pd.notna(row["folds"]) else []
+        if (known["seeds"] == 1).any():
+            found += [_ONE_SEED if (known["seeds"] == 1).all() else _SOME_ONE_SEED]
     found += [_LABELS_USED] if leaderboard["labels_used"].fillna(False).any() else []
     found += [_NO_PATIENTS] if (~leaderboard["patients_known"].fillna(True)).any() else []
     return " ".join(found)

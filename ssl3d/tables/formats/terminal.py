@@ -17,7 +17,19 @@ from ssl3d.tables.formats.texts import price, shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-_LEAVE_OUT = ("Brier", "spec.", "sens.", "note", "bal. acc.", "seeds", "AP", "pretraining", "gradient", "collapse")
+_LEAVE_OUT = (
+    "Brier",
+    "spec.",
+    "sens.",
+    "note",
+    "bal. acc.",
+    "seeds",
+    "AP",
+    "pretraining",
+    "gradient",
+    "collapse",
+    "read-out",
+)
 _KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "group", "difference", "p"})
 
 

@@ -122,12 +122,13 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "R2": _number("r2"),
     "Spearman": _number("spearman"),
     "Brier": _number("brier"),
+    "read-out": _text("readout"),
     "gradient": _text("exactness"),
     "collapse": _collapsed,
     "pretraining": _duration,
     "note": _text("note"),
 }
-_ALWAYS: Sequence[str] = ("protocol", "rank", "method", "backbone", "AUC", "group", "seeds")
+_ALWAYS: Sequence[str] = ("protocol", "method", "backbone", "AUC", "group", "seeds")
 _PRICE: Mapping[str, Callable[..., str]] = {
     "method": _text("method"),
     "backbone": _text("backbone"),

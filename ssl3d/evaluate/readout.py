@@ -1,0 +1,52 @@
+"""Which features of an encoder a protocol is shown: chosen on the training cases, by one rule for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ssl3d.errors import PluginError
+from ssl3d.evaluate.protocols.inner import criterion_score, splits
+from ssl3d.protocol import FeatureProblem, FeatureProtocol, Prediction
+
+
+def predict_best(
+    protocol: FeatureProtocol[Any], problems: Mapping[str, FeatureProblem], names: Sequence[str]
+) -> tuple[str, Prediction]:
+    """Predict with each read-out, and return the best one with its prediction.
+
+    The best has the highest mean, over the inner folds, of the criterion by which protocols choose their settings, on
+    the out-of-fold predictions of the training cases. Of equally good ones the first wins, and so it does where nothing
+    can be held out or the protocol has no out-of-fold predictions. The test cases decide nothing.
+
+    Args:
+        protocol: predicts.
+        problems: the same cases by read-out; those that differ in their features alone.
+        names: read-outs to choose from.
+
+    Raises:
+        PluginError: the encoder has no read-out of a name.
+    """
+    for name in names:
+        if name not in problems:
+            raise PluginError(f"the encoder has no read-out {name!r}, only {', '.join(problems)}; choose one of these")
+    if len(names) == 1:
+        return names[0], protocol.predict(problems[names[0]])
+    predictions = {name: protocol.predict(problems[name]) for name in names}
+    scores = {name: _score(problems[name], predictions[name]) for name in names}
+    known = {name: score for name, score in scores.items() if score is not None}
+    best = max(known, key=known.__getitem__, default=names[0])  # the first of equals
+    prediction = predictions[best]
+    return best, replace(prediction, chosen={**prediction.chosen, "readouts": scores})
+
+
+def _score(problem: FeatureProblem, prediction: Prediction) -> float | None:
+    """Return the mean criterion over the inner folds; None where nothing was held out."""
+    y, predicted = problem.train_y, prediction.out_of_fold
+    parts = splits(y, problem.patients, problem.task, problem.folds, problem.seed)
+    if predicted is None or not parts:
+        return None
+    return float(np.mean([criterion_score(y[held], predicted[held], problem.task) for _, held in parts]))
