@@ -116,7 +116,7 @@ class MethodKit:
 
     def loss(self, method: AnyMethod, seen: Batch, count: int = COUNT) -> Loss:
         """Return the loss of features, with draws as in the first step."""
-        with self.encoder(method).seeded(Stream.LOSS, 0, 0):
+        with self.encoder(method).seeded(Stream.LOSS, 0, range(count)):
             return checked_loss(method, method.loss(seen), count)
 
     def backward(

@@ -146,12 +146,12 @@ class BatchEncoder:
     def _run(self, function: str, batch: EffectiveBatch, part: Part, views: Views, index: int) -> Features | None:
         view, rows = views.tensors[index], views.view_rows[index]
         if function == "target":
-            with torch.no_grad(), self.seeded(Stream.TARGET, batch.step, part.start, index), self.autocast():
+            with torch.no_grad(), self.seeded(Stream.TARGET, batch.step, part, index), self.autocast():
                 features = self.method.target(view, rows)
             if features is None:
                 return None
         else:
-            with self.seeded(Stream.ONLINE, batch.step, part.start, index), self.autocast():
+            with self.seeded(Stream.ONLINE, batch.step, part, index), self.autocast():
                 features = self.method.online(view, rows)
         features = checked_features(self.method, function, features, len(part))
         return map_features(_at_least_float32 if function == "online" else _without_gradient, features)
@@ -171,15 +171,12 @@ class BatchEncoder:
         return _prepared(views, needed, weight, self.channels_last)
 
     @contextmanager
-    def seeded(self, stream: Stream, *key: int) -> Iterator[None]:
-        """Seed the global generators from a key inside, and leave them as they were."""
+    def seeded(self, stream: Stream, step: int, part: Part, *key: int) -> Iterator[None]:
+        """Seed the global generators by step, part and key inside, and leave them as they were."""
         device = next(self.method.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed = int(mix(stream, self.seed, *key) >> 1)
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed other GPUs, too
-            if device.type == "cuda":
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+            seed = int(mix(stream, self.seed, step, part.start, *key) >> 1)
+            seed_generators(device, seed)
             # Draws in a coupled loss, which sees all volumes at once, do not depend on how these were split.
             notices = self.drew is False and not (stream == Stream.LOSS and self.method.coupled)
             before = _generators(device) if notices else []
@@ -208,6 +205,14 @@ def _prepared(views: Views, needed: dict[str, Tensor], like: Tensor, channels_la
         {**made.rows, **{name: moved[id(row)] for name, row in rows.items()}} for rows in views.view_rows
     )
     return made
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the global generators of the CPU and of one GPU; torch.manual_seed would reseed other GPUs, too."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _generators(device: torch.device) -> list[Tensor]:

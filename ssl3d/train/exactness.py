@@ -1,39 +1,41 @@
 """How exact the accumulation of a method on its backbone is: measured before training, not inferred from its modules.
 
-A toy effective batch of three volumes is computed whole, and split into micro-batches of two and one, in float64, by a
-copy of the method. Only where the gradients agree, and what the loss hands on, is the accumulation called exact.
+A copy of the method computes small effective batches in float64, each in one piece and split into micro-batches: in the
+middle of the training, near its start and near its end. Only where gradients agree, and what the loss hands on, is the
+accumulation called exact. Near start and end, features and loss are compared, and the gradient is computed only where
+these differ: no gradient depends on the split unless a volume's features do.
+
+What draws at random (dropout, stochastic depth, noise, however it is written) draws other numbers in other
+micro-batches, so that gradients agree in distribution only. Then the measurement is repeated with the same draws for
+each volume, and "exact up to random layers" means that it agrees with them. A draw that a whole micro-batch shares, or
+whose first axis does not count its volumes, cannot be repeated so: accumulation is then called not exact.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from ssl3d.engine import Engine
-from ssl3d.method import AnyMethod, Kept
+from ssl3d.method import AnyMethod
 from ssl3d.recipe import EncoderRecipe, PretrainRecipe
+from ssl3d.train.compare_splits import Comparison, SplitError, Trial, compare_gradients, compare_outputs
 from ssl3d.train.encode import BatchEncoder, EffectiveBatch
-from ssl3d.train.processes import Group
+from ssl3d.train.keyed_draws import KeyedEncoder
 from ssl3d.train.toy import RandomSource
-from ssl3d.train.window import Window
 
 Word = Literal["exact", "exact up to random layers", "not exact", "plain"]
 Size = tuple[int, int, int]
 
-VOLUMES, MICRO_BATCH = 3, 2  # as two and one: several volumes, a single one, and a short part
-TOLERANCE = 1e-9  # relative, in float64: a gradient that is split exactly agrees to about 1e-14
+MIDDLE = Trial(EffectiveBatch(range(3), 1, 0.5), 2)  # as two and one: several volumes, a single one, a short part
+START = Trial(EffectiveBatch(range(5), 2, 0.02), 3)
+END = Trial(EffectiveBatch(range(5), 3, 0.95), 4)  # in micro-batches of the run where these are smaller
 UNKNOWN = 1.0  # error of a split gradient that is not finite, or cannot be computed
-LEAST_NORM = 1e-12  # what is smaller is compared absolutely
-STEP, PROGRESS = 1, 0.5  # of the toy batch: past a warm-up, and before nothing moves any more
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,6 @@ class Measured:
 def measure(method: AnyMethod, recipe: EncoderRecipe, engine: Engine, batch_size: int) -> Measured:
     """Measure how exact the accumulation of a method is, on the smallest view that it takes.
 
-    Layers that draw at random give other draws to other micro-batches, so that gradients agree in distribution only:
-    then the measurement is repeated with dropout and stochastic depth switched off.
-
     Args:
         method: to be trained, on its backbone; left as it is, and so are the global generators.
         recipe: of the encoder.
@@ -67,12 +66,16 @@ def measure(method: AnyMethod, recipe: EncoderRecipe, engine: Engine, batch_size
     if engine.processes == 1 and engine.micro_batch >= batch_size:
         return Measured("exact", None)
     plain = (recipe.pretrain or PretrainRecipe()).accumulation == "plain"
+    end = replace(END, micro_batch=min(END.micro_batch, engine.micro_batch))
     for size in small_views(method, recipe.view_size):
         try:
-            return _measured_on(method, size, plain, last=False)
+            return _measured_on(lambda size=size: _rebuilt(method, size), size, plain, end)  # type: ignore[misc]
         except Exception:  # noqa: S112  # plugins raise anything on a view that is too small for them
             continue
-    return _measured_on(method, recipe.view_size, plain, last=True)
+    try:
+        return _measured_on(lambda: copy.deepcopy(method), recipe.view_size, plain, end)
+    except SplitError:
+        return Measured("plain" if plain and method.coupled else "not exact", UNKNOWN)
 
 
 def small_views(method: AnyMethod, view_size: Size) -> list[Size]:
@@ -88,59 +91,37 @@ def small_views(method: AnyMethod, view_size: Size) -> list[Size]:
     return [size for size in dict.fromkeys(sizes) if size != view_size]
 
 
-def _measured_on(method: AnyMethod, size: Size, plain: bool, last: bool) -> Measured:
-    found = _compare(method, size, not plain, nullcontext, last)
+def _measured_on(build: Callable[[], AnyMethod], size: Size, plain: bool, end: Trial) -> Measured:
+    """Measure on views of a size with methods that are built for the purpose."""
+    method = build().double().train()
+    encoder = BatchEncoder(method, RandomSource(size, method.task), drew=False)
     if plain and method.coupled:
-        return Measured("plain", found.error)
-    if not found.drew:
-        return Measured("exact" if found.agree else "not exact", found.error)
-    still = _compare(method, size, not plain, _WithoutDropout, last)
-    return Measured("exact up to random layers", still.error) if still.agree else Measured("not exact", found.error)
+        return Measured("plain", _error(compare_gradients(encoder, MIDDLE, exact=False)))
+    found = _compare(encoder, end)
+    if not encoder.drew:
+        return Measured("exact" if found.agree else "not exact", _error(found))
+    method = build().double().train()
+    found = _compare(KeyedEncoder(method, RandomSource(size, method.task)), end)
+    return Measured("exact up to random layers" if found.agree else "not exact", _error(found))
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """Split against whole: relative error of the gradient, whether everything agrees, whether numbers were drawn."""
-
-    gradient: float
-    agree: bool
-    drew: bool
-
-    @property
-    def error(self) -> float:
-        return self.gradient if math.isfinite(self.gradient) else UNKNOWN
-
-
-def _compare(
-    method: AnyMethod, size: Size, exact: bool, inside: Callable[[], AbstractContextManager[object]], last: bool
-) -> _Comparison:
-    """Compute one toy batch whole and split, inside a context; a split that cannot be computed does not agree."""
-    twin = (copy.deepcopy(method) if last else _rebuilt(method, size)).double().train()
-    encoder = BatchEncoder(twin, RandomSource(size, method.task), drew=False)
-    windows = [Window(encoder, micro_batch, exact, Group()) for micro_batch in (VOLUMES, MICRO_BATCH)]
-    with inside():
-        buffers = [buffer.clone() for buffer in twin.buffers()]
-        whole, kept = _computed(windows[0])
-        _restore(twin, buffers)
-        if not whole[0].any():  # an empty queue has no negatives: fill it
-            twin.after_step(PROGRESS, kept)
-            buffers = [buffer.clone() for buffer in twin.buffers()]
-            whole, _ = _computed(windows[0])
-            _restore(twin, buffers)
-        try:
-            split, _ = _computed(windows[1])
-        except Exception:
-            if not last:
-                raise
-            return _Comparison(math.inf, False, bool(encoder.drew))  # batch norm refuses a single value, say
-    errors = [_relative(*pair) for pair in zip(split, whole, strict=True)]
-    return _Comparison(errors[0], all(error <= TOLERANCE for error in errors), bool(encoder.drew))
+def _compare(encoder: BatchEncoder, end: Trial) -> Comparison:
+    """Compare in the middle, near the start and near the end, up to the first that does not agree."""
+    found = compare_gradients(encoder, MIDDLE, exact=True)
+    for trial in (START, end):
+        if not found.agree:
+            break
+        encoder.method.after_step(trial.batch.progress, found.kept)  # what depends on progress changes here
+        outputs = compare_outputs(encoder, trial)
+        if outputs.agree:
+            found = replace(found, kept=outputs.kept)
+        else:
+            found = replace(compare_gradients(encoder, trial, exact=True), agree=False)
+    return found
 
 
-@torch.no_grad()
-def _restore(method: AnyMethod, buffers: Sequence[Tensor]) -> None:
-    for buffer, value in zip(method.buffers(), buffers, strict=True):
-        buffer.copy_(value)
+def _error(found: Comparison) -> float:
+    return found.error if math.isfinite(found.error) else UNKNOWN
 
 
 def _rebuilt(method: AnyMethod, size: Size) -> AnyMethod:
@@ -151,45 +132,3 @@ def _rebuilt(method: AnyMethod, size: Size) -> AnyMethod:
             copy.deepcopy(method.backbone), method.config, method.augment.replace(size=size), method.task
         )
     return rebuilt.to(next(method.parameters()).device)
-
-
-def _computed(window: Window) -> tuple[list[Tensor], Kept]:
-    """Return all gradients as one vector, the loss, what it hands on, and the buffers afterwards; and what it kept."""
-    method = window.encoder.method
-    outcome = window.backward(EffectiveBatch(range(VOLUMES), STEP, PROGRESS))
-    gradients = [
-        (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
-        for parameter in method.parameters()
-        if parameter.requires_grad
-    ]
-    method.zero_grad(set_to_none=True)
-    kept = [*outcome.kept.rows.values(), *outcome.kept.sums.values()]
-    buffers = [buffer.clone() for buffer in method.buffers()]
-    return [torch.cat(gradients), torch.tensor([outcome.scalars["loss"]]), *kept, *buffers], outcome.kept
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    difference = (found.double() - expected.double()).norm()
-    return float(difference / expected.double().norm().clamp_min(LEAST_NORM))
-
-
-class _WithoutDropout(TorchFunctionMode):
-    """Turns dropout and stochastic depth off inside, in layers and in functions: what they would drop stays."""
-
-    _DROPOUT = frozenset(
-        {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
-    )
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Return the input of dropout, ones in place of draws that decide what is dropped, and all else as it is."""
-        named = dict(kwargs or {})
-        if func in self._DROPOUT:
-            return args[0] if args else named["input"]
-        if func is Tensor.bernoulli_:
-            return args[0].fill_(1.0)
-        if func is F.scaled_dot_product_attention:
-            args, named = (*args[:4], *([0.0] if len(args) > 4 else []), *args[5:]), {**named}
-            named.update({"dropout_p": 0.0} if "dropout_p" in named else {})
-        return func(*args, **named)

@@ -186,7 +186,7 @@ class Window:
 
     def _loss(self, seen: Batch, step: int, part: Part) -> Loss:
         """Compute the method's loss; what it draws depends on (seed, step, part), on every process alike."""
-        with self.encoder.seeded(Stream.LOSS, step, part.start):
+        with self.encoder.seeded(Stream.LOSS, step, part):
             return checked_loss(self.encoder.method, self.encoder.method.loss(seen), len(part))
 
     def _differentiate(self, loss: Tensor) -> None:
