@@ -179,6 +179,7 @@ class Method(nn.Module, ABC, Generic[C]):
     trains: ClassVar[bool] = True  # False: evaluated as it is built
     baseline: ClassVar[bool] = False  # True: stands in every table
     initial_weights: ClassVar[str | None] = None  # name of the backbone weights to start from, "kinetics400"
+    own_backbone: ClassVar[str | None] = None  # the backbone that a control brings along, in place of the user's
     coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not touch each other
     online_views: Sequence[int] | None = None  # views that ``online`` encodes; None: all
     target_views: Sequence[int] | None = None  # views that ``target`` encodes; None: all

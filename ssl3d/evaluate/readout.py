@@ -25,14 +25,14 @@ def predict_best(
     Args:
         protocol: predicts.
         problems: the same cases by read-out; those that differ in their features alone.
-        names: read-outs to choose from.
+        names: read-outs to choose from; those that the encoder lacks are left out.
 
     Raises:
-        PluginError: the encoder has no read-out of a name.
+        PluginError: the encoder has none of them.
     """
-    for name in names:
-        if name not in problems:
-            raise PluginError(f"the encoder has no read-out {name!r}, only {', '.join(problems)}; choose one of these")
+    wanted, names = names, [name for name in names if name in problems]
+    if not names:
+        raise PluginError(f"the encoder has no read-out {wanted[0]!r}, only {', '.join(problems)}; choose one of these")
     if len(names) == 1:
         return names[0], protocol.predict(problems[names[0]])
     predictions = {name: protocol.predict(problems[name]) for name in names}

@@ -98,7 +98,7 @@ class Run:
     def names(self) -> Mapping[Name, str]:
         """Names of methods as short as possible while they differ, in the order of the leaderboard."""
         found = dict.fromkeys(_name(row) for row in self.rows)
-        several = len({backbone for _, backbone, _ in found}) > 1
+        several = len({one[:2] for one in found}) > len({method for method, _, _ in found})
         short = {name: f"{name[0]} on {name[1]}" if several else name[0] for name in found}
         # Settings hold plane and protocol, too: only rows of one table need different names.
         counts = Counter((short[_name(row)], subject_of(row), row["protocol"]) for row in self.rows)

@@ -59,7 +59,8 @@ def comparisons(entries: Sequence[Entry], pairs: Sequence[Pair]) -> pd.DataFrame
 
 def short_names(keys: Collection[Key]) -> dict[Key, str]:
     """Return names of entries for sentences: method, and backbone and settings where they are needed."""
-    several = len({key.backbone for key in keys}) > 1
+    pairs = {(key.method, key.backbone) for key in keys}
+    several = len(pairs) > len({method for method, _ in pairs})  # controls have a backbone of their own each
     names = {key: f"{key.method} on {key.backbone}" if several else key.method for key in keys}
     counts = Counter((key.compared, name) for key, name in names.items())
     return {key: f"{name} ({key.settings})" if counts[key.compared, name] > 1 else name for key, name in names.items()}

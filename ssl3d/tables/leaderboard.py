@@ -19,9 +19,7 @@ from ssl3d.tables.entry import Entry, Key
 from ssl3d.tables.standings import Standing
 
 COLUMNS: Columns = {
-    "rank": ColumnType(
-        "Int64", "within a table and protocol, of methods with several seeds; shared with a letter"
-    ),
+    "rank": ColumnType("Int64", "within a table and protocol, of methods with several seeds; shared with a letter"),
     "group": ColumnType("str", "methods that share a letter cannot be separated"),
     "method": ColumnType("str", "name of the method"),
     "backbone": ColumnType("str", "name of the backbone"),

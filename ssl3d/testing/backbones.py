@@ -229,6 +229,8 @@ def _step_in_bfloat16(kit: BackboneKit, backbone: Backbone) -> None:
 
 def check_its_cost_is_known(kit: BackboneKit) -> None:
     """Its operations can be counted without computing: it runs on torch's meta device."""
+    if all(parameter.ndim < 2 for parameter in kit.built.parameters()):
+        raise NotApplicable("it has no layer whose operations are counted")
     size = tuple(kit.volumes().shape[2:])
     require(forward_flops(kit.built, (size[0], size[1], size[2])) > 0, "a forward pass counts no operations")
 

@@ -44,6 +44,8 @@ from tests.runs import (
 Capture = pytest.CaptureFixture[str]
 STEPS = 24  # 8 epochs of 12 volumes in windows of 4
 LONG = {"pretrain.epochs": 8}
+CPU = torch.device("cpu")
+CONTROLS = ("random", "voxels", "statistics")  # that stand in every table
 KILLER = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -52,7 +54,8 @@ from ssl3d.cli.progress import JsonProgress
 from ssl3d.run.options import Options
 from ssl3d.train.build import backbone_class, method_class
 
-loaded = [method_class(name) for name in ("byol", "moco", "random", "kinetics", "simclr")], backbone_class("tiny")
+names = "byol", "moco", "random", "kinetics", "simclr", "voxels", "statistics"
+loaded = [method_class(name) for name in names], backbone_class("tiny")
 root, out = map(Path, sys.argv[1:3])
 methods, settings, moments = map(json.loads, sys.argv[3:6])
 for lines, seconds in moments:
@@ -99,13 +102,13 @@ def events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 def test_a_run_ends_in_tables_of_every_method_and_protocol(finished: Path) -> None:
     board = read_table(finished / "leaderboard.csv", COLUMNS)
     assert set(zip(board["method"], board["protocol"], strict=True)) == {
-        (method, protocol) for method in ("byol", "moco", "random") for protocol in ("linear", "knn")
+        (method, protocol) for method in ("byol", "moco", *CONTROLS) for protocol in ("linear", "knn")
     }
     assert ((board["ci_low"] <= board["auc"]) & (board["auc"] <= board["ci_high"])).all()
     assert set(board.query("method == 'byol'")["exactness"]) == {"exact"}
     assert set(board.query("method == 'random'")["exactness"]) == {"not trained"}
     pairs = pd.read_csv(finished / "comparisons.csv")
-    assert len(pairs) == 2 * 3
+    assert len(pairs) == 2 * 10  # of five methods
     assert "byol" in (finished / "leaderboard.md").read_text()
 
 
@@ -137,7 +140,7 @@ def test_fine_tuning_and_a_method_from_a_file_run_through_the_same_door(knees: P
     methods = f"{tmp_path}/mine.py:Mine"
     assert command([*arguments(knees, tmp_path / "run", "--quiet", methods=methods, **settings)]) == 0
     board = read_table(tmp_path / "run/leaderboard.csv", COLUMNS)
-    assert set(board["method"]) == {methods, "random"}
+    assert set(board["method"]) == {methods, *CONTROLS}
     assert (board["status"] == "done").all()
     assert ssl3d.load_encoder(encoder_folder(tmp_path / "run", "Mine"), allow_code=True).embed_dim == 128
     assert not (tmp_path / "run/features").exists()
@@ -206,13 +209,13 @@ def test_json_lines_are_json_to_the_last(capsys: Capture, knees: Path, tmp_path:
     found = [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
     kinds = [event["event"] for event in found]
     assert (kinds.count("run"), kinds[-1]) == (1, "leaderboard")
-    assert kinds.count("started") == kinds.count("finished") == len(found[kinds.index("run")]["artifacts"]) == 2 * 4
+    assert kinds.count("started") == kinds.count("finished") == len(found[kinds.index("run")]["artifacts"]) == 4 * 4
     steps = [event for event in found if event["event"] == "progress" and "loss" in event]
     assert [step["done"] for step in steps] == list(range(1, 7))
     assert {"loss", "volumes/s", "epoch", "epochs"} <= steps[0].keys()
     rows = found[-1]["rows"]
     assert {(row["method"], row["protocol"]) for row in rows} == {
-        (m, p) for m in ("byol", "random") for p in ("linear", "knn")
+        (m, p) for m in ("byol", *CONTROLS) for p in ("linear", "knn")
     }
     assert set(rows[0]) == set(COLUMNS)
 
@@ -228,7 +231,7 @@ def test_plain_lines_name_the_folder_and_what_is_made(capsys: Capture, knees: Pa
     line = arguments(knees, tmp_path / "run", methods="random")
     assert command(line) == 0
     out = capsys.readouterr().out
-    assert f"4 artifacts, written to {tmp_path / 'run'}" in out
+    assert f"12 artifacts, written to {tmp_path / 'run'}" in out
     assert "  random on tiny, seed 0: acl of mrnet sagittal, linear: auc 0." in out
     assert "\x1b" not in out
     assert command(line) == 0
@@ -285,7 +288,8 @@ def test_options_and_the_default_folder(knees: Path, tmp_path: Path, monkeypatch
     assert folder.name.startswith("mrnet-")
     assert not (folder / "stores").exists()
     board = pd.read_csv(folder / "leaderboard.csv")
-    assert board[["task", "plane", "protocol", "seeds"]].to_numpy().tolist() == [["meniscus", "axial", "knn", 2]]
+    rows = board[["task", "plane", "protocol", "seeds"]].to_numpy().tolist()
+    assert rows == [["meniscus", "axial", "knn", 2]] * 3  # with the controls that need no network
 
 
 def test_a_failed_encoder_is_listed_and_the_exit_code_is_1(capsys: Capture, knees: Path, tmp_path: Path) -> None:
@@ -335,7 +339,7 @@ def test_a_loaded_encoder_gives_the_features_that_were_evaluated(finished: Path,
     (store,) = (Store.open(Path(path)) for path in read_plan(finished).stores.values())
     train, test = (store.labelled(split, "acl") for split in ("train", "test"))
     train_x, test_x = (
-        extract(encoder, store, part, size=found.recipe.view_size, batch_size=16, device=torch.device("cpu"))
+        extract(encoder, store, part, size=found.recipe.view_size, batch_size=16, device=CPU)[found.readout]
         for part in (train, test)
     )
     patients = np.array(store.patients(train))

@@ -92,7 +92,9 @@ def test_leaderboard_takes_a_baseline(capsys: Capture, finished: Path) -> None:
 
 def test_compare_prints_every_pair(capsys: Capture, finished: Path) -> None:
     out = printed(capsys, "compare", finished)
-    assert out.count("simclr") == 2  # linear and knn
+    rows = [line for line in out.splitlines() if line.startswith(("│ linear", "│ knn"))]
+    assert len(rows) == 2 * 6  # of four methods
+    assert sum("simclr" in row for row in rows) == 2 * 3
     assert "p (Holm)" in out
 
 
@@ -125,13 +127,14 @@ def test_compare_takes_runs_on_the_same_data_and_refuses_others(
 
 def test_export_writes_one_row_per_evaluation_and_one_per_pair(capsys: Capture, finished: Path, tmp_path: Path) -> None:
     target = tmp_path / "new/evaluations.csv"
-    assert f"{target}: 4 rows" in printed(capsys, "export", finished, "--to", target)
+    assert f"{target}: 8 rows" in printed(capsys, "export", finished, "--to", target)
     table = read_table(target, EVALUATION_COLUMNS)
     assert list(table) == list(EVALUATION_COLUMNS)
+    methods = ("random", "simclr", "statistics", "voxels")
     assert sorted(zip(table["method"], table["protocol"], strict=True)) == [
-        ("random", "knn"), ("random", "linear"), ("simclr", "knn"), ("simclr", "linear"),
-    ]  # fmt: skip
-    assert len(pd.read_csv(tmp_path / "new/evaluations-pairs.csv")) == 2
+        (method, protocol) for method in methods for protocol in ("knn", "linear")
+    ]
+    assert len(pd.read_csv(tmp_path / "new/evaluations-pairs.csv")) == 2 * 6
     printed(capsys, "export", finished, "--to", tmp_path / "e.csv", "--pairs", tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "new/evaluations-pairs.csv").read_bytes()
     assert (tmp_path / "e.csv").read_bytes() == (finished / "evaluations.csv").read_bytes()

@@ -62,7 +62,8 @@ def test_a_read_out_that_is_named_is_not_chosen() -> None:
     assert name == "last"
     assert "readouts" not in prediction.chosen
     with pytest.raises(PluginError, match="no read-out 'attention', only last, multi; choose one of these"):
-        predict_best(Linear(), both(3.0, 3.0), ("last", "attention"))
+        predict_best(Linear(), both(3.0, 3.0), ("attention",))
+    assert predict_best(Linear(), both(3.0, 3.0), ("attention", "last"))[0] == "last"
 
 
 class Silent(FeatureProtocol[Any]):

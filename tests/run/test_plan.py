@@ -81,7 +81,7 @@ def test_planes_and_folds_have_encoders_of_their_own_and_tasks_do_not() -> None:
 
 
 def test_an_untrained_encoder_has_no_corpus_and_serves_every_plane_and_fold_at_once() -> None:
-    made = plan("view_size=[4,16,16]", methods=("random",), **{"data.plane": "all", "data.folds": 2})
+    made = plan("view_size=[4,16,16]", methods=("random",), baselines=False, **{"data.plane": "all", "data.folds": 2})
     (request,) = made.requests
     recipe = request.recipe
     assert (recipe.corpus, recipe.augment, recipe.pretrain, recipe.task) == ((), None, None, None)
@@ -142,9 +142,30 @@ def test_a_method_that_needs_labels_is_refused_where_its_corpus_has_none(tmp_pat
 
 
 def test_baselines_join_where_the_backbone_can_stand_for_them() -> None:
-    assert set(recipes(methods=("byol",))) == {"byol", "random"}
-    assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "random", "kinetics"}
+    controls = {"random", "voxels", "statistics"}
+    assert set(recipes(methods=("byol",))) == {"byol", *controls}
+    assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "kinetics", *controls}
     assert set(recipes(methods=("byol", "random"), backbones=("r3d_18",), baselines=False)) == {"byol", "random"}
+
+
+def test_a_control_with_a_network_of_its_own_stands_in_the_table_once() -> None:
+    made = plan(methods=("voxels", "random"), backbones=("tiny", "r3d_18"), baselines=False)
+    found = sorted((request.recipe.method, request.recipe.backbone) for request in made.requests)
+    assert found == [("random", "r3d_18"), ("random", "tiny"), ("voxels", "voxel_grid")]
+    readouts = {request.recipe.backbone: request.evaluations[0].readouts for request in made.requests}
+    assert readouts == {"tiny": ("last", "multi"), "r3d_18": ("last", "multi"), "voxel_grid": ("last",)}
+
+
+@pytest.mark.parametrize(
+    ("readouts", "backbone", "message"),
+    [
+        ("mutli", "tiny", "no backbone has a read-out 'mutli'; did you mean 'multi'?; correct --readout"),
+        ("max", "voxel_grid", "backbone 'voxel_grid' has none of the read-outs max, only last; add one"),
+    ],
+)
+def test_a_read_out_that_does_not_exist_is_refused(readouts: str, backbone: str, message: str) -> None:
+    fields = {"methods": ("random",), "backbones": (backbone,), "baselines": False, "evaluate.readouts": readouts}
+    assert refused(**fields).startswith(message)
 
 
 def test_a_table_without_pretrained_baselines_says_so() -> None:

@@ -53,3 +53,21 @@ class ImageNet(_Untrained):
         departures=("Volumes are standardised by their own mean and deviation, not by those of ImageNet's colours.",),
     )
     initial_weights = "imagenet"
+
+
+class Voxels(_Untrained):
+    """The volume itself in place of features: what a table shows without any encoder."""
+
+    card: ClassVar[Card] = Card(
+        name="Voxels", summary="the volume averaged to 8 x 16 x 16 in place of features: no encoder at all"
+    )
+    own_backbone = "voxel_grid"
+
+
+class Statistics(_Untrained):
+    """Intensities and the size of the foreground in place of features: how far the simplest explanation goes."""
+
+    card: ClassVar[Card] = Card(
+        name="Statistics", summary="intensities, and size and shape of the foreground, in place of features"
+    )
+    own_backbone = "volume_statistics"

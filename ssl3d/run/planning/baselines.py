@@ -12,9 +12,14 @@ from ssl3d.train.build import backbone_class, method_class
 
 
 def baselines(experiment: Experiment, backbone: str) -> Iterator[str]:
-    """Yield the registered baselines that this backbone can stand for."""
+    """Yield the registered baselines that this backbone can stand for.
+
+    One that brings a backbone of its own stands in the table once, beside the first of the user's.
+    """
     network = backbone_class(backbone)
     for name, kind in _registered_baselines(experiment):
+        if kind.own_backbone is not None and backbone != experiment.backbones[0]:
+            continue
         has_weights = kind.initial_weights is None or kind.initial_weights in network.weights
         if has_weights and (network.tokens or not kind.needs_tokens):
             yield name

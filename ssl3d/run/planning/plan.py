@@ -21,8 +21,8 @@ from ssl3d.run.planning.plan_checks import (
     check_labelled,
     check_names,
     check_predicts,
-    check_readouts,
     check_sections,
+    known_readouts,
     without_effect,
 )
 from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
@@ -133,6 +133,8 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
         for backbone in dict.fromkeys(experiment.backbones):
             for method in dict.fromkeys([*experiment.methods, *baselines(experiment, backbone)]):
                 kind = method_class(method)
+                if kind.own_backbone is not None and backbone != experiment.backbones[0]:
+                    continue  # it is there already
                 sees_labels = kind.trains and "labels" in kind.needs
                 for seed in dict.fromkeys(experiment.seeds):
                     for tasks in [(task,) for task in data_plane.tasks] if sees_labels else [data_plane.tasks]:
@@ -140,7 +142,13 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
                         if label is not None:
                             check_labelled(method, label, parts)
                         recipe = encoder_recipe(
-                            experiment, corpus, parts, method=method, backbone=backbone, seed=seed, task=label
+                            experiment,
+                            corpus,
+                            parts,
+                            method=method,
+                            backbone=kind.own_backbone or backbone,
+                            seed=seed,
+                            task=label,
                         )
                         evaluations = tuple(_evaluations(experiment, data_plane, tasks, fold, recipe))
                         yield Request(recipe, fold if kind.trains else 0, evaluations)
@@ -155,6 +163,7 @@ def _evaluations(
 ) -> Iterator[EvaluationRecipe]:
     """Yield the evaluations of an encoder on one data set, with all training labels."""
     choice = experiment.evaluate
+    readouts = known_readouts(choice.readouts, encoder.backbone)
     for protocol in dict.fromkeys(choice.protocols):
         kind = protocol_class(protocol)
         settings = experiment.asked().get("protocol", {}).get(protocol, {})
@@ -164,7 +173,6 @@ def _evaluations(
         )
         for task in tasks:
             check_predicts(protocol, kind, task, data_plane.data)
-            check_readouts(choice.readouts, encoder.backbone)
             yield EvaluationRecipe(
                 data=data_plane.data,
                 plane=data_plane.plane,
@@ -173,7 +181,7 @@ def _evaluations(
                 fold=fold,
                 protocol=protocol,
                 protocol_config=config,
-                readouts=choice.readouts if issubclass(kind, FeatureProtocol) else ("last",),
+                readouts=readouts if issubclass(kind, FeatureProtocol) else ("last",),
                 view_size=encoder.view_size,
                 batch_size=choice.batch_size,
                 inner_folds=choice.inner_folds,

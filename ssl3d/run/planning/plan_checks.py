@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ssl3d.errors import RecipeError, nearest
+from ssl3d.errors import PluginError, RecipeError, nearest
 from ssl3d.experiment import PLUGINS, Experiment
 from ssl3d.protocol import Protocol
 from ssl3d.recipe import EncoderRecipe
@@ -24,14 +24,27 @@ def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: s
         )
 
 
-def check_readouts(readouts: Sequence[str], backbone: str) -> None:
-    """Refuse a read-out that a backbone does not have."""
+def known_readouts(readouts: Sequence[str], backbone: str) -> tuple[str, ...]:
+    """Return the read-outs that a backbone has; refuse where it has none of them, or one of them is a typo."""
     known = backbone_class(backbone).readout_names
+    every = {name for other in plugins("backbones") for name in _readout_names(other)} | set(known)
     for name in readouts:
-        if name not in known:
-            raise RecipeError(
-                f"backbone {backbone!r} has no read-out {name!r}{nearest(name, known)}; choose others with --readout"
-            )
+        if name not in every:
+            raise RecipeError(f"no backbone has a read-out {name!r}{nearest(name, every)}; correct --readout")
+    found = tuple(name for name in dict.fromkeys(readouts) if name in known)
+    if not found:
+        raise RecipeError(
+            f"backbone {backbone!r} has none of the read-outs {', '.join(readouts)}, only {', '.join(known)}; add one "
+            "of these to --readout"
+        )
+    return found
+
+
+def _readout_names(backbone: str) -> tuple[str, ...]:
+    try:
+        return backbone_class(backbone).readout_names
+    except PluginError:
+        return ()  # a broken plugin is reported by `ssl3d list`
 
 
 def check_sections(experiment: Experiment) -> None:

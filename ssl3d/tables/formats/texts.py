@@ -28,7 +28,7 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
 
 def price(leaderboard: pd.DataFrame) -> pd.DataFrame:
     """Return what pretraining cost as texts, one row per method, backbone and corpus; empty if nothing was measured."""
-    table = _texts(leaderboard[leaderboard["device"].notna()], _PRICE).drop_duplicates(ignore_index=True)
+    table = _texts(leaderboard[leaderboard["pretrain_seconds"].notna()], _PRICE).drop_duplicates(ignore_index=True)
     if table["corpus"][table["corpus"] != ""].nunique() < 2:
         table = table.drop(columns="corpus")
     return table.loc[:, [name for name in table.columns if (table[name] != "").any()]]
