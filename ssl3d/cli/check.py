@@ -51,16 +51,31 @@ def _show(plugin: str, findings: Sequence[Finding]) -> int:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console()
-    for finding in findings:
+    lines = [(str(finding), STYLES[finding.outcome]) for finding in findings if finding.outcome != "not applicable"]
+    lines += [(line, STYLES["not applicable"]) for line in _not_applicable(findings)]
+    for line, style in lines:
         if console.is_terminal:
-            console.print(Text(str(finding), STYLES[finding.outcome]))
+            console.print(Text(line, style))
         else:
-            click.echo(str(finding))
+            click.echo(line)
     failed = sum(finding.failed for finding in findings)
     applied = sum(finding.outcome != "not applicable" for finding in findings)
     names = ", ".join(finding.rule for finding in findings if finding.failed)
     click.echo(f"{plugin}: {f'{failed} of {applied} rules fail: {names}' if failed else f'all {applied} rules hold'}")
     return 1 if failed else 0
+
+
+def _not_applicable(findings: Sequence[Finding]) -> list[str]:
+    """Return one line with the rules that did not apply, by the reason; none if all applied."""
+    rules: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.outcome == "not applicable":
+            rules.setdefault(finding.message, []).append(finding.rule)
+    if not rules:
+        return []
+    count = sum(len(names) for names in rules.values())
+    reasons = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in rules.items())
+    return [f"{count} {'rules do' if count > 1 else 'rule does'} not apply: {reasons}"]
 
 
 def _pairs(option: str, texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -6,8 +6,10 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
+from typing import Any
 
 from ssl3d.errors import UserError
 
@@ -46,6 +48,52 @@ def explain(error: Exception, kind: type) -> str:
     otherwise = "correct that line" if place else "for its traceback, call the kit from a test"
     advice = next((advice for pattern, advice in ADVICE if re.search(pattern, text)), otherwise)
     return f"{what}; {advice}"
+
+
+def place_of(kind: type, function: str) -> str:
+    """Return " (file.py:12 in function)" where a function of a class is in a plugin's own file, or nothing."""
+    place = _place_of(f"{kind.__name__}.{function}", kind)
+    return f" ({place})" if place else ""
+
+
+def place_of_caller(kind: type) -> str:
+    """Return " (file.py:12 in function)" of the innermost running line in a plugin's own file, or nothing."""
+    own = own_files(kind)
+    frames = traceback.walk_stack(None)
+    found = next(((frame.f_code, line) for frame, line in frames if frame.f_code.co_filename in own), None)
+    return f" ({_place(found)})" if found else ""
+
+
+def place_of_change(kind: type, run: Callable[[], object], state: Callable[[], object]) -> str:
+    """Return " (file.py:12 in function)" of the first line in a plugin's own file that changes a state, or nothing.
+
+    Args:
+        kind: the plugin's class.
+        run: runs the plugin, once more.
+        state: returns what is compared after each line.
+    """
+    own, lines = own_files(kind), list[Frame]()  # the line that runs
+    before, found = state(), list[Frame]()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001  # the signature of sys.settrace
+        if frame.f_code.co_filename not in own:
+            return None
+        if lines and not found and state() != before:
+            found.append(lines[-1])
+        back = frame.f_back  # where execution goes on after a return
+        now = back if event == "return" and back is not None and back.f_code.co_filename in own else frame
+        lines[:] = [(now.f_code, now.f_lineno)]
+        return trace
+
+    tracer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(tracer)
+    if not found and lines and state() != before:  # the last line did
+        found.append(lines[-1])
+    return f" ({_place(found[0])})" if found else ""
 
 
 def own_files(kind: type) -> frozenset[str]:

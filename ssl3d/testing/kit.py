@@ -110,9 +110,15 @@ class MethodKit:
         """Return what makes views and features of the volumes."""
         return BatchEncoder(method, self.source)
 
-    def seen(self, method: AnyMethod, part: range = range(COUNT), step: int = 0) -> Batch:
+    def seen(
+        self,
+        method: AnyMethod,
+        part: range = range(COUNT),
+        step: int = 0,
+        encoder: type[BatchEncoder] = BatchEncoder,
+    ) -> Batch:
         """Return what the loss sees of a part of the effective batch of a step, with gradients where enabled."""
-        return self.encoder(method).features(EffectiveBatch(range(COUNT), step), part)
+        return encoder(method, self.source).features(EffectiveBatch(range(COUNT), step), part)
 
     def loss(self, method: AnyMethod, seen: Batch, count: int = COUNT) -> Loss:
         """Return the loss of features, with draws as in the first step."""
@@ -127,9 +133,10 @@ class MethodKit:
         step: int = 0,
         count: int = COUNT,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        encoder: type[BatchEncoder] = BatchEncoder,
     ) -> WindowResult:
         """Replace the gradients of a method by those of one effective batch."""
-        window = Window(BatchEncoder(method, self.source, 0, autocast), micro_batch, True, Group())
+        window = Window(encoder(method, self.source, 0, autocast), micro_batch, True, Group())
         start = step * COUNT % (2 * COUNT)  # so that steps meet different volumes
         return window.backward(EffectiveBatch(range(start, start + count), step, step / TRAINING))
 

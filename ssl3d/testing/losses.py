@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
@@ -12,10 +14,12 @@ from torch import Tensor
 from ssl3d.errors import UserError
 from ssl3d.method import AnyMethod
 from ssl3d.task import Kind
+from ssl3d.testing.blame import place_of, place_of_change
 from ssl3d.testing.kit import COUNT, MethodKit
 from ssl3d.testing.modules import demand_finite_gradients
-from ssl3d.testing.randomness import seeded, untouched
-from ssl3d.testing.runner import NotApplicable, require
+from ssl3d.testing.randomness import seeded, states, untouched
+from ssl3d.testing.runner import BrokenRuleError, NotApplicable, require
+from ssl3d.train.join import tensors
 
 FEWER = 6  # volumes
 
@@ -61,13 +65,51 @@ def check_draws_are_keyed(kit: MethodKit) -> None:
     found = []
     for seed in (1, 2):
         method = copy.deepcopy(kit.training.method)
-        with seeded(seed), untouched("a step", advice):
+        with seeded(seed), _blamed(kit), untouched("a step", advice):
             loss = kit.backward(method, 3).scalars["loss"]
         found.append((loss, {name: p.grad for name, p in method.named_parameters() if p.grad is not None}))
     (loss, gradients), (again, others) = found
-    require(loss == again, f"the same step gives a loss of {loss} and then of {again}; {advice}")
+    if loss != again:
+        place = place_of(kit.kind, _unrepeatable(kit))
+        require(False, f"the same step gives a loss of {loss} and then of {again}{place}; {advice}")
     differ = [name for name, gradient in gradients.items() if not torch.equal(gradient, others[name])]
     require(not differ, f"the same step gives other gradients of {', '.join(differ[:3])}; {advice}")
+
+
+@contextmanager
+def _blamed(kit: MethodKit) -> Iterator[None]:
+    """Add the line that moves a random state of numpy or of random to a message about it.
+
+    Torch's generator is left out: it moves with every legitimate draw, and is put back.
+    """
+    try:
+        yield
+    except BrokenRuleError as fault:
+        method = copy.deepcopy(kit.training.method)
+        with seeded(0):
+            place = place_of_change(
+                kit.kind,
+                lambda: kit.backward(method, 3),
+                lambda: {name: state for name, state in states().items() if name != "torch"},
+            )
+        raise BrokenRuleError(str(fault).replace(";", f"{place};", 1)) from None
+
+
+@torch.no_grad()
+def _unrepeatable(kit: MethodKit) -> str:
+    """Return the name of the first function whose results differ the second time."""
+    method = copy.deepcopy(kit.training.method)
+    first, again = kit.seen(method), kit.seen(method)
+    for function, ours, theirs in (
+        ("online", first.online_features, again.online_features),
+        ("target", first.target_features, again.target_features),
+    ):
+        pairs = zip(ours, theirs, strict=True)
+        if not all(
+            torch.equal(*pair) for one, other in pairs for pair in zip(tensors(one), tensors(other), strict=True)
+        ):
+            return function
+    return "loss"
 
 
 def check_every_kind_of_task(kit: MethodKit) -> str:

@@ -80,6 +80,9 @@ _built = (check_it_builds,)
 _viewed = (check_it_builds, views.check_views_have_the_right_shape)
 _drawn = (*_viewed, views.check_views_draw_from_rng_alone)
 _trained = (*_drawn, training.check_parameter_groups, training.check_it_trains)
+_repeatable = (*_trained, losses.check_draws_are_keyed)  # else whatever compares two computations fails, too
+_still = (*_repeatable, momentum.check_only_after_step_moves_state)
+_split = (*_still, losses.check_loss_is_well_formed, views.check_views_do_not_depend_on_neighbours)
 RULES: tuple[Rule[MethodKit], ...] = (
     Rule(declared.check_card),
     Rule(declared.check_config),
@@ -97,20 +100,20 @@ RULES: tuple[Rule[MethodKit], ...] = (
     Rule(losses.check_embedding_has_one_vector_per_volume, _trained),
     Rule(losses.check_loss_is_well_formed, _trained),
     Rule(losses.check_draws_are_keyed, _trained),
+    Rule(momentum.check_only_after_step_moves_state, _repeatable),
     Rule(losses.check_every_kind_of_task, _trained),
     Rule(training.check_every_parameter_learns, _trained),
     Rule(training.check_the_encoder_learns, _trained),
-    Rule(splits.check_splits_agree, _trained),
+    Rule(splits.check_splits_agree, _split),
     Rule(training.check_a_short_batch_is_finite, _trained),
     Rule(training.check_bfloat16, _trained),
-    Rule(training.check_state_survives, _trained),
-    Rule(training.check_copies, _trained),
+    Rule(training.check_state_survives, _repeatable),
+    Rule(training.check_copies, _repeatable),
     Rule(momentum.check_momentum_starts_as_a_copy, _trained),
     Rule(momentum.check_momentum_never_trains, _trained),
     Rule(momentum.check_momentum_moves, _trained),
     Rule(momentum.check_momentum_follows, _trained),
     Rule(momentum.check_after_step_leaves_the_online_network, _trained),
-    Rule(momentum.check_only_after_step_moves_state, _trained),
-    Rule(momentum.check_evaluation_moves_nothing, _trained),
+    Rule(momentum.check_evaluation_moves_nothing, _still),
     Rule(declared.check_import),  # last: a fresh process has imported it meanwhile
 )

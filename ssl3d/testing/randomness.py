@@ -35,13 +35,14 @@ def untouched(what: str, advice: str) -> Iterator[None]:
         what: named in the message, "views".
         advice: what to do, "draw every number from rng".
     """
-    before = _states()
+    before = states()
     yield
-    moved = [name for name, state in _states().items() if state != before[name]]
+    moved = [name for name, state in states().items() if state != before[name]]
     require(not moved, f"{what} moves the global random state of {', '.join(moved)}; {advice}")
 
 
-def _states() -> dict[str, object]:
+def states() -> dict[str, object]:
+    """Return the global random states of torch, numpy and random, as values that can be compared."""
     numpy = np.random.get_state(legacy=False)
     assert isinstance(numpy, dict)
     return {

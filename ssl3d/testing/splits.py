@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl3d.method import AnyMethod, Features
+from ssl3d.testing.blame import place_of, place_of_caller
 from ssl3d.testing.kit import COUNT, MethodKit
 from ssl3d.testing.runner import require
+from ssl3d.train.keyed_draws import KeyedEncoder
 from ssl3d.train.window import WindowResult
 
 TOLERANCE = 1e-10  # float64 rounding over sums of a few thousand terms stays below 1e-12
@@ -46,7 +48,7 @@ def check_splits_agree(kit: MethodKit) -> None:
 
 def _split(kit: MethodKit, micro_batch: int) -> tuple[WindowResult, dict[str, Tensor]]:
     method = copy.deepcopy(kit.training.method)
-    outcome = kit.backward(method, micro_batch)
+    outcome = kit.backward(method, micro_batch, encoder=KeyedEncoder)
     return outcome, {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
 
 
@@ -59,25 +61,27 @@ def _cause(kit: MethodKit) -> str:
     """Say which function lets volumes touch each other, and what to do."""
     method = copy.deepcopy(kit.training.method)
     with torch.no_grad():
-        with _batch_norms(method) as norms:
-            whole = kit.seen(method)
-        part = kit.seen(method, ALONE)
+        with _batch_norms(kit, method) as norms:
+            whole = kit.seen(method, encoder=KeyedEncoder)
+        part = kit.seen(method, ALONE, encoder=KeyedEncoder)
     for function, ours, theirs in (
         ("online", whole.online_features, part.online_features),
         ("target", whole.target_features, part.target_features),
     ):
         if not all(_same_rows(*pair) for pair in zip(ours, theirs, strict=True)):
-            named = f" (batch norm {norms[0]!r})" if norms else ""
+            named = f" (batch norm {norms[0][0]!r})" if norms else ""
+            place = norms[0][1] if norms else place_of(kit.kind, function)
             return (
-                f"in {function} a volume's features depend on the other volumes of its micro-batch{named}: move what "
-                "mixes volumes into loss, which sees the whole effective batch"
+                f"in {function} a volume's features depend on the other volumes of its micro-batch{named}{place}: move "
+                "what mixes volumes into loss, which sees the whole effective batch"
             )
+    place = place_of(kit.kind, "loss")
     if not kit.kind.coupled:
         return (
-            "coupled = False promises a loss that is a mean over volumes, or over Loss.weight things: leave it out if "
-            "volumes touch each other in loss, or state the weight"
+            f"coupled = False promises a loss that is a mean over volumes, or over Loss.weight things{place}: leave it "
+            "out if volumes touch each other in loss, or state the weight"
         )
-    return "make loss a function of the batch alone"
+    return f"make loss a function of the batch alone{place}"
 
 
 def _same_rows(whole: Features, part: Features) -> bool:
@@ -88,13 +92,13 @@ def _same_rows(whole: Features, part: Features) -> bool:
 
 
 @contextmanager
-def _batch_norms(method: AnyMethod) -> Iterator[list[str]]:
-    """Yield a list that gets the names of the batch norms that mix volumes inside the block."""
-    found: list[str] = []
+def _batch_norms(kit: MethodKit, method: AnyMethod) -> Iterator[list[tuple[str, str]]]:
+    """Yield a list that gets name and caller of each batch norm that mixes volumes inside the block."""
+    found: list[tuple[str, str]] = []
 
     def hook(name: str, layer: nn.Module) -> None:
         if layer.training:
-            found.append(name)
+            found.append((name, place_of_caller(kit.kind)))
 
     layers = [(name, layer) for name, layer in method.named_modules() if isinstance(layer, _BatchNorm)]
     handles = [layer.register_forward_hook(lambda *_, n=name, m=layer: hook(n, m)) for name, layer in layers]

@@ -46,6 +46,11 @@ def check_the_encoder_learns(kit: MethodKit) -> None:
     with torch.no_grad():
         before, after = fresh.encoder().eval()(volumes), copy.deepcopy(trained.encoder()).eval()(volumes)
     same = torch.equal(before, after)
+    if same and not any(parameter.requires_grad for parameter in trained.encoder().parameters()):
+        advice = "leave some of it trainable in build, or set trains = False"
+        require(
+            False, f"the backbone is frozen: encoder() has no trainable parameter, so training cannot help; {advice}"
+        )
     require(not same, "encoder() gives the same features before and after training; return the network that is trained")
 
 

@@ -33,6 +33,12 @@ class ParameterUnused(SimCLR):
         self.extra = nn.Linear(6, 6)
 
 
+class BackboneFrozen(SimCLR):
+    def build(self) -> None:
+        super().build()
+        self.backbone.requires_grad_(False)
+
+
 class ParameterDetached(SimCLR):
     def build(self) -> None:
         super().build()

@@ -122,4 +122,12 @@ class Uncoupled(Method):  # type: ignore[type-arg]  # it has no settings
         return ((first - 2 * second).square().mean(dim=1) * some).sum(), some.sum()
 
 
-SOUND = [BYOL, SimCLR, MoCo, HomeMade, Unusual, Uncoupled]
+class Noisy(SimCLR):
+    """Draws in ``online``, which are other ones in other micro-batches."""
+
+    def online(self, view: Tensor, rows: Rows) -> Features:
+        features: Tensor = self.backbone(view)
+        return F.dropout(features, 0.1) * (1 + 0.1 * torch.rand(len(features), 1, dtype=features.dtype))
+
+
+SOUND = [BYOL, SimCLR, MoCo, HomeMade, Unusual, Uncoupled, Noisy]

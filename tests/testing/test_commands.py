@@ -23,6 +23,9 @@ def test_a_file_needs_no_package_and_a_rule_that_fails_is_an_exit_code_of_one(
     printed = capsys.readouterr().out
     assert "check_a_short_batch_is_finite: FAILED" in printed
     assert "rules fail: " in printed.splitlines()[-1]
+    (folded,) = [line for line in printed.splitlines() if "not apply" in line]
+    assert folded.startswith("7 rules do not apply: ")
+    assert "it needs no labels: check_every_kind_of_task; it has no momentum encoder: check_momentum_" in folded
 
 
 def test_a_failure_is_expected_with_a_reason(
