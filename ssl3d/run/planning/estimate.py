@@ -13,7 +13,7 @@ from ssl3d.backbone import Backbone
 from ssl3d.data.folds import training_volumes
 from ssl3d.engine import Engine
 from ssl3d.progress import Progress
-from ssl3d.recipe import EncoderRecipe
+from ssl3d.recipe import EncoderRecipe, canonical
 from ssl3d.results.folder import PLAN, RunFolder
 from ssl3d.results.read import open_run
 from ssl3d.run.artifact import Context
@@ -39,8 +39,8 @@ def estimates(plan: Plan, options: Options) -> list[dict[str, Any]]:
     trials ("auto") is priced as if it were unset. An encoder that is complete costs nothing; that is known where the
     volumes are packed.
     """
-    complete = _complete(plan, options)
-    return [_estimate(plan, request, options, request.recipe.canonical() in complete) for request in plan.requests]
+    complete, rates = _complete(plan, options), _Rates(options)
+    return [_estimate(plan, request, rates, request.recipe.canonical() in complete) for request in plan.requests]
 
 
 def run_folder(plan: Plan, options: Options) -> RunFolder:
@@ -60,7 +60,24 @@ def _complete(plan: Plan, options: Options) -> set[str]:
     return {encoder.recipe.canonical() for encoder in encoders if encoder.is_complete(context)}
 
 
-def _estimate(plan: Plan, request: Request, options: Options, complete: bool) -> dict[str, Any]:
+class _Rates:
+    """Floating-point operations per second of backbones, each timed once: seeds and methods share it."""
+
+    def __init__(self, options: Options) -> None:
+        self._device = options.device
+        self._known: dict[str, float] = {}
+
+    def of(self, backbone: Backbone, recipe: EncoderRecipe) -> float:
+        assert recipe.pretrain is not None  # the caller has checked
+        decides = recipe.model_dump(mode="json", include={"backbone", "backbone_config", "view_size", "pretrain"})
+        key = canonical(decides)
+        if key not in self._known:
+            fabric = open_device(self._device, recipe.pretrain.precision)
+            self._known[key] = _flops_per_second(backbone, recipe, fabric)
+        return self._known[key]
+
+
+def _estimate(plan: Plan, request: Request, rates: _Rates, complete: bool) -> dict[str, Any]:
     recipe = request.recipe
     row: dict[str, Any] = {
         "encoder": encoder_label(recipe),
@@ -80,7 +97,7 @@ def _estimate(plan: Plan, request: Request, options: Options, complete: bool) ->
     method = build_method(recipe, initialise=False, task=_task(plan, recipe))
     volumes = sum(_volumes(plan, recipe))
     flops = pretrain_flops(method, recipe, volumes)
-    rate = _flops_per_second(method.backbone, recipe, open_device(options.device, recipe.pretrain.precision))
+    rate = rates.of(method.backbone, recipe)
     steps = Schedule.of(recipe.pretrain, volumes).steps
     note = "trials may make it faster" if "auto" in vars(recipe.pretrain).values() else ""
     return row | {"steps": steps, "tflop": flops / 1e12, "minutes": flops / rate / 60, "note": note}
