@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from ssl3d.data.sets.demo import Demo
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import AnyMethod
 from ssl3d.recipe import EncoderRecipe
-from ssl3d.testing.modules import bfloat16, native_kernels
+from ssl3d.testing.modules import bfloat16
 from ssl3d.testing.toys import NoisyAugment, ToyBackbone, ToySource
 from ssl3d.train.build import build_method, method_class
 from ssl3d.train.encode import BatchEncoder, EffectiveBatch, Source
@@ -36,6 +37,21 @@ VIEW, SMALL_VIEW = (8, 24, 24), (4, 16, 18)
 WINDOWS = 6  # effective batches that a figure of the second table is taken over
 STEPS = 20
 Precision = Callable[[], AbstractContextManager[object]]
+
+
+@contextmanager
+def native_kernels() -> Iterator[None]:
+    """Compute inside by torch's own kernels, not by oneDNN's; backward passes have to be inside, too.
+
+    oneDNN's (in torch 2.15) give NaN as the weight gradient of a bf16 convolution (3, 1, 1) over two slices, which is
+    no matter of accumulation.
+    """
+    set_flags: Any = torch.backends.mkldnn.set_flags  # its context manager would warn of an absent Intel GPU
+    enabled = set_flags(False)[0]
+    try:
+        yield
+    finally:
+        set_flags(enabled)
 
 
 class Knees:

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl3d.testing.runner import require
 
 ROUNDING = 1e-13  # of the largest gradient; what is left in float64 where mathematics says zero
 
 
-@contextmanager
-def native_kernels() -> Iterator[None]:
-    """Compute inside by torch's own kernels, not by oneDNN's; backward passes have to be inside, too.
+class RoundedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Computes bf16 convolutions inside in float32 and rounds, as hardware for bf16 does; backward passes included.
 
-    oneDNN's (in torch 2.15) give NaN as the weight gradient of a bf16 convolution (3, 1, 1) over two slices, which is
-    not a plugin's fault.
+    A CPU without such hardware takes tens of times longer, and oneDNN's kernels (in torch 2.15) give NaN as the weight
+    gradient of a bf16 convolution (3, 1, 1) over two slices, which is not a plugin's fault.
     """
-    set_flags: Any = torch.backends.mkldnn.set_flags  # its context manager would warn of an absent Intel GPU
-    enabled = set_flags(False)[0]
-    try:
-        yield
-    finally:
-        set_flags(enabled)
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return what an operation returns."""
+        convolution = func in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+        if not convolution or args[0].dtype != torch.bfloat16:
+            return func(*args, **(kwargs or {}))
+        with torch.no_grad():
+            found = func(*(_as(torch.float32, value) for value in args), **(kwargs or {}))
+        if isinstance(found, tuple):
+            return tuple(_as(torch.bfloat16, value) for value in found)
+        return _as(torch.bfloat16, found)
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) else value
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import math
 import torch
 
 from ssl3d.testing.kit import COUNT, STEPS, MethodKit, parameters
-from ssl3d.testing.modules import bfloat16, demand_finite_gradients, demand_gradients, native_kernels
+from ssl3d.testing.modules import RoundedConvolutions, bfloat16, demand_finite_gradients, demand_gradients
 from ssl3d.testing.roles import momentum_parameters
 from ssl3d.testing.runner import require
 from ssl3d.testing.toys import SIZE
@@ -65,7 +65,7 @@ def check_a_short_batch_is_finite(kit: MethodKit) -> None:
 def check_bfloat16(kit: MethodKit) -> None:
     """Under bf16 autocast a step of the backbone, and the loss on what it gives, are finite."""
     method = copy.deepcopy(kit.training.method).float()
-    with native_kernels():
+    with RoundedConvolutions():
         outcome = kit.backward(method, COUNT // 2, autocast=bfloat16)
     loss = outcome.scalars["loss"]
     require(math.isfinite(loss), f"under bf16 the loss is {loss}; compute what is delicate in float32")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from benchmarks.exactness import Knees, build_tiny, relative
-from ssl3d.testing.modules import bfloat16, native_kernels
+from benchmarks.exactness import Knees, build_tiny, native_kernels, relative
+from ssl3d.testing.modules import bfloat16
 from ssl3d.train.build import method_class
 from ssl3d.train.encode import EffectiveBatch
 from tests.train.test_exactness import METHODS, gradient
