@@ -49,7 +49,7 @@ class DataChoice(Config):
 class EvaluateChoice(Config):
     """How encoders are evaluated."""
 
-    protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, finetune, or a plugin of yours")
+    protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, attentive, finetune, or a plugin of yours")
     readouts: Names = Field(
         ("last", "multi"),
         min_length=1,

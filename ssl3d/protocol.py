@@ -156,7 +156,9 @@ class FeatureProtocol(Protocol[C]):
 
 
 class EncoderProtocol(Protocol[C]):
-    """Evaluates an encoder by training a copy of it."""
+    """Evaluates an encoder by training a copy of it, or a head on its feature maps."""
+
+    readout: ClassVar[str] = "last"  # what of the encoder it uses, as the tables have it
 
     @abstractmethod
     def predict(self, problem: EncoderProblem) -> Prediction:

@@ -182,7 +182,7 @@ class Evaluation:
                 progress=lambda epoch, of: context.progress.advance(0, {"epoch": epoch, "epochs": of}),
             )
         )
-        return "last", prediction
+        return protocol.readout, prediction
 
     def _tables(self, prediction: Prediction, chosen: np.ndarray) -> dict[str, str]:
         """Return predictions of the test cases, and out-of-fold ones of the training cases where there are some."""

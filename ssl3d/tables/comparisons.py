@@ -13,7 +13,7 @@ from ssl3d.tables.entry import Entry, Key
 from ssl3d.tables.standings import Pair
 
 COLUMNS: Columns = {
-    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, finetune, or another plugin"),
+    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "method_a": ColumnType("str", "method with the higher AUC"),
     "backbone_a": ColumnType("str", "its backbone"),
     "method_b": ColumnType("str", "method with the lower AUC"),

@@ -19,7 +19,7 @@ from ssl3d.tables.standings import SEVERAL_SEEDS, Standing, repeated_interval, s
 COLUMNS: Columns = {
     "method": ColumnType("str", "name of the method"),
     "backbone": ColumnType("str", "name of the backbone"),
-    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, finetune, or another plugin"),
+    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "condition": ColumnType("str", "what is varied: labels, or positives (at one number of labels)"),
     "share": ColumnType("float64", "of the training labels, or of positives among those used"),
     "auc": ColumnType("float64", "area under the ROC curve on the test cases, mean over draws and seeds"),

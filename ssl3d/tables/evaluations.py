@@ -21,7 +21,7 @@ COLUMNS: Columns = {
     "backbone": ColumnType("str", "name of the backbone"),
     "seed": ColumnType("Int64", "seed of the encoder"),
     "encoder": ColumnType("str", "name of the encoder: its folder below encoders/"),
-    "protocol": ColumnType("str", "how the encoder was evaluated: linear, knn, finetune, or another plugin"),
+    "protocol": ColumnType("str", "how the encoder was evaluated: linear, knn, attentive, finetune, or another plugin"),
     "readout": ColumnType("str", "which features of the encoder were evaluated: last, multi, max, ..."),
     "data": ColumnType("str", "data set that it was evaluated on, with its variant"),
     "task": ColumnType("str", "target that is predicted"),

@@ -23,7 +23,7 @@ COLUMNS: Columns = {
     "group": ColumnType("str", "methods that share a letter cannot be separated"),
     "method": ColumnType("str", "name of the method"),
     "backbone": ColumnType("str", "name of the backbone"),
-    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, finetune, or another plugin"),
+    "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "readout": ColumnType("str", "features that were evaluated, as the training cases chose: last, multi, max, ..."),
     "auc": ColumnType(
         "float64", "area under the ROC curve on the test cases, mean over seeds, folds and labels; macro for K > 2"
