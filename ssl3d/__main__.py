@@ -2,5 +2,5 @@
 
 from ssl3d.cli import main
 
-if __name__ == "__main__":  # processes that are started for several devices import this file, too
+if __name__ == "__main__":  # processes started for several devices also import this file
     main()

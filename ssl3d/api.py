@@ -1,4 +1,4 @@
-"""The same from Python: what the commands do, as functions."""
+"""The Python API: the main commands as functions."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ def bench(
 ) -> pd.DataFrame:
     """Pretrain methods, evaluate their encoders, write the tables, and return the leaderboard.
 
-    What ``ssl3d bench`` does, with the same defaults: BYOL and SimCLR with the ``tiny`` backbone on the synthetic
-    ``demo`` data. Called again with the same arguments, it goes on from what is complete.
+    Do what ``ssl3d bench`` does, with the same defaults: BYOL and SimCLR with the ``tiny`` backbone on the synthetic
+    ``demo`` data. A second call with the same arguments resumes the run.
 
     Args:
         methods: names, ``module:Class`` or ``path/to/file.py:Class``.
         backbones: likewise.
         seeds: repetitions.
-        data: data sets to evaluate on, "mrnet" or "medmnist3d:adrenalmnist3d".
-        task: target to predict, several of them, or "all".
-        plane: of the exam, several, or "all".
-        corpus: data sets to pretrain on; the training split of each evaluated one if None.
+        data: data sets to evaluate on, such as "mrnet" or "medmnist3d:adrenalmnist3d".
+        task: target to predict, several targets, or "all".
+        plane: plane of the exam, several planes, or "all".
+        corpus: data sets to pretrain on; if None, the training split of each evaluated data set.
         protocols: names, such as "linear", "knn", "finetune".
-        recipe: TOML file; the other arguments win over it.
+        recipe: TOML file; the other arguments override it.
         settings: any recipe field by dotted name, ``{"pretrain.epochs": 20}``.
-        root: folder of the data set's files, or folders by the data sets' names.
+        root: folder of the data set's files, or a mapping from data set names to folders.
         out: folder of the run.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        options: these three and the rest of :class:`ssl3d.run.options.Options`; they win over it.
+        options: these three and the rest of :class:`ssl3d.run.options.Options`; overrides them.
         progress: receives the progress.
 
     Returns:
-        One row per method, backbone, task and protocol. What failed is a row with its reason.
+        One row per method, backbone, task and protocol. A failure is a row with its reason.
 
     Raises:
         UserError: bad input; nothing was run.

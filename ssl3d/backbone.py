@@ -1,4 +1,4 @@
-"""The backbone contract, whole: a network from a volume to feature maps, tokens, and one feature vector."""
+"""The complete backbone contract: a network from a volume to feature maps, tokens, and one feature vector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Norm = Literal["auto", "group", "batch", "frozen"]
 
 
 class BackboneConfig(Config):
-    """Settings of every backbone; a backbone may add its own."""
+    """Settings shared by all backbones; a backbone may add its own."""
 
     norm: Norm = Field(
         "auto",
@@ -30,14 +30,14 @@ class BackboneConfig(Config):
 
 @dataclass(frozen=True)
 class Weights:
-    """Pretrained weights and the input that they were trained on.
+    """Pretrained weights and the input they were trained on.
 
     Attributes:
-        url: where they are downloaded from.
-        file: name of the file under the weights folder.
-        size: (D, H, W) they were trained on.
-        licence: of the weights.
-        sha256: of the file, or its first digits; None where the name or nothing says it.
+        url: download address.
+        file: file name in the weights folder.
+        size: (D, H, W) of the training input.
+        licence: licence of the weights.
+        sha256: SHA-256 of the file, or its first digits; None if neither the file name nor the source states it.
     """
 
     url: str
@@ -48,7 +48,7 @@ class Weights:
 
 
 class Backbone(nn.Module, ABC):
-    """A network from volumes (B, 1, D, H, W), standardised, to features (B, embed_dim).
+    """A network from standardised volumes (B, 1, D, H, W) to features (B, embed_dim).
 
     Any D, H, W of at least ``min_size`` is accepted. A backbone does not depend on methods, devices or processes.
 
@@ -66,7 +66,7 @@ class Backbone(nn.Module, ABC):
     readout_names: ClassVar[tuple[str, ...]] = ("last", "multi", "max")  # keys of ``readouts``
     patch_size: tuple[int, int, int] = (1, 1, 1)  # (D, H, W) of the patch behind one token
     embed_dim: int
-    loaded: str | None = None  # what pretrained weights were loaded, and how many of their keys matched
+    loaded: str | None = None  # the pretrained weights that were loaded, and how many keys matched
 
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Backbone(nn.Module, ABC):
         return self.forward_features(x)[-1].mean(dim=(2, 3, 4))  # (B, F)
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the features that protocols choose from, each (B, F_r), by the names in ``readout_names``.
+        """Return the features that a protocol can choose from, each (B, F_r), keyed by ``readout_names``.
 
-        ``last`` is what ``forward`` returns. ``multi`` is the mean over space of every feature map, concatenated: early
-        stages see what the last one has discarded (Alain & Bengio 2016, arXiv 1610.01644). ``max`` is the maximum over
-        space of the coarsest map, in which a small lesion is not averaged away.
+        ``last`` is the output of ``forward``. ``multi`` concatenates the spatial means of all feature maps: early
+        stages keep what the last one discards (Alain & Bengio 2016, arXiv 1610.01644). ``max`` is the spatial maximum
+        of the coarsest map, in which a small lesion is not averaged away.
         """
         maps = self.forward_features(x)
         means = [one.mean(dim=(2, 3, 4)) for one in maps]  # each (B, F_i)
@@ -109,8 +109,8 @@ class Backbone(nn.Module, ABC):
 
         Args:
             x: (B, 1, D, H, W).
-            keep: (B, K), indices of the patches that are encoded; the others are dropped, and T is K. None: all.
-            mask: (B, T), true where ``mask_token`` takes the place of a patch's embedding. None: nowhere.
+            keep: (B, K), indices of the patches to encode; the others are dropped, and T is K. None keeps all.
+            mask: (B, T), true where ``mask_token`` replaces a patch's embedding. None masks nothing.
             mask_token: (F,).
 
         Raises:
@@ -119,9 +119,9 @@ class Backbone(nn.Module, ABC):
         raise PluginError(f"{self.card.name} has no tokens; choose a vision transformer, such as vit3d_tiny")
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """Load a published state dict, its stem folded to one channel.
+        """Load a published state dict, with its stem reduced to one channel.
 
         Returns:
-            (matched, expected): keys of this network that were found with the right shape, and all its keys.
+            (matched, expected): keys of this network found with the right shape, and the number of its keys.
         """
         raise NotImplementedError(f"{type(self).__name__} has no pretrained weights")

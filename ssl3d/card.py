@@ -1,4 +1,4 @@
-"""What a plugin says of itself, readable without torch."""
+"""What a plugin says about itself, readable without torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """The card of a plugin, printed by ``ssl3d show`` and, where it departs, by the leaderboard.
+    """The card of a plugin, printed by ``ssl3d show``; the leaderboard prints its departures.
 
     Attributes:
-        name: the name as people write it, "BYOL".
+        name: display name, such as "BYOL".
         summary: one line for lists.
         paper: authors and title, or None for a baseline.
-        year: of the paper.
-        link: where to read it.
+        year: year of the paper.
+        link: address of the paper.
         departures: what this implementation does differently from the paper, one sentence each.
-        licence: of what the plugin brings with it (weights, data), where that is not the project's own.
+        licence: licence of what the plugin ships (weights, data), if it differs from the project's.
     """
 
     name: str

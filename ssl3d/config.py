@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, bounded, described, and helpful about typos."""
+"""Base class of all configurations: frozen, bounded, documented, with suggestions for misspelt fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_number_is_a_truth(cls, values: Any) -> Any:
-        """Refuse true for 1, 1 for true and "1" for 1, which pydantic converts; lists become tuples all the same."""
+        """Refuse pydantic's conversions between 1 and true, and of "1" to 1; lists still become tuples."""
         if isinstance(values, Mapping):
             for name, value in values.items():
                 fault = _fault(value, _scalars(cls, name)) if name in cls.model_fields else None
@@ -36,11 +36,11 @@ class Config(BaseModel):
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Build from plain values; the first fault becomes one sentence.
+        """Build from plain values; report the first error in one sentence.
 
         Args:
             values: nested plain values, as read from TOML.
-            where: put in front of the field's name in the message ("byol.momentum").
+            where: prefix of the field's name in messages ("byol.momentum").
 
         Raises:
             RecipeError: an unknown field (the nearest is suggested), a wrong type, or a value out of bounds.
@@ -62,7 +62,7 @@ def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str
         return f"{field or model.__name__}: {first['ctx']['error']}"
     if first["type"] == "wrong_type":
         return f"{field} = {first['ctx']['found']!r}: input should be {first['ctx']['takes']}"
-    # A field of several types fails once for each of them.
+    # A field of several types fails once for each type.
     said = [found["msg"].lower() for found in errors if _place(model, found["loc"]) == path]
     said = [text.replace("a valid tuple", "a list, as in [1, 2]") for text in dict.fromkeys(said)]
     also = [text.removeprefix("input should be ") for text in said[1:]]
@@ -70,7 +70,7 @@ def _sentence(model: type[BaseModel], error: ValidationError, where: str) -> str
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The names and numbers a user wrote, without the types that pydantic adds below a field of several."""
+    """Return the names and indices the user wrote, without the type names that pydantic adds for union fields."""
     path: list[str] = []
     inner: type[BaseModel] | None = model
     for part in location:
@@ -95,7 +95,7 @@ def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
 
 @cache
 def _scalars(model: type[BaseModel], name: str) -> frozenset[type | str]:
-    """Types and words that a field takes as single values, in lists or not; empty where it takes anything."""
+    """Return the types and words a field accepts as single values, in lists or not; empty if it accepts anything."""
     return frozenset(_leaves(model.model_fields[name].annotation))
 
 
@@ -111,7 +111,7 @@ def _leaves(annotation: Any) -> set[type | str]:
 
 
 def _fault(value: Any, takes: frozenset[type | str]) -> tuple[list[str], Any, str] | None:
-    """Return where a value of the wrong type is, the value, and what is taken there; None if there is none."""
+    """Return where a value has the wrong type, the value, and what is accepted there; None if all types are right."""
     if isinstance(value, list | tuple):
         for index, part in enumerate(value):
             fault = _fault(part, takes)
@@ -123,7 +123,7 @@ def _fault(value: Any, takes: frozenset[type | str]) -> tuple[list[str], Any, st
 
 
 def _wrong_type(value: Any, takes: frozenset[type | str]) -> str | None:
-    """Return what is taken in place of a single value; None if pydantic may judge it."""
+    """Return what is accepted instead of a single value; None if pydantic decides."""
     words = sorted(word for word in takes if isinstance(word, str))
     numbers, truth = bool(takes & {int, float}), bool in takes
     if isinstance(value, bool):
@@ -131,7 +131,7 @@ def _wrong_type(value: Any, takes: frozenset[type | str]) -> str | None:
     if isinstance(value, str):
         if value in takes or str in takes:
             return None
-        if numbers:  # options give numbers as text where a word may stand in their place
+        if numbers:  # options pass numbers as text where a word is also accepted
             return None if words else "a number, not text"
     elif not isinstance(value, int | float) or numbers:
         return None

@@ -1,4 +1,4 @@
-"""The data set contract, whole: cases with patients, targets and splits, and how to read one volume."""
+"""The complete data set contract: cases with patients, targets and splits, and how to read a volume."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Case:
     """One volume of a data set.
 
     Attributes:
-        id: unique in the data set, as its own files spell it ("0000").
+        id: unique in the data set, spelt as in its own files ("0000").
         split: "train" (pretraining and heads), "test" (scored once), "unlabelled" (pretraining only); "val" and others
-            are kept and not used.
-        source: where the volume is, for messages ("train/sagittal/0000.npy").
-        patient: the statistical unit; cases of one patient are never separated. The case itself if empty.
-        exam: the examination that the volume belongs to; the case itself if empty.
-        targets: by task, a class index, a float of a regression, or 0 or 1 for each label of a multi-label task; a
-            task may be missing from a case.
+            are kept but not used.
+        source: location of the volume, for messages ("train/sagittal/0000.npy").
+        patient: the statistical unit; cases of one patient are never separated. Defaults to the case.
+        exam: the examination that the volume belongs to. Defaults to the case.
+        targets: by task, a class index, a float for regression, or 0 or 1 per label of a multi-label task; a case may
+            lack a task.
     """
 
     id: str
@@ -38,14 +38,14 @@ class Case:
     targets: Targets = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Fill in the patient and exam that a data set does not know."""
+        """Fill in the patient and exam if the data set does not know them."""
         object.__setattr__(self, "patient", self.patient or self.id)
         object.__setattr__(self, "exam", self.exam or self.id)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume as it was read.
+    """A volume as read from its file.
 
     Attributes:
         voxels: (C, D, H, W), uint8, or float16 scaled to [0, 1].
@@ -59,20 +59,20 @@ class Volume:
 class Dataset(ABC):
     """A set of volumes, labelled or not.
 
-    A subclass checks everything that can be checked without reading voxels (folders, tables, targets, duplicates) in
-    ``cases``, and everything else in ``read``, raising :class:`ssl3d.errors.DataError`: one sentence that names the
-    file, the row where there is one, and what to do.
+    In ``cases``, a subclass checks everything that can be checked without reading voxels (folders, tables, targets,
+    duplicates), and everything else in ``read``. It raises :class:`ssl3d.errors.DataError`: one sentence that names the
+    file, the row if there is one, and what to do.
 
     Args:
-        root: the folder of the files; None if the set needs none.
-        plane: one of ``planes``; "" where there is no choice.
-        variant: what follows the name in ``--data name:variant``; None if nothing does.
+        root: folder of the files; None if the set needs none.
+        plane: one of ``planes``; "" if there is no choice.
+        variant: the part after the name in ``--data name:variant``; None if absent.
     """
 
     card: ClassVar[Card]
     planes: ClassVar[tuple[str, ...]] = ("",)  # the first is the default
-    synthetic: bool = False  # generated volumes: stated wherever numbers from this set appear
-    knows_patients: bool = True  # False: patients are unknown, and every case is taken for one
+    synthetic: bool = False  # True: generated volumes; stated wherever numbers from this set appear
+    knows_patients: bool = True  # False: patients are unknown, and every case counts as one
     left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
@@ -87,18 +87,18 @@ class Dataset(ABC):
 
     @property
     def family(self) -> str:
-        """Name without the plane ("mrnet"): equal patients of data sets of one family are the same people."""
+        """Name without the plane ("mrnet"): equal patient names within a family are the same person."""
         return self.name.removesuffix(self.plane).rstrip() if self.plane else self.name
 
     @property
     @abstractmethod
     def tasks(self) -> tuple[Task, ...]:
-        """Tasks that cases have targets for; the first is the default. Empty where nothing is labelled."""
+        """Tasks with targets, the default first. Empty for an unlabelled data set."""
 
     @property
     @abstractmethod
     def view_size(self) -> tuple[int, int, int]:
-        """(D, H, W) of a view where the recipe does not set one."""
+        """(D, H, W) of a view if the recipe does not set one."""
 
     @abstractmethod
     def cases(self) -> list[Case]:

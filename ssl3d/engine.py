@@ -1,4 +1,4 @@
-"""How a recipe is carried out on the hardware at hand: what changes speed and memory, never what is computed."""
+"""How a recipe is executed on the available hardware: this changes speed and memory, not the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ssl3d.recipe import PretrainRecipe
 
 
 class Engine(Config):
-    """The settings of one pretraining that a trial on the device may choose, as they were in the end."""
+    """The settings of a pretraining that a trial on the device may choose, with their final values."""
 
     micro_batch: int = Field(ge=1, description="volumes on the device with activations at one time")
     keep: int = Field(1, ge=1, description="micro-batches whose activations stay between the passes")
@@ -24,12 +24,12 @@ class Engine(Config):
 
     @classmethod
     def of(cls, recipe: PretrainRecipe, batch_size: int, processes: int = 1) -> Engine:
-        """Return the engine that a recipe names; what it leaves to a trial ("auto") is as if it were unset.
+        """Return the engine that a recipe names; settings left to a trial ("auto") count as unset.
 
         Args:
-            recipe: of the pretraining.
-            batch_size: volumes of an effective batch, at most.
-            processes: that share it.
+            recipe: recipe of the pretraining.
+            batch_size: maximum number of volumes in an effective batch.
+            processes: number of processes that share it.
         """
         share = -(-batch_size // processes)
         named = recipe.micro_batch if isinstance(recipe.micro_batch, int) else share

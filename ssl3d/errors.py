@@ -1,4 +1,4 @@
-"""Errors that the user can fix: each message is one sentence with what is wrong, where, and what to do."""
+"""Errors that the user can fix: each message states in one sentence what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-LONGEST_QUOTE = 80  # characters of a text that a message repeats
-HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # categories of characters that steer a terminal, or cannot be seen or encoded
+LONGEST_QUOTE = 80  # maximum characters of a text quoted in a message
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, invisible or not encodable
 
 
 class UserError(Exception):
     """Bad input. The command line prints the message without a traceback and exits with code 2.
 
-    The message may repeat text from files: what could steer a terminal is escaped.
+    The message may quote text from files: terminal control characters are escaped.
     """
 
     def __str__(self) -> str:
@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """A data set, or a file of it, cannot be used as it is. Names the file, and the row where there is one."""
+    """A data set or one of its files cannot be used as it is. Names the file, and the row if there is one."""
 
 
 class RecipeError(UserError):
@@ -30,19 +30,19 @@ class RecipeError(UserError):
 
 
 class PluginError(UserError):
-    """A plugin is unknown, claimed twice, or cannot be imported."""
+    """A plugin is unknown, registered twice, or cannot be imported."""
 
 
 class WeightsError(UserError):
-    """Pretrained weights are absent, corrupt, or do not match the network."""
+    """Pretrained weights are missing, corrupt, or do not match the network."""
 
 
 class RunError(UserError):
     """A run folder cannot be written, holds another run, or holds a damaged result."""
 
 
-MOST_LISTED = 30  # names in a message
-LONGEST_NAME = 200  # characters of a name that others are compared with, which takes time
+MOST_LISTED = 30  # maximum number of names in a message
+LONGEST_NAME = 200  # characters; comparing longer names is slow
 LONGEST_MESSAGE = 1_000
 
 
@@ -58,14 +58,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def hidden(text: str) -> str | None:
-    """Return the first character of a text that steers a terminal, or cannot be seen or encoded; None without one."""
+    """Return the first control, invisible or unencodable character of a text; None if there is none."""
     if text.isprintable():
         return None
     return next((character for character in text if unicodedata.category(character) in HIDDEN), None)
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return a text with hidden characters escaped, as in ``\x1b``; those in ``keep`` stay as they are."""
+    r"""Return a text with hidden characters escaped, as in ``\x1b``, except those in ``keep``."""
     if text.isprintable():
         return text
     return "".join(
@@ -75,17 +75,17 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def shortened(text: str, longest: int = LONGEST_QUOTE) -> str:
-    """Return a text printable, and cut where it is long."""
+    """Return a text printable and truncated."""
     return printable(text[:longest]) + (f"... ({len(text):,} characters)" if len(text) > longest else "")
 
 
 def quoted(text: str) -> str:
-    """Return a text in quotes for a message, printable, and cut where it is long."""
+    """Return a text in quotes for a message, printable and truncated."""
     return repr(text[:LONGEST_QUOTE]) + (f"... ({len(text):,} characters)" if len(text) > LONGEST_QUOTE else "")
 
 
 def brief(message: str) -> str:
-    """Return a message in one line of bounded length: what is repeated of very long words and texts is cut."""
+    """Return a message as one line of bounded length; very long words and texts are truncated."""
     words = re.sub(r"[^\s'\"/;,()]{201,}", lambda found: shortened(found[0]), message)
     words = " ".join(words[: 2 * LONGEST_MESSAGE].split())
     if len(words) <= LONGEST_MESSAGE:

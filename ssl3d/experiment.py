@@ -1,4 +1,4 @@
-"""What a run is asked for, before it is spread out into artifacts: TOML file, options, ``--set``. Loads no torch."""
+"""The request for a run, before it is expanded into artifacts: TOML file, options, ``--set``. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ssl3d.config import Config
 from ssl3d.errors import RecipeError, nearest, quoted
 from ssl3d.recipe import AugmentRecipe, LabelShare, PositiveShare, PretrainRecipe, Seed, Size
 
-PLUGINS = ("method", "backbone", "protocol")  # sections of settings by the name of a plugin
-MAY_GROW: dict[str, Any] = {  # what calls on one run may differ in: they add to it
+PLUGINS = ("method", "backbone", "protocol")  # sections with one subsection per plugin
+MAY_GROW: dict[str, Any] = {  # fields that may differ between calls on one run: a call adds to them
     **dict.fromkeys(("methods", "backbones", "seeds", "baselines", *PLUGINS), True),
     "data": {"task", "plane"},
     "evaluate": {"protocols", "labels"},
@@ -24,7 +24,7 @@ ALL = "all"  # every task, or every plane, of the data set
 
 
 def _split(value: Any) -> Any:
-    """Return a text as a list: its parts between commas."""
+    """Split a text at its commas."""
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
@@ -32,7 +32,7 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_len
 
 
 class DataChoice(Config):
-    """Which data sets are evaluated on, and which targets, planes and folds of theirs."""
+    """The data sets to evaluate on, with their targets, planes and folds."""
 
     name: Names = Field(("demo",), description="data sets, with their variants: demo, mrnet, medmnist3d:adrenalmnist3d")
     task: Names | None = Field(
@@ -49,7 +49,9 @@ class DataChoice(Config):
 class EvaluateChoice(Config):
     """How encoders are evaluated."""
 
-    protocols: Names = Field(("linear", "knn"), description="protocols: linear, knn, attentive, finetune, or a plugin of yours")
+    protocols: Names = Field(
+        ("linear", "knn"), description="protocols: linear, knn, attentive, finetune, or a plugin of yours"
+    )
     readouts: Names = Field(
         ("last", "multi"),
         min_length=1,
@@ -89,11 +91,11 @@ class Experiment(Config):
     protocol: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings of protocols, by name")
 
     def asked(self) -> dict[str, Any]:
-        """Return what was set, as plain nested values: it wins over a method's preset."""
+        """Return the fields that were set, as plain nested values: these override a method's preset."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def base(self) -> dict[str, Any]:
-        """Return everything that all calls on a run must share: all but what may be added to one."""
+        """Return the fields that all calls on a run must share: everything except ``MAY_GROW``."""
         return self.model_dump(mode="json", exclude=MAY_GROW)
 
 
@@ -108,9 +110,9 @@ def read_experiment(
     Args:
         file: TOML, with the fields of :class:`Experiment`.
         options: values by dotted name ("pretrain.epochs"); None means not given.
-        sets: "key=value"; the key is a dotted name, or a field's own name where only one section has it; the value is
-            TOML, or plain text.
-        otherwise: values by dotted name, for fields that none of these names.
+        sets: "key=value"; the key is a dotted name, or a field's own name if only one section has it; the value is TOML
+            or plain text.
+        otherwise: values by dotted name, used for fields that are not set otherwise.
 
     Raises:
         RecipeError: the file cannot be read, or a field is unknown, of the wrong type, or out of bounds.
@@ -140,14 +142,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a text that is not TOML."""
+    """Return what is wrong with a text that is not TOML."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not text in UTF-8"
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _path(name: str) -> list[str]:
-    """Split a dotted name. In ``method.NAME.SETTING`` the name may have dots of its own: ``my_method.py:MyMethod``."""
+    """Split a dotted name. In ``method.NAME.SETTING`` the name may contain dots: ``my_method.py:MyMethod``."""
     section, _, rest = name.partition(".")
     if section not in PLUGINS:
         return name.split(".")

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the names of those that several parts of the project know. No torch."""
+"""Atomic file writes, and file names that several parts of the project share. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import IO
 
 from ssl3d.errors import RunError
 
-CHECKPOINT = "checkpoint.pt"  # of a pretraining that is not finished
+CHECKPOINT = "checkpoint.pt"  # of an unfinished pretraining
 LOG = "log.csv"  # of a pretraining: one row per epoch
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space, no inode, or no quota left
-_watched: dict[Path, int] = {}  # folders that must stay where they are, held open: no other one gets their inode
+_watched: dict[Path, int] = {}  # folders that must stay in place, held open so that their inodes are not reused
 
 
 class GoneError(RunError):
@@ -24,10 +24,10 @@ class GoneError(RunError):
 
 @contextmanager
 def watched(*folders: Path) -> Iterator[None]:
-    """Refuse to write into folders that are deleted or renamed while inside: nothing of them comes back half.
+    """Refuse to write into these folders once they are deleted or renamed, so that no parts of them reappear.
 
     Args:
-        folders: that are there now.
+        folders: existing folders.
     """
     added = {folder.resolve() for folder in folders} - _watched.keys()
     try:
@@ -51,7 +51,7 @@ def require_there(path: Path) -> None:
 
 
 def _is(folder: Path, handle: int) -> bool:
-    """Whether an open folder is still the one of that name."""
+    """Return whether an open folder is still the one at this path."""
     try:
         return os.path.samestat(folder.stat(), os.fstat(handle))
     except OSError:
@@ -59,7 +59,7 @@ def _is(folder: Path, handle: int) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with those above it; raises GoneError below a watched folder that is gone, RunError otherwise."""
+    """Make a folder and its parents; raises GoneError below a watched folder that is gone, RunError otherwise."""
     require_there(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -68,14 +68,14 @@ def make_folder(path: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> RunError:
-    """Return the error for a file or folder that cannot be written: what is wrong, where, and what to do."""
+    """Return the error for a path that cannot be written: what is wrong, where, and what to do."""
     if error.errno not in FULL:
         return RunError(f"{path} cannot be written ({error.strerror}); choose another folder, or allow writing there")
     return RunError(f"{path} cannot be written: {_full(path, error)}; free some, and the same command goes on")
 
 
 def _full(path: Path, error: OSError) -> str:
-    """What there is no more of on the file system of a path."""
+    """Return what the file system of a path has run out of."""
     if error.errno == errno.EDQUOT:
         return "the disk quota is used up"
     there = next((parent for parent in (path, *path.parents) if parent.exists()), Path("/"))
@@ -85,22 +85,22 @@ def _full(path: Path, error: OSError) -> str:
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None]) -> None:
-    """Write a file beside ``path``, flush it to the disk, and rename it over ``path``.
+    """Write a file beside ``path``, flush it to disk, and rename it to ``path``.
 
-    Killed at any moment, ``path`` holds the old content or the new one. A symbolic link at ``path`` is replaced, not
-    followed.
+    If the process is killed, ``path`` holds either the old or the new content. A symbolic link at ``path`` is
+    replaced, not followed.
 
     Args:
-        path: its folder is made if absent.
+        path: destination; its folder is created if missing.
         content: bytes, UTF-8 text, or a function that writes into the open file.
 
     Raises:
-        RunError: the folder cannot be written; says so of a full disk.
-        GoneError: it lay in a watched folder that is gone.
+        RunError: the folder cannot be written; the message says so if the disk is full.
+        GoneError: the path lay in a watched folder that is gone.
     """
     require_there(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # `require_there` was asked just now
+        path.parent.mkdir(parents=True, exist_ok=True)  # `require_there` has just checked
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=partial_prefix(path.name), delete=False) as file:
             try:
                 _write(file, content)
@@ -117,12 +117,12 @@ def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None])
 
 
 def partial_prefix(name: str) -> str:
-    """Return how the name of a file begins while it is written."""
+    """Return the prefix of a file's name while it is being written."""
     return f".{name}.partial-"
 
 
 def remove_partial(folder: Path, name: str) -> None:
-    """Delete what processes that were killed while they wrote ``folder/name`` have left."""
+    """Delete the partial files left by processes that were killed while writing ``folder/name``."""
     for leftover in folder.glob(f"{partial_prefix(name)}*"):
         leftover.unlink(missing_ok=True)
 
@@ -135,7 +135,7 @@ def _write(file: IO[bytes], content: str | bytes | Callable[[IO[bytes]], None]) 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut."""
+    """Make the new name survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

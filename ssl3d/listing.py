@@ -1,4 +1,4 @@
-"""What there is to choose from, read without importing it. Loads no torch."""
+"""The available plugins, listed without importing the project's own. Loads no torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Listed:
 
     Attributes:
         kind: "methods", "backbones", "datasets" or "protocols".
-        name: that people write.
-        summary: of its card, or else the first line of its class's docstring.
-        distribution: it comes from.
-        problem: why it cannot be used; None if nothing is known against it.
+        name: name used on the command line.
+        summary: from its card, or else the first line of its class's docstring.
+        distribution: package that it comes from.
+        problem: why it cannot be used; None if no problem is known.
     """
 
     kind: Kind
@@ -34,10 +34,10 @@ class Listed:
 
 
 def listed(kinds: Iterable[Kind] = KINDS) -> list[Listed]:
-    """Return every registered plugin of some kinds.
+    """Return every registered plugin of the given kinds.
 
-    The project's own plugins are read as text. Others are imported, each on its own, because only that finds what is
-    broken about them.
+    The project's own plugins are read as text. Others are imported one by one: only that finds out whether they are
+    broken.
     """
     return [_listed(plugin) for kind in kinds for plugin in plugins(kind).values()]
 
@@ -54,10 +54,10 @@ def _listed(plugin: Plugin) -> Listed:
 
 
 def _summary(target: str) -> str:
-    """One line on ``module:Class``, from its source.
+    """Return one line on ``module:Class``, from its source.
 
     Raises:
-        PluginError: there is no such module, or its source is not Python.
+        PluginError: there is no such module, or its source is not valid Python.
     """
     module, _, name = target.partition(":")
     try:

@@ -1,7 +1,7 @@
-"""The method contract, whole. A method is one short file that reads like its paper.
+"""The complete method contract. A method is one short file that reads like its paper.
 
-It never sees a trainer, a device, a rank, an optimiser, a logger, a micro-batch, or the global random state. All that a
-plain method needs is imported from here.
+A method does not handle trainers, devices, ranks, optimisers, loggers, micro-batches or the global random state.
+Everything a plain method needs can be imported from here.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 C = TypeVar("C", bound=Config)
-Rows = Mapping[str, Tensor]  # by name, each with one row per volume: (B, ...) of a micro-batch, (N, ...) of a batch
-Features = Tensor | Mapping[str, Tensor]  # (B, ...), or several of them by name
+Rows = Mapping[str, Tensor]  # by name, one row per volume: (B, ...) in a micro-batch, (N, ...) in a batch
+Features = Tensor | Mapping[str, Tensor]  # (B, ...), or several such tensors by name
 
 
 class Views:
-    """V views of B volumes, and the rows that were drawn with them.
+    """V views of B volumes, and the per-volume values drawn with them.
 
     >>> Views(first, second)
     >>> Views(first, second, permutation=index)         # a tensor: one row per volume, (B, ...)
@@ -60,8 +60,8 @@ class Views:
 
     Attributes:
         tensors: V tensors (B, C, D, H, W); sizes and channels may differ between views.
-        rows: those of the volume.
-        view_rows: for each view, its own rows and those of the volume.
+        rows: rows of the volumes.
+        view_rows: for each view, its own rows and those of the volumes.
     """
 
     def __init__(self, *tensors: Tensor, **rows: Tensor | tuple[Tensor | None, ...]) -> None:
@@ -80,14 +80,14 @@ class Views:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the loss sees of N volumes: a whole effective batch, or a micro-batch where the loss is not coupled.
+    """The input of the loss for N volumes: a whole effective batch, or a micro-batch if the loss is not coupled.
 
     Attributes:
-        online_features: what ``online`` returned for each view that it encodes, N rows.
-        target_features: likewise of ``target``; empty where it returns None.
-        rows: those of the volumes, (N, ...).
+        online_features: outputs of ``online`` for each view that it encodes, N rows.
+        target_features: outputs of ``target``; empty if it returns None.
+        rows: rows of the volumes, (N, ...).
         view_rows: for each of the V views, its own rows and those of the volumes.
-        progress: share of the training done before this step, in [0, 1).
+        progress: fraction of the training done before this step, in [0, 1).
     """
 
     online_features: tuple[Features, ...]
@@ -98,35 +98,35 @@ class Batch:
 
     @property
     def online(self) -> tuple[Tensor, ...]:
-        """Features (N, ...) of each view, where ``online`` returns a tensor."""
+        """Features (N, ...) of each view, if ``online`` returns a tensor."""
         return tuple(_tensor(features) for features in self.online_features)
 
     @property
     def target(self) -> tuple[Tensor, ...]:
-        """Features (N, ...) of each view, where ``target`` returns a tensor."""
+        """Features (N, ...) of each view, if ``target`` returns a tensor."""
         return tuple(_tensor(features) for features in self.target_features)
 
     @property
     def online_maps(self) -> tuple[Mapping[str, Tensor], ...]:
-        """Features (N, ...) by name of each view, where ``online`` returns several."""
+        """Features (N, ...) by name of each view, if ``online`` returns several."""
         return tuple(_mapping(features) for features in self.online_features)
 
     @property
     def target_maps(self) -> tuple[Mapping[str, Tensor], ...]:
-        """Features (N, ...) by name of each view, where ``target`` returns several."""
+        """Features (N, ...) by name of each view, if ``target`` returns several."""
         return tuple(_mapping(features) for features in self.target_features)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What ``loss`` returns.
+    """The return value of ``loss``.
 
     Attributes:
-        value: a scalar, to be minimised.
-        weight: what an uncoupled loss is a mean over (masked voxels, say); the number of volumes if None.
-        scalars: logged.
-        rows: one row per volume, (N, ...): handed to ``after_step`` for the whole effective batch.
-        sums: added up over the effective batch, and handed to ``after_step``.
+        value: a scalar to minimise.
+        weight: for an uncoupled loss, the number of elements it averages over (such as masked voxels); None: volumes.
+        scalars: values to log.
+        rows: one row per volume, (N, ...); passed to ``after_step`` for the whole effective batch.
+        sums: values that are summed over the effective batch and passed to ``after_step``.
     """
 
     value: Tensor
@@ -138,7 +138,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the loss handed on, over the whole effective batch: ``rows`` (N, ...) and ``sums``, by name."""
+    """The ``rows`` (N, ...) and ``sums`` of the loss by name, over the whole effective batch."""
 
     rows: Rows = field(default_factory=dict)
     sums: Mapping[str, Tensor] = field(default_factory=dict)
@@ -146,13 +146,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that are optimised alike.
+    """Parameters that share optimiser settings.
 
     Attributes:
-        parameters: trainable ones; each belongs to one group.
-        lr: multiplies the learning rate.
-        weight_decay: multiplies the weight decay; 0 exempts, and under LARS also from adaptation.
-        frozen_until: share of the training before which the parameters do not move.
+        parameters: trainable parameters; each belongs to exactly one group.
+        lr: factor of the learning rate.
+        weight_decay: factor of the weight decay; 0 turns it off, and under LARS also the adaptation.
+        frozen_until: fraction of the training during which the parameters stay fixed.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -167,26 +167,26 @@ class Method(nn.Module, ABC, Generic[C]):
     Args:
         backbone: the network to train.
         config: settings; the paper's if None.
-        augment: makes one view of a batch of volumes; what it does is set by the recipe.
-        task: of the labels, for a method that needs them.
+        augment: makes one view of a batch of volumes, as set by the recipe.
+        task: task of the labels, for a method that needs them.
     """
 
     card: ClassVar[Card]
-    Config: ClassVar[type[BaseConfig]] = BaseConfig  # that of the type argument
-    preset: ClassVar[Mapping[str, Any]] = {}  # the paper's values of recipe fields; the user's own win over them
+    Config: ClassVar[type[BaseConfig]] = BaseConfig  # set from the type argument
+    preset: ClassVar[Mapping[str, Any]] = {}  # the paper's values of recipe fields; the user's settings override them
     needs: ClassVar[frozenset[str]] = frozenset()  # rows beyond voxels: "labels", "patient", "case"
     needs_tokens: ClassVar[bool] = False  # whether the backbone must have ``forward_tokens``
     trains: ClassVar[bool] = True  # False: evaluated as it is built
-    baseline: ClassVar[bool] = False  # True: stands in every table
+    baseline: ClassVar[bool] = False  # True: appears in every table
     initial_weights: ClassVar[str | None] = None  # name of the backbone weights to start from, "kinetics400"
-    own_backbone: ClassVar[str | None] = None  # the backbone that a control brings along, in place of the user's
-    coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not touch each other
+    own_backbone: ClassVar[str | None] = None  # backbone of a control, used instead of the user's
+    coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not interact
     online_views: Sequence[int] | None = None  # views that ``online`` encodes; None: all
     target_views: Sequence[int] | None = None  # views that ``target`` encodes; None: all
     config: C
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the settings' class from the type argument."""
+        """Take the settings class from the type argument."""
         super().__init_subclass__(**kwargs)
         for base in vars(cls).get("__orig_bases__", ()):
             for argument in get_args(base):
@@ -204,18 +204,18 @@ class Method(nn.Module, ABC, Generic[C]):
         self.build()
 
     def build(self) -> None:
-        """Make heads, momentum encoders and buffers; ``backbone``, ``config``, ``augment`` and ``task`` are there."""
+        """Make heads, momentum encoders and buffers; ``backbone``, ``config``, ``augment`` and ``task`` are set."""
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
-        """Return views of the volumes; every random number comes from ``rng``. Default: two."""
+        """Return views of the volumes; every random number comes from ``rng``. Makes two views by default."""
         return Views(self.augment(volumes, rng), self.augment(volumes, rng))
 
-    def online(self, view: Tensor, rows: Rows) -> Features:  # noqa: ARG002  # rows are for methods that draw some
-        """Return features (B, ...) that carry gradients. Heads that see other volumes belong in :meth:`loss`.
+    def online(self, view: Tensor, rows: Rows) -> Features:  # noqa: ARG002  # for methods that draw rows
+        """Return features (B, ...) with gradients. Heads that mix volumes belong in :meth:`loss`.
 
         Args:
             view: (B, C, D, H, W).
-            rows: of this view and of its volumes; those that the method ``needs`` are among them.
+            rows: rows of this view and of its volumes, including those that the method ``needs``.
         """
         return self.backbone(view)
 
@@ -225,47 +225,47 @@ class Method(nn.Module, ABC, Generic[C]):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
-        """Return the loss of the whole effective batch, as if memory were infinite."""
+        """Return the loss of the whole effective batch, as if memory were unlimited."""
 
     def after_step(self, progress: float, kept: Kept) -> None:
-        """Move what moves once per optimiser step: momentum encoder, queue, centre.
+        """Update what changes once per optimiser step: momentum encoder, queue, centre.
 
         Args:
-            progress: share of the training done before this step, in [0, 1).
-            kept: rows and sums that :meth:`loss` handed on, over the whole effective batch.
+            progress: fraction of the training done before this step, in [0, 1).
+            kept: rows and sums returned by :meth:`loss`, over the whole effective batch.
         """
 
     def embedding(self, features: Features) -> Tensor:
-        """Return one vector per volume, (N, F), on which collapse is measured. Default: the first, pooled."""
+        """Return one vector per volume, (N, F), used to measure collapse. Default: the first features, pooled."""
         tensor = features if isinstance(features, Tensor) else next(iter(features.values()))
         if tensor.ndim == 3:  # tokens (N, T, F)
             return tensor.mean(dim=1)
         return tensor.flatten(2).mean(dim=2) if tensor.ndim > 3 else tensor
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return every trainable parameter, once. Default: norms, biases, tokens and positions do not decay."""
+        """Return every trainable parameter once. Default: no decay for norms, biases, tokens and positions."""
         decay, exempt = split_by_decay(self)
         return [ParameterGroup(decay), ParameterGroup(exempt, weight_decay=0.0)]
 
     def encoder(self) -> Backbone:
-        """Return the backbone that is evaluated."""
+        """Return the backbone to evaluate."""
         return self.backbone
 
 
-AnyMethod = Method[Any]  # a method, whatever its settings
+AnyMethod = Method[Any]  # a method with any settings
 
 
 def split_by_decay(
     module: nn.Module, keep: Callable[[str], bool] = lambda _: True
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Split trainable parameters into those that decay and those that do not.
+    """Split trainable parameters into those with and without weight decay.
 
-    Biases and the weights of norms have one dimension; class tokens, mask tokens and position embeddings are named as
-    such.
+    Biases and norm weights are recognised by having one dimension, class tokens, mask tokens and position embeddings by
+    their names.
 
     Args:
-        module: whose parameters are split.
-        keep: says by the name whether a parameter is wanted.
+        module: module whose parameters are split.
+        keep: returns for a parameter's name whether to include it.
     """
     decay: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []

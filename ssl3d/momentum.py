@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Momentum(nn.Module, Generic[M]):
-    """An exponential moving average of a module: an exact copy at first, never trained, moved by :meth:`update`.
+    """An exponential moving average of a module: initially an exact copy, never trained, moved by :meth:`update`.
 
     >>> self.teacher = Momentum(self.projector)
     >>> self.teacher(features)
@@ -21,7 +21,7 @@ class Momentum(nn.Module, Generic[M]):
     Floating-point buffers (running statistics) are averaged like weights; others are copied.
 
     Args:
-        source: the module that is followed; it stays registered where it is, not here.
+        source: the module to follow; it remains registered with its owner, not here.
     """
 
     module: M
@@ -42,7 +42,7 @@ class Momentum(nn.Module, Generic[M]):
 
     @property
     def source(self) -> M:
-        """The module that is followed."""
+        """The module being averaged."""
         return self._source[0]
 
     @torch.no_grad()

@@ -1,9 +1,9 @@
-"""Batch norm in a backbone, kept, frozen, or replaced: what makes accumulation over micro-batches exact or not.
+"""Batch norm in a backbone: kept, frozen, or replaced. This decides whether gradient accumulation is exact.
 
 ``group``: group norm (Wu & He 2018, arXiv 1803.08494) with weight standardisation (Qiao et al. 2019, arXiv 1903.10520),
-the pair that lets BYOL do without batch statistics (Richemond et al. 2020, arXiv 2010.10241). A volume's features then
-do not depend on its neighbours. ``frozen``: batch norm that always uses the running statistics of pretrained weights.
-Names of parameters stay what they were, so published weights still load.
+the pair that lets BYOL train without batch statistics (Richemond et al. 2020, arXiv 2010.10241). A volume's features
+then do not depend on its neighbours. ``frozen``: batch norm that always uses the running statistics of pretrained
+weights. Parameter names do not change, so published weights still load.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def resolve_norm(norm: Norm, pretrained: bool) -> Norm:
-    """Return what ``auto`` stands for, frozen with pretrained weights and group from scratch; others as they are."""
+    """Resolve ``auto`` to ``frozen`` with pretrained weights and ``group`` from scratch; return others unchanged."""
     if norm != "auto":
         return norm
     return "frozen" if pretrained else "group"
 
 
 def convert_norm(module: Module, norm: Norm) -> Module:
-    """Replace the batch norm inside a network; one without batch norm (layer norm, say) comes back as it is.
+    """Replace the batch norm layers in a network; a network without any is returned unchanged.
 
     Args:
-        module: a network; changed in place. Its children are looked into, itself it must not be a batch norm.
+        module: a network whose submodules are changed in place; must not itself be a batch norm.
         norm: ``group`` (and ``auto``), ``batch`` (nothing changes), or ``frozen``.
 
     Returns:
@@ -49,13 +49,13 @@ def convert_norm(module: Module, norm: Norm) -> Module:
 
 
 def groups(channels: int) -> int:
-    """Return the most groups, 32 at most, that divide the channels with 4 channels or more in each."""
+    """Return the largest number of groups, at most 32, that divides the channels into 4 or more each."""
     fits = [g for g in range(1, MAX_GROUPS + 1) if channels % g == 0 and channels // g >= MIN_GROUP_CHANNELS]
     return max(fits, default=1)
 
 
 def _after(norm: _BatchNorm) -> nn.Sequential:
-    """What a batch norm layer does besides: timm's carry their dropout and activation as children."""
+    """Return what a batch norm layer applies afterwards: timm's hold their dropout and activation as children."""
     return nn.Sequential(*norm.children())
 
 
@@ -74,7 +74,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm that uses and keeps its running statistics, in training mode too; weight and bias still train.
+    """Batch norm that always uses its stored running statistics, even in training mode; weight and bias still train.
 
     Input (B, C, ...), of any number of dimensions.
     """
@@ -95,7 +95,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class _Standardised(nn.Module):
-    """A convolution whose kernels have zero mean and unit norm, whatever its weights."""
+    """A convolution whose kernels are standardised to zero mean and unit norm."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Layer norm over a kernel is weight standardisation; the factor keeps the output's scale free of the fan-in,
@@ -124,10 +124,10 @@ _STANDARDISED: dict[type[nn.Module], Any] = {
 
 
 def _standardised(module: nn.Module) -> nn.Module | None:
-    """Return the convolution with weight standardisation, or None where it has no place.
+    """Return the convolution with weight standardisation, or None if it does not apply.
 
-    Left as they are: kernels that see one channel (depthwise, a stem on a grey volume), which at zero mean could not
-    see brightness; convolutions with a bias, which no norm follows; and those with a forward pass of their own.
+    Not replaced: kernels with one input channel (depthwise, the stem on a grey volume), which with zero mean could not
+    see brightness; convolutions with a bias, which no norm follows; and those with a custom forward pass.
     """
     if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or module.bias is not None:
         return None

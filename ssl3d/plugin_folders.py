@@ -1,8 +1,8 @@
-"""Imports of a plugin file from its own folder: they work at any time, and shadow nothing that is installed.
+"""Imports of a plugin file from its own folder, at any time, without shadowing installed packages.
 
-``--methods my.py:Mine`` may import what lies beside my.py, at its top or inside a function, wherever the command runs.
-The folder does not go on ``sys.path``, where all that lies in it could be imported by everybody: only the modules that
-my.py and its helpers name in import statements are found, and only if nothing else on the path has their name.
+``--methods my.py:Mine`` may import files beside my.py, at its top or inside a function, from any working directory.
+The folder is not added to ``sys.path``, where everything in it would be importable by everyone: only the modules
+that my.py and its helpers name in import statements are found, and only if nothing else on the path has their name.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ssl3d.scan_imports import INSTALLED, Root, imports, places_on_the_path, rea
 
 
 class SourceOnly(SourceFileLoader):
-    """Reads and writes no bytecode: a cached one can be older than an edit of the same second."""
+    """Loader that ignores bytecode: a cached file can be older than an edit made in the same second."""
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
-        """Return the code of the source as it is now."""
+        """Return the code of the current source."""
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class _Finder(MetaPathFinder):
-    """Finds top-level modules in the folders of plugin files."""
+    """Finder of top-level modules in the folders of plugin files."""
 
     def __init__(self) -> None:
-        self.folders: dict[str, Path] = {}  # by the name of the module
+        self.folders: dict[str, Path] = {}  # by module name
 
     def find_spec(
         self,
@@ -50,10 +50,10 @@ _FINDER = _Finder()
 
 
 def allow_imports(path: Path) -> None:
-    """Make the modules importable that a plugin file, or a helper of it, imports from the file's folder.
+    """Make the modules that a plugin file or its helpers import from the file's folder importable.
 
     Raises:
-        PluginError: an import would find a module of the same name in another folder, whose edits would not be noticed.
+        PluginError: an import would find a module of the same name in another folder, whose edits would go unnoticed.
     """
     for name in _imported_beside(path):
         elsewhere = _other_place(name, path.parent)
@@ -65,7 +65,7 @@ def allow_imports(path: Path) -> None:
         if name not in sys.stdlib_module_names and not places_on_the_path(name):
             _FINDER.folders[name] = path.parent
     if _FINDER not in sys.meta_path:
-        sys.meta_path.append(_FINDER)  # at the end: what is installed is found first
+        sys.meta_path.append(_FINDER)  # at the end: installed packages are found first
 
 
 def _imported_beside(path: Path) -> list[str]:
@@ -77,9 +77,9 @@ def _imported_beside(path: Path) -> list[str]:
 
 
 def _other_place(name: str, folder: Path) -> Path | None:
-    """Return where a module that a file has beside it would be imported from instead.
+    """Return where a module that lies beside a file would be imported from instead.
 
-    None also where that is installed, or Python's own: it has the right of way, and its version is recorded.
+    None also for installed and standard library modules: they take precedence, and their versions are recorded.
     """
     if name in _FINDER.folders:
         found = _FINDER.folders[name]

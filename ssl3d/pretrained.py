@@ -1,4 +1,4 @@
-"""Published weights into a backbone: found, checked, folded to one channel, and counted. Nothing is loaded silently."""
+"""Loading of published weights into a backbone: found, checked, reduced to one channel, and counted."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def load_weights(backbone: Backbone, name: str, file: Path | None = None) -> str
     """Load pretrained weights by name, from ``file``, the weights folder, or the internet, in this order.
 
     Args:
-        backbone: the network that they are for.
+        backbone: network to load them into.
         name: one of ``backbone.weights``, "kinetics400".
         file: a local file (.pth, .pyth, .pt, .safetensors) to use instead of the published one.
 
     Returns:
-        What was loaded, in one line: "kinetics400: matched 102 of 102 tensors (100%) of r3d_18-b3b3357e.pth".
+        One line on what was loaded: "kinetics400: matched 102 of 102 tensors (100%) of r3d_18-b3b3357e.pth".
 
     Raises:
-        WeightsError: the name is unknown, the file is absent, cannot be downloaded or read, holds less than 95% of
-            the network's tensors, or holds batch norm statistics that the network has no place for.
+        WeightsError: the name is unknown; the file is missing, cannot be downloaded or read, holds less than 95% of the
+            network's tensors, or holds batch norm statistics that the network has no place for.
     """
     if name not in backbone.weights:
         raise WeightsError(f"{backbone.card.name} has no weights {name!r}; these exist: {_offers()}")
@@ -57,7 +57,7 @@ def load_weights(backbone: Backbone, name: str, file: Path | None = None) -> str
 
 
 def weights_folder() -> Path:
-    """Return the folder of downloaded weights: SSL3D_WEIGHTS, or else the one that torch.hub uses."""
+    """Return the folder of downloaded weights: SSL3D_WEIGHTS, or else torch.hub's."""
     chosen = os.environ.get("SSL3D_WEIGHTS")
     return Path(chosen).expanduser() if chosen else Path(torch.hub.get_dir()) / "checkpoints"
 
@@ -66,14 +66,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint, unwrapped from ``model_state``, ``state_dict`` or ``model``.
 
     Raises:
-        WeightsError: there is no such file, it is damaged, or there are no tensors in it.
+        WeightsError: the file is missing or damaged, or contains no tensors.
     """
     if not path.is_file():
         raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
-        # The reader's own words are left out: for a pickled object they tell how to load it all the same.
+    except Exception as error:  # on a damaged file the readers raise almost anything
+        # The reader's message is left out: for a pickled object it explains how to load it anyway.
         reason = type(error).__name__
         raise WeightsError(f"{path} is damaged or holds no weights ({reason}); remove it and fetch it again") from error
     for wrapper in ("model_state", "state_dict", "model"):
@@ -88,10 +88,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Copy every tensor whose name and shape fit; a stem's kernels of three channels are summed to one.
+    """Copy every tensor whose name and shape match; stem kernels with three channels are summed to one.
 
-    The sum is the same function of a grey volume as the kernels are of that volume repeated three times. Counters of
-    batches are left alone, and not counted.
+    On a grey volume, the summed kernel gives what the original gives on that volume repeated three times. Batch
+    counters are ignored and not counted.
 
     Returns:
         (matched, expected) tensors of the network.
@@ -109,11 +109,11 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int,
 
 
 def published_file(weights: Weights, variant: str | None) -> Path:
-    """Return the file of published weights, downloaded if it is not in the weights folder; its hash is checked.
+    """Return the file of published weights, downloading it if necessary; its hash is checked.
 
     Args:
-        weights: whose address and file name are given; ``{variant}`` in them is filled in.
-        variant: of the backbone.
+        weights: their address and file name; ``{variant}`` in them is filled in.
+        variant: variant of the backbone.
 
     Raises:
         WeightsError: it cannot be downloaded, or its SHA-256 is not the published one.
@@ -151,13 +151,13 @@ def check_published(weights: Weights, variant: str | None, path: Path) -> None:
 
 
 def _digits(weights: Weights, name: str) -> str | None:
-    """The SHA-256 of published weights, or its first digits: torchvision ends the names of files in them."""
+    """Return the SHA-256 of published weights, or its first digits: torchvision appends those to its file names."""
     found = re.search(r"-([0-9a-f]{8,})\.", name)
     return weights.sha256 or (found.group(1) if found else None)
 
 
 def _offers() -> str:
-    """Return every registered backbone that has weights, with their names. One that does not import offers none."""
+    """Return every registered backbone that has weights, with their names; skip those that fail to import."""
     found = []
     for name in registry.plugins("backbones"):
         with suppress(PluginError):

@@ -1,8 +1,8 @@
-"""The protocol contract, whole: how an encoder is evaluated on one task. Loads neither torch nor scikit-learn.
+"""The complete protocol contract: how an encoder is evaluated on one task. Loads neither torch nor scikit-learn.
 
-What a protocol chooses (strength, neighbours, epochs, threshold), it chooses inside the training cases, with the
-patients kept together; the test cases are predicted once, and scored elsewhere. All that a plain protocol needs is
-imported from here; :mod:`ssl3d.evaluate.protocols.inner` has the inner splits, and a choice among settings by them.
+A protocol makes its choices (strength, neighbours, epochs, threshold) within the training cases, keeping patients
+together; it predicts the test cases once, and they are scored elsewhere. Everything a plain protocol needs can be
+imported from here; :mod:`ssl3d.evaluate.protocols.inner` has the inner splits and a selection of settings on them.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ C = TypeVar("C", bound=BaseConfig)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a protocol says of the test cases.
+    """A protocol's predictions of the test cases.
 
     Attributes:
-        probabilities: (N_test, K), rows sum to 1; (N_test, L) independent ones of a multi-label task;
-            (N_test, 1) values of a regression.
-        threshold: of the probability of class 1, from training data: positive at or above it; None if not binary.
-        chosen: what was chosen inside the training data, and what had to give way ("folds": 3). Plain JSON values.
-        out_of_fold: (N, K) of the training cases, each predicted by a fit that had not seen its patient; None where the
-            protocol has none for all of them.
+        probabilities: (N_test, K), rows sum to 1; (N_test, L), independent, for a multi-label task;
+            (N_test, 1) predicted values for regression.
+        threshold: probability of class 1 from which a case is positive, from training data; None if not binary.
+        chosen: settings selected on training data, and those that had to be reduced ("folds": 3). Plain JSON values.
+        out_of_fold: (N, K) for the training cases, each predicted by a fit that had not seen its patient; None if the
+            protocol does not predict all of them.
     """
 
     probabilities: np.ndarray
@@ -70,12 +70,12 @@ class FeatureProblem:
 
     Attributes:
         train_x: (N, F) features of the training cases.
-        train_y: (N,) class indices (categorical), or values; (N, L) of 0 and 1 (multi-label).
+        train_y: (N,) class indices (categorical) or values; (N, L) of 0 and 1 (multi-label).
         test_x: (N_test, F).
-        task: what is predicted; K or L are those of its classes.
-        patients: (N,) patient of each training case: never separated by an inner split.
-        folds: inner folds.
-        seed: of inner splits.
+        task: what is predicted; K or L is the number of its classes.
+        patients: (N,) patient of each training case; never separated by an inner split.
+        folds: number of inner folds.
+        seed: seed of the inner splits.
     """
 
     train_x: np.ndarray
@@ -89,19 +89,19 @@ class FeatureProblem:
 
 @dataclass(frozen=True)
 class EncoderProblem:
-    """A task on volumes, for a protocol that trains the encoder too.
+    """A task on volumes, for a protocol that also trains the encoder.
 
     Attributes:
-        encoder: on ``device``; a protocol leaves it as it was.
-        source: of the volumes.
-        train: numbers of the N training volumes in the source.
-        test: numbers of the N_test test volumes.
+        encoder: on ``device``; a protocol must not change it.
+        source: source of the volumes.
+        train: indices of the N training volumes in the source.
+        test: indices of the N_test test volumes.
         train_y, task, patients, folds, seed: as in :class:`FeatureProblem`.
-        augment: what pretraining did to a view.
+        augment: augmentation that pretraining applied to a view.
         view_size: (D, H, W).
-        batch_size: volumes encoded at once in evaluation.
-        device: where it happens.
-        progress: called with (epochs done, epochs there will be at most).
+        batch_size: volumes encoded at once during evaluation.
+        device: where to compute.
+        progress: called with (epochs done, maximum number of epochs).
     """
 
     encoder: Backbone
@@ -127,12 +127,12 @@ class Protocol(ABC, Generic[C]):
     """
 
     card: ClassVar[Card]
-    Config: ClassVar[type[BaseConfig]] = BaseConfig  # that of the type argument
+    Config: ClassVar[type[BaseConfig]] = BaseConfig  # set from the type argument
     kinds: ClassVar[frozenset[Kind]] = frozenset({"binary", "multiclass", "ordinal"})  # tasks that it can predict
     config: C
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the settings' class from the type argument."""
+        """Take the settings class from the type argument."""
         super().__init_subclass__(**kwargs)
         for base in vars(cls).get("__orig_bases__", ()):
             for argument in get_args(base):
@@ -144,27 +144,27 @@ class Protocol(ABC, Generic[C]):
 
 
 class FeatureProtocol(Protocol[C]):
-    """Evaluates features of a frozen encoder, which are extracted once for all such protocols."""
+    """A protocol on features of a frozen encoder, which are extracted once for all such protocols."""
 
     @abstractmethod
     def predict(self, problem: FeatureProblem) -> Prediction:
         """Learn from the training cases and predict the test cases.
 
         Raises:
-            DataError: one class only, features that are not finite, or shapes that disagree.
+            DataError: there is only one class, features are not finite, or shapes disagree.
         """
 
 
 class EncoderProtocol(Protocol[C]):
-    """Evaluates an encoder by training a copy of it, or a head on its feature maps."""
+    """A protocol that trains a copy of the encoder, or a head on its feature maps."""
 
-    readout: ClassVar[str] = "last"  # what of the encoder it uses, as the tables have it
+    readout: ClassVar[str] = "last"  # the part of the encoder that it uses, as printed in the tables
 
     @abstractmethod
     def predict(self, problem: EncoderProblem) -> Prediction:
         """Learn from the training volumes and predict the test volumes.
 
         Raises:
-            DataError: one class only.
-            RecipeError: the loss, or a prediction, is not finite, whatever was tried.
+            DataError: there is only one class.
+            RecipeError: the loss or a prediction is not finite with any of the settings tried.
         """

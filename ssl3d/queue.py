@@ -1,4 +1,4 @@
-"""A queue of rows that earlier effective batches left (MoCo, He et al. 2020, arXiv 1911.05722, section 3.2)."""
+"""A queue of rows from earlier effective batches (MoCo, He et al. 2020, arXiv 1911.05722, section 3.2)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """The newest ``size`` rows that were pushed, none at first; part of the method's state.
+    """The newest ``size`` rows that were pushed, initially none; part of the method's state.
 
     >>> self.queue = Queue(65536, 128)
     >>> negatives = self.queue.held                # in ``loss``: keys of earlier effective batches
     >>> self.queue.push(kept.rows["keys"])         # in ``after_step``: once per optimiser step
 
     Args:
-        size: most rows that it holds.
-        width: of a row.
+        size: maximum number of rows.
+        width: width of a row.
     """
 
     rows: Tensor
@@ -30,12 +30,12 @@ class Queue(nn.Module):
 
     @property
     def held(self) -> Tensor:
-        """The rows (K, width) that were pushed and not yet overwritten, in no particular order."""
+        """The rows (K, width) pushed and not yet overwritten, in no particular order."""
         return self.rows[: int(self.filled)]
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Add rows (N, width) in their order, wrapping round the end; the oldest are overwritten."""
+        """Add rows (N, width) in order, wrapping round at the end; the oldest are overwritten."""
         size = len(self.rows)
         rows = rows[-size:]
         places = (self.cursor + torch.arange(len(rows), device=rows.device)) % size

@@ -1,6 +1,6 @@
 """Recipes: everything that decides the numbers of an artifact, as one frozen value. Loads no torch.
 
-An encoder and an evaluation each have a recipe of their own. Its canonical JSON goes into the artifact's key, together
+Encoders and evaluations each have their own recipe. Its canonical JSON goes into the artifact's key, together
 with the keys of its inputs, the sources of its plugins, and the numerics version of the core (`ssl3d.results.keys`).
 """
 
@@ -22,13 +22,13 @@ PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 OneOrMore = Annotated[
     tuple[Positive, ...], BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that scikit-learn accepts
 Side = Annotated[int, Field(ge=1, le=4096)]
 Size = tuple[Side, Side, Side]
 
 
 class AugmentRecipe(Config):
-    """What a view does to its volume. Geometry is one resampling; D, H, W are slices, rows, columns."""
+    """The augmentation that makes a view. Geometry is one resampling; D, H, W are slices, rows, columns."""
 
     crop: ShareRange = Field((0.4, 1.0), description="range of the share of the in-plane area kept")
     aspect: tuple[Positive, Positive] = Field(
@@ -70,7 +70,7 @@ class AugmentRecipe(Config):
 
 
 class PretrainRecipe(Config):
-    """One pretraining: how long, in what portions, with which optimiser."""
+    """The settings of a pretraining: length, batch sizes, optimiser."""
 
     epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the training volumes")
     batch_size: int = Field(64, ge=2, le=1_000_000, description="effective batch: volumes behind one optimiser step")
@@ -133,7 +133,7 @@ class PretrainRecipe(Config):
 
 
 class CorpusPart(Config):
-    """Volumes of one data set that encoders are pretrained on: its training split, and what is unlabelled."""
+    """Volumes of one data set used for pretraining: its training split and its unlabelled cases."""
 
     data: str = Field("demo", description="data set, with its variant: demo, mrnet, medmnist3d:adrenalmnist3d")
     plane: str | None = Field(None, description="plane of the exam; None where the data set has no planes")
@@ -142,10 +142,10 @@ class CorpusPart(Config):
 
 
 class EncoderRecipe(Config):
-    """Everything that decides an encoder, its files and their bytes aside.
+    """Everything that decides an encoder, except its files and their bytes.
 
-    Of an encoder that no method trains (untrained, or as published) ``corpus``, ``task``, ``augment`` and ``pretrain``
-    are empty: they do not decide it.
+    For an encoder that is not trained (random or as published), ``corpus``, ``task``, ``augment`` and ``pretrain`` are
+    empty: they do not affect it.
     """
 
     method: str = "byol"
@@ -160,12 +160,12 @@ class EncoderRecipe(Config):
     pretrain: PretrainRecipe | None = None
 
     def canonical(self) -> str:
-        """Return JSON with sorted keys and no white space: equal recipes, equal text."""
+        """Return JSON with sorted keys and no white space: equal recipes give equal text."""
         return canonical(self.model_dump(mode="json"))
 
 
 class EvaluationRecipe(Config):
-    """Everything that decides an evaluation of an encoder, the encoder aside."""
+    """Everything that decides an evaluation, except the encoder."""
 
     data: str = Field("demo", description="data set, with its variant")
     plane: str | None = None
@@ -187,12 +187,12 @@ class EvaluationRecipe(Config):
     augment: AugmentRecipe | None = Field(None, description="of the volumes, for a protocol that trains the encoder")
 
     def canonical(self) -> str:
-        """Return JSON with sorted keys and no white space: equal recipes, equal text."""
+        """Return JSON with sorted keys and no white space: equal recipes give equal text."""
         return canonical(self.model_dump(mode="json"))
 
     @property
     def condition(self) -> str:
-        """Name of the part of the training labels that is used: "labels=0.1 draw=2"; empty for all of them."""
+        """Name of the subset of training labels used: "labels=0.1 draw=2"; empty if all are used."""
         if self.positives is not None:
             return f"positives={self.positives!r} draw={self.draw}"
         return f"labels={self.labels!r} draw={self.draw}" if self.labels < 1 else ""

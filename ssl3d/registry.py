@@ -1,12 +1,12 @@
-"""Names to classes: the only place that knows of plugins.
+"""Names to classes: the only module that knows about plugins.
 
 A plugin is an entry point in one of the groups ``ssl3d.methods``, ``ssl3d.backbones``, ``ssl3d.datasets``,
-``ssl3d.protocols``. Listing imports nothing. Wherever a name is accepted, these are too:
+``ssl3d.protocols``. Listing imports nothing. Wherever a name is accepted, so are:
 
 - ``family/variant`` or ``family:variant`` (``timm/resnet18``, ``medmnist3d:adrenalmnist3d``): the entry point
   ``family``, whose class takes the variant;
 - ``package.module:Class``;
-- ``path/to/file.py:Class``, for research code without packaging. It may import what lies beside it
+- ``path/to/file.py:Class``, for research code without packaging; it may import files beside it
   (:mod:`ssl3d.plugin_folders`).
 """
 
@@ -32,13 +32,13 @@ from ssl3d.scan_imports import LOOSE
 
 Kind = Literal["methods", "backbones", "datasets", "protocols"]
 KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets", "protocols")
-WORDS: dict[Kind, str] = {  # of one plugin
+WORDS: dict[Kind, str] = {  # singular, for messages
     "methods": "method",
     "backbones": "backbone",
     "datasets": "data set",
     "protocols": "protocol",
 }
-BASES: dict[Kind, tuple[str, ...]] = {  # the first is the one that all are derived from; imported nowhere here
+BASES: dict[Kind, tuple[str, ...]] = {  # all plugins derive from the first; not imported here
     "methods": ("ssl3d.method.Method",),
     "backbones": ("ssl3d.backbone.Backbone",),
     "datasets": ("ssl3d.dataset.Dataset",),
@@ -48,7 +48,7 @@ BASES: dict[Kind, tuple[str, ...]] = {  # the first is the one that all are deri
 
 @dataclass(frozen=True)
 class Plugin:
-    """A registered name. ``problem`` says why it cannot be used, as far as that is known without importing it."""
+    """A registered name. ``problem`` says why it cannot be used, as far as known without importing it."""
 
     kind: Kind
     name: str
@@ -61,7 +61,7 @@ class Plugin:
 def plugins(kind: Kind) -> dict[str, Plugin]:
     """Return every registered plugin of a kind by name, sorted, without importing any of them.
 
-    A name that two distributions claim is returned with a ``problem`` that names both.
+    A name claimed by two distributions is returned with a ``problem`` that names both.
     """
     claims: defaultdict[str, dict[tuple[str, str], None]] = defaultdict(dict)
     for distribution in distributions():
@@ -82,10 +82,10 @@ def split_variant(kind: Kind, reference: str) -> tuple[str, str | None]:
     """Split ``timm/resnet18`` or ``medmnist3d:adrenalmnist3d`` where the family is registered.
 
     Returns:
-        (name, variant); a reference of any other form comes back whole, with None.
+        (name, variant); a reference of any other form is returned whole, with None.
     """
     file = reference.endswith(".py") or ".py:" in reference
-    known = {} if file else plugins(kind)  # a folder may be called like a family
+    known = {} if file else plugins(kind)  # a folder may have the name of a family
     for mark in "/:":
         family, found, variant = reference.partition(mark)
         if found and variant and family in known:
@@ -94,10 +94,10 @@ def split_variant(kind: Kind, reference: str) -> tuple[str, str | None]:
 
 
 def find_kind(reference: str) -> Kind:
-    """Return the kind of the plugin that a reference stands for, with methods first where several have the name.
+    """Return the kind of plugin a reference stands for; methods take precedence if several kinds have the name.
 
     Raises:
-        PluginError: there is no such plugin, or it has none of the kinds.
+        PluginError: there is no such plugin, or it is of none of the kinds.
     """
     for kind in KINDS:
         if split_variant(kind, reference)[0] in plugins(kind):
@@ -117,8 +117,8 @@ def load(kind: Kind, reference: str) -> type:
     """Import the class behind a registered name, ``module:Class`` or ``path/to/file.py:Class``.
 
     Raises:
-        PluginError: the name is unknown (the nearest one is suggested) or claimed twice, its import fails, what it
-            names is no class of this kind, or it has a variant where the plugin takes none.
+        PluginError: the name is unknown (the nearest is suggested) or claimed twice, its import fails, it does not name
+            a class of this kind, or it has a variant that the plugin does not take.
     """
     word = WORDS[kind]
     name, variant = split_variant(kind, reference)
@@ -140,7 +140,7 @@ def _load_class(target: str, reference: str, word: str, kinds: Iterable[Kind]) -
         loaded = _from_file(target, kinds) if ".py:" in f"{target}:" else EntryPoint(word, target, word).load()
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a plugin's import raises is the plugin's fault
+    except (Exception, SystemExit) as error:  # any exception from a plugin's import is the plugin's fault
         reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
         raise PluginError(f"{word} {reference!r} cannot be imported from {target!r} ({reason})") from error
     if isinstance(loaded, ModuleType):
@@ -160,7 +160,7 @@ def _derived(loaded: type) -> str:
 
 
 def _from_file(target: str, kinds: Iterable[Kind]) -> object:
-    """Import ``path/to/file.py:Class`` under a module name made from its path and content: edited, it is another."""
+    """Import ``path/to/file.py:Class`` as a module named by its path and content, so that edits take effect."""
     file, _, attribute = target.rpartition(":") if ".py:" in target else (target, "", "")
     path = Path(file).expanduser().resolve()
     if not path.is_file():
@@ -186,17 +186,17 @@ def _from_file(target: str, kinds: Iterable[Kind]) -> object:
 
 
 def module_of(target: str) -> tuple[str, str]:
-    """Return the name of the module behind ``module:Class`` or ``file.py:Class``, and its file in the second case.
+    """Return the module name of ``module:Class`` or ``file.py:Class``, and the file in the second case.
 
     Raises:
-        PluginError: the file cannot be opened. One that is absent is named all the same.
+        PluginError: the file cannot be opened. A missing file still has a name.
     """
     if ".py:" not in target:
         return target.partition(":")[0], ""
     try:
         path = Path(target.rpartition(":")[0]).expanduser().resolve()
         content = path.read_bytes() if path.is_file() else b""
-    except (OSError, ValueError, RuntimeError) as error:  # the last: of links that lead in a circle
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: circular links
         reason = getattr(error, "strerror", None) or error
         raise PluginError(f"the file of {target!r} cannot be opened ({reason}); correct its name") from None
     return f"{LOOSE}{path.stem}_{hashlib.sha256(bytes(path) + content).hexdigest()[:8]}", str(path)

@@ -1,4 +1,4 @@
-"""The classes of a Python file and what they say of themselves: read as text, never run."""
+"""The classes of a Python file and their summaries, read as text and never run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl3d.errors import PluginError
 def parse(path: Path) -> ast.Module:
     """Return the syntax tree of a file.
 
-    Raises:
+    PluginError: it cannot be read, or is not valid Python.
         PluginError: it cannot be read, or is not Python.
     """
     try:
@@ -22,14 +22,14 @@ def parse(path: Path) -> ast.Module:
 
 
 def subclasses(tree: ast.Module, bases: Collection[str]) -> list[str]:
-    """Return the classes at the top of a file that are derived from a base by name, directly or through one another.
+    """Return the top-level classes of a file that derive from one of the bases by name, directly or indirectly.
 
-    A class with a card that is derived from another one is returned too: ``class Mine(BYOL)``. Where there is none of
-    these, every derived class may be one. Names that begin with an underscore are left out.
+    A class with a card that derives from any other class is included: ``class Mine(BYOL)``. If there are none, every
+    derived class is a candidate. Names that begin with an underscore are skipped.
 
     Args:
-        tree: of the file.
-        bases: names of the bases: "Method".
+        tree: syntax tree of the file.
+        bases: names of the base classes: "Method".
     """
     found, others, named = [], [], set(bases)
     for node in tree.body:
@@ -44,7 +44,7 @@ def subclasses(tree: ast.Module, bases: Collection[str]) -> list[str]:
 
 
 def summary(tree: ast.Module, name: str) -> str:
-    """Return one line on a class: its card's summary, else its docstring's first line; of the file, if it has none."""
+    """Return one line on a class: its card's summary, else the first docstring line of the class, or of the file."""
     found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name), None)
     if found is None:
         return (ast.get_docstring(tree) or "").split("\n")[0]
@@ -52,7 +52,7 @@ def summary(tree: ast.Module, name: str) -> str:
 
 
 def _last_name(base: ast.expr) -> str:
-    """The name of a base without its module and type arguments: "Method" of ``method.Method[Config]``."""
+    """Return the name of a base without module and type arguments: "Method" for ``method.Method[Config]``."""
     if isinstance(base, ast.Subscript):
         base = base.value
     if isinstance(base, ast.Attribute):
@@ -61,7 +61,7 @@ def _last_name(base: ast.expr) -> str:
 
 
 def _card(definition: ast.ClassDef) -> ast.expr | None:
-    """What a class body assigns to ``card``."""
+    """Return the value that a class body assigns to ``card``."""
     for node in definition.body:
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
@@ -71,7 +71,7 @@ def _card(definition: ast.ClassDef) -> ast.expr | None:
 
 
 def _card_summary(definition: ast.ClassDef) -> str | None:
-    """The ``summary`` of ``card = Card(...)``, where it is written out: by keyword, or second."""
+    """Return the ``summary`` of ``card = Card(...)`` if it is a literal, passed by keyword or second."""
     card = _card(definition)
     if isinstance(card, ast.Call):
         given = [keyword.value for keyword in card.keywords if keyword.arg == "summary"]

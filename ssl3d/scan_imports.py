@@ -1,4 +1,4 @@
-"""The files that Python sources import from a folder: read as text, never run. Loads no torch."""
+"""The files that Python sources import from a folder, found by reading them as text. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 CORE = "ssl3d"
-LOOSE = "ssl3d_file_"  # begins the module names of plugin files that belong to no package
+LOOSE = "ssl3d_file_"  # prefix of the module names of plugin files outside packages
 INSTALLED = {"site-packages", "dist-packages"}
 
 Name = tuple[str, ...]  # a dotted name, in parts
@@ -23,8 +23,8 @@ class Root:
     """The folder whose files may belong to a plugin.
 
     Attributes:
-        folder: of the plugin's top-level package, or of its single file.
-        package: name of the top-level package; None if the modules in the folder are top-level modules themselves.
+        folder: folder of the plugin's top-level package, or of its single file.
+        package: name of the top-level package; None if the modules in the folder are themselves top-level.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Root:
         return cls(path.parents[depth - 1], module.__name__.partition(".")[0])
 
     def closure(self, start: Path, read: Callable[[Path], str]) -> dict[Path, str]:
-        """Return the sources of a file and of all that it imports from below this root, directly or not, by file."""
+        """Return, by file, the sources of a file and all that it imports from this root, directly or indirectly."""
         found = {start: read(start)}
         waiting = [start]
         while waiting:
@@ -79,12 +79,12 @@ class Root:
         return beside and not INSTALLED & set(path.relative_to(self.folder).parts)  # of an environment in the folder
 
     def _packages_above(self, file: Path) -> Iterator[Path]:
-        """Yield the ``__init__.py`` that are run before a file is imported, without the root's own."""
+        """Yield each ``__init__.py`` that runs before a file is imported, except the root's own."""
         return (folder / "__init__.py" for folder in file.parents if self.folder in folder.parents)
 
 
 def imports(source: str) -> Iterator[tuple[int, Name]]:
-    """Yield what the import statements of a source could stand for, wherever they are: functions included.
+    """Yield everything that the import statements of a source may refer to, including those in functions.
 
     Yields:
         (level, name): level 0 is an absolute import, others count the dots of a relative one, whose name may be empty.
@@ -103,13 +103,13 @@ def imports(source: str) -> Iterator[tuple[int, Name]]:
 def places_on_the_path(top: str) -> list[Path]:
     """Return where Python finds a top-level module or package, without importing it: paths without suffix.
 
-    There are several of a package without ``__init__.py``; none of what has no file, and of the standard library.
+    A namespace package has several; a module without a file or in the standard library has none.
     """
     if top in sys.stdlib_module_names:
         return []
     try:
         spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError, AttributeError):  # a module made by hand has no specification
+    except (ImportError, ValueError, AttributeError):  # a module created by hand has no spec
         return []
     if spec is None:
         return []
@@ -124,9 +124,9 @@ def read_source(path: Path) -> str:
 
 
 def _parse(source: str) -> ast.Module:
-    """Return a syntax tree; an empty one of what is not Python: importing it says more than this could."""
+    """Return a syntax tree, empty if the source is not valid Python: importing it gives a better message."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of strings like "\d": they appear when the file is imported
+        warnings.simplefilter("ignore")  # on strings like "\d": shown when the file is imported
         try:
             return ast.parse(source.encode("utf-8", errors="surrogateescape"))
         except (SyntaxError, ValueError, RecursionError):
@@ -134,6 +134,6 @@ def _parse(source: str) -> ast.Module:
 
 
 def _file_of(place: Path) -> Path | None:
-    """Return the file of a module that lies at a path without suffix: a package first, as Python prefers it."""
+    """Return the file of the module at a path without suffix: a package first, as Python prefers it."""
     files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
     return next((file for file in files if file.is_file()), None)

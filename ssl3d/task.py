@@ -1,4 +1,4 @@
-"""What is predicted of a patient's volume: tasks and their targets. Loads no torch."""
+"""Prediction tasks and their targets. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import Field, model_validator
 from ssl3d.config import Config
 
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
-Target = int | float | tuple[int, ...]  # a class index, a number, or 0 or 1 for each label of a multi-label task
-Targets = Mapping[str, Target]  # by the name of the task; a task that is missing is unlabelled
+Target = int | float | tuple[int, ...]  # class index, number, or 0 or 1 per label of a multi-label task
+Targets = Mapping[str, Target]  # by task name; a missing task is unlabelled
 
 
 class Task(Config):
     """A target that the cases of a data set may have.
 
-    A class index counts from 0 in the order of ``classes``. An ordinal task is a multi-class task whose classes have
-    an order. A multi-label task has one target of 0 or 1 for each name in ``classes``. A regression task has none.
+    Class indices count from 0 in the order of ``classes``. An ordinal task is a multi-class task whose classes are
+    ordered. A multi-label task has one target of 0 or 1 per name in ``classes``. A regression task has no classes.
     """
 
     name: str = Field(min_length=1, description="name of the target: the column of a table, or a finding")
@@ -39,7 +39,7 @@ class Task(Config):
 
     @property
     def outputs(self) -> int:
-        """Width of a head that predicts the target: K classes, L labels, or 1."""
+        """Width of a head for this task: K classes, L labels, or 1."""
         return len(self.classes) or 1
 
     @property

@@ -1,4 +1,4 @@
-"""Patches of volumes and their positions: what vision transformers and methods that mask patches share."""
+"""Patches of volumes and their positions, shared by vision transformers and methods that mask patches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Size = tuple[int, int, int]
 
 
 def token_grid(size: Sequence[int], patch: Size) -> Size:
-    """Return how many patches cover a volume along D, H, W; the last ones may reach beyond it."""
+    """Return how many patches cover a volume along D, H, W; the last ones may extend beyond it."""
     d, h, w = (-(-n // p) for n, p in zip(size, patch, strict=True))
     return d, h, w
 
 
 def whole_patches(size: Sequence[int], patch: Size) -> Size:
-    """Return the largest size of whole patches within a size; one patch at least."""
+    """Return the largest size within ``size`` that is made of whole patches; at least one patch."""
     d, h, w = (max(n // p, 1) * p for n, p in zip(size, patch, strict=True))
     return d, h, w
 
@@ -26,7 +26,7 @@ def whole_patches(size: Sequence[int], patch: Size) -> Size:
 def to_patches(volume: Tensor, patch: Size) -> Tensor:
     """Cut volumes (B, C, D, H, W) into patches (B, T, C * voxels), in the order of D, then H, then W.
 
-    A side that is no multiple of the patch is padded at its end with zeros, the mean of a standardised volume.
+    A side that is not a multiple of the patch is padded at its end with zeros, the mean of a standardised volume.
     """
     (d, h, w), (p, q, r) = token_grid(volume.shape[2:], patch), patch
     B, C, D, H, W = volume.shape
@@ -36,15 +36,15 @@ def to_patches(volume: Tensor, patch: Size) -> Tensor:
 
 
 def sincos_positions(grid: Size, width: int, like: Tensor) -> Tensor:
-    """Return fixed sine-cosine embeddings of the places on a grid, (T, width).
+    """Return fixed sine-cosine embeddings of the positions on a grid, (T, width).
 
-    A third of the width encodes each axis, as in a transformer's one-dimensional embedding (Vaswani et al. 2017,
-    section 3.5); what a third leaves over is zero.
+    A third of the width encodes each axis, as in a one-dimensional transformer embedding (Vaswani et al. 2017,
+    section 3.5); the remainder of the width is zero.
 
     Args:
         grid: patches along D, H, W.
-        width: of the embedding, 6 or more.
-        like: a tensor of the wanted type and device.
+        width: width of the embedding, at least 6.
+        like: a tensor with the required dtype and device.
     """
     count = width // 6
     frequencies = 10000.0 ** -(torch.arange(count, device=like.device) / count)  # (width / 6,)
@@ -55,5 +55,5 @@ def sincos_positions(grid: Size, width: int, like: Tensor) -> Tensor:
 
 
 def pick(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Return the tokens (B, K, F) that have these indices (B, K) among (B, T, F)."""
+    """Return the tokens (B, K, F) at the given indices (B, K) among (B, T, F)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))
