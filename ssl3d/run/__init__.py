@@ -1,1 +1,1 @@
-"""From a plan to artifacts: what to compute, where, and in which order."""
+"""Execution of a plan: what to compute, where, and in which order."""

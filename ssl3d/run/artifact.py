@@ -1,4 +1,4 @@
-"""What every artifact of a run has in common, and the context in which artifacts are made."""
+"""The interface shared by all artifacts of a run, and the context in which they are made."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Context:
     """Where a worker makes artifacts, and what it has loaded.
 
     Attributes:
-        folder: of the run.
-        options: how the run is carried out.
-        progress: is told how the work goes.
-        encoder: loaded last, with the hash of its file.
-        features: (N, F_r) by read-out, read last, with the hash of their file.
+        folder: folder of the run.
+        options: how the run is executed.
+        progress: receives progress reports.
+        encoder: last encoder loaded, with the hash of its file.
+        features: last features read, (N, F_r) by read-out, with the hash of their file.
     """
 
     folder: RunFolder
@@ -43,15 +43,15 @@ class Context:
 
 
 class Artifact(Protocol):
-    """An encoder, features or an evaluation: what a run makes, from other artifacts."""
+    """An encoder, features or an evaluation: made by a run from other artifacts."""
 
     @property
     def kind(self) -> Literal["encoder", "features", "evaluation"]:
-        """What it is."""
+        """Kind of the artifact."""
 
     @property
     def key(self) -> str:
-        """Hash of what decides it."""
+        """Hash of everything that decides it."""
 
     @property
     def name(self) -> str:
@@ -59,26 +59,26 @@ class Artifact(Protocol):
 
     @property
     def label(self) -> str:
-        """What it is called in messages."""
+        """Name used in messages."""
 
     @property
     def needs(self) -> Sequence[Artifact]:
-        """What it is made from."""
+        """Artifacts that it is made from."""
 
     def folder(self, context: Context) -> Path:
-        """Return where it is kept."""
+        """Return the folder in which it is kept."""
 
     def leases(self, context: Context) -> Leases:
-        """Return the leases of its kind."""
+        """Return the leases of this kind of artifact."""
 
     def is_complete(self, context: Context) -> bool:
-        """Return whether its record and all of its files are there, whole, and made from what is there now."""
+        """Return whether its record and files are complete, undamaged, and made from the current inputs."""
 
     def make(self, context: Context, lease: Lease) -> str:
-        """Make it, and return one short line on how it came out.
+        """Make it, and return one short line on the outcome.
 
         Raises:
             Interrupted: a signal asked to stop.
-            LostError: another worker has taken over.
-            Exception: whatever else goes wrong; nothing that looks like a complete artifact is left.
+            LostError: another worker has taken over the lease.
+            Exception: any other failure; nothing that looks like a complete artifact is left behind.
         """

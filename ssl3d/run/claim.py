@@ -1,4 +1,4 @@
-"""The folder of a run, claimed by one experiment: its plan, merged over repeated calls, and what `--fresh` deletes."""
+"""Claiming a run's folder for one experiment: its plan, merged over repeated calls, and what `--fresh` deletes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ssl3d.run.planning.plan import Plan
 
 LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
 LOCK_SECONDS = 0.05  # between two attempts to lock plan.json
-PATIENCE_SECONDS = 2.0  # of waiting for that lock without a word
-LOOK_SECONDS = 0.5  # between two looks at workers that may be dead
+PATIENCE_SECONDS = 2.0  # of waiting for that lock before it is reported
+LOOK_SECONDS = 0.5  # between two checks of workers that may be dead
 
 
 def default_folder(experiment: Experiment, roots: Mapping[str, Path]) -> Path:
-    """Return ``runs/DATA-HASH``: the same settings, the same folder, so that the same line goes on with a run."""
+    """Return ``runs/DATA-HASH``: equal settings give the same folder, so that a repeated command resumes its run."""
     places = {name: str(root.resolve()) for name, root in roots.items()}
     name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(experiment.data.name)).strip("-")
     return Path("runs") / f"{name}-{digest([experiment.base(), places], 8)}"
@@ -41,21 +41,21 @@ def default_folder(experiment: Experiment, roots: Mapping[str, Path]) -> Path:
 
 @contextmanager
 def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> Iterator[RunFolder]:
-    """Claim a folder for an experiment, and be one of the processes that work on it while inside.
+    """Claim a folder for an experiment, and count as one of the processes that work on it inside.
 
     Args:
-        plan: what is to be made.
+        plan: plan of the run.
         options: ``out``, ``cache`` and ``fresh``.
-        progress: is told if this has to wait.
+        progress: notified if the call has to wait.
 
     Raises:
-        RunError: it cannot be written, holds another run or other files, has a symbolic link where one of its folders
-            belongs, or is to be deleted while others work on it.
+        RunError: it cannot be written; holds another run, other files, or a symbolic link in place of one of its
+            folders; or is to be deleted while other processes work on it.
     """
     run = options.out or default_folder(plan.experiment, options.roots)
     _check_ours(run)
     if options.cache is not None and (options.fresh or not (run / PLAN).exists()):
-        make_folder(options.cache)  # before the run's folder: a cache that cannot be used leaves nothing behind
+        make_folder(options.cache)  # before the run's folder: an unusable cache leaves nothing behind
     make_folder(run)
     RunFolder(run).require_real()
     leases, progress = Leases(RunFolder(run).leases), progress or Progress()
@@ -76,13 +76,13 @@ def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> I
 
 
 def publish(folder: RunFolder, plan: Plan, now: PlanRecord, progress: Progress | None = None) -> None:
-    """Add what a call needs to plan.json and recipe.toml.
+    """Add the artifacts of a call to plan.json and recipe.toml.
 
     Args:
-        folder: of the run, claimed.
-        plan: of this call.
+        folder: claimed folder of the run.
+        plan: plan of this call.
         now: its artifacts with their keys.
-        progress: is told if this has to wait.
+        progress: notified if the call has to wait.
 
     Raises:
         RunError: the folder cannot be written.
@@ -97,7 +97,7 @@ def publish(folder: RunFolder, plan: Plan, now: PlanRecord, progress: Progress |
 
 
 def _claim(run: Path, plan: Plan, options: Options) -> RunFolder:
-    """Write the plan of a new run, without its artifacts yet; compare that of one that is there."""
+    """Write the plan of a new run, without its artifacts yet, or compare with the existing plan."""
     base = plan.experiment.base()
     if (run / PLAN).exists():
         earlier = read_plan(run)
@@ -112,7 +112,7 @@ def _claim(run: Path, plan: Plan, options: Options) -> RunFolder:
 
 @contextmanager
 def _plan_lock(run: Path, leases: Leases, progress: Progress) -> Iterator[None]:
-    """Hold the lease on plan.json; wait for another process that does."""
+    """Hold the lease on plan.json; wait if another process holds it."""
     started, noted = time.monotonic(), False
     while True:
         with leases.hold(LOCK) as lease:
@@ -129,7 +129,7 @@ def _plan_lock(run: Path, leases: Leases, progress: Progress) -> Iterator[None]:
 
 
 def _check_ours(run: Path) -> None:
-    """Raise RunError if a folder holds files and no run: nothing is written into it."""
+    """Raise RunError if a folder holds files but no run, since nothing may be written into it."""
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file, and a run is a folder; choose another --out")
     if not run.is_dir() or (run / PLAN).exists():
@@ -153,10 +153,10 @@ def _first_difference(there: Any, here: Any, name: str) -> str | None:
 
 
 def _require_idle(run: Path, leases: Leases, progress: Progress) -> None:
-    """Return once no other process works on a run; one elsewhere is given the time to show that it lives.
+    """Wait until no other process works on a run; a process elsewhere is given time to show that it is alive.
 
     Raises:
-        RunError: one does.
+        RunError: another process works on it.
     """
     left, noted = sorted(path.stem for path in leases.folder.glob(f"{WORKER}-*.lease")), False
     while left := [key for key in left if not _is_gone(leases, key)]:
@@ -172,13 +172,13 @@ def _require_idle(run: Path, leases: Leases, progress: Progress) -> None:
 
 
 def _is_gone(leases: Leases, key: str) -> bool:
-    """Take the lease of a worker that has ended, and give it back: that removes its file."""
+    """Take over the lease of a worker that has ended, and release it, which removes its file."""
     with leases.hold(key) as lease:
         return lease is not None
 
 
 def _clear(run: Path) -> None:
-    """Delete what a run leaves, by name; packed volumes, other files, and a shared cache stay."""
+    """Delete the files of a run by name; packed volumes, other files, and a shared cache are kept."""
     if not (run / PLAN).exists():
         return
     own = RunFolder(run)
@@ -188,29 +188,29 @@ def _clear(run: Path) -> None:
         for name in ARTIFACT_FILES:
             for path in (folder / name, *folder.glob(f"{partial_prefix(name)}*")):
                 path.unlink(missing_ok=True)
-        with suppress(OSError):  # another file is in it
+        with suppress(OSError):  # it contains other files
             folder.rmdir()
     for folder in own.evaluations.glob("*"):
         with suppress(OSError):
             folder.rmdir()
-    for name in (RECIPE, *TABLES, PLAN):  # the plan last: interrupted here, the deletion can be repeated
+    for name in (RECIPE, *TABLES, PLAN):  # the plan last, so that an interrupted deletion can be repeated
         (run / name).unlink(missing_ok=True)
 
 
 def _linked(path: Path, run: Path) -> bool:
-    """Whether a symbolic link leads to a path on the way from the run's folder."""
+    """Return whether a path contains a symbolic link below the run's folder."""
     return any(part.is_symlink() for part in (path, *path.parents) if part != run and part.is_relative_to(run))
 
 
 def _written(experiment: Experiment) -> dict[str, Any]:
-    """Return what was asked for, and what is spread out; other defaults, written out, would win over presets."""
+    """Return the settings that were given, and the expanded ones; other defaults would override presets."""
     spread = experiment.model_dump(mode="json", include={"methods", "backbones", "seeds", "baselines"})
     asked = experiment.asked()
     return {**spread, **asked, "data": {"name": list(experiment.data.name), **asked.get("data", {})}}
 
 
 def _without_none(value: Any) -> Any:
-    """Return nested values without those that are unset: TOML has no null."""
+    """Return nested values without unset ones: TOML has no null."""
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     return value

@@ -1,4 +1,4 @@
-"""One device and its precision, through Lightning Fabric."""
+"""Opening a device with its precision through Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def open_device(device: str, precision: str) -> Fabric:
     """Return a Fabric on one device.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true"; "auto" is "32-true" until a trial has decided.
+        device: "auto" (a GPU if available), "cpu", "cuda" or "cuda:1".
+        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true"; "auto" is "32-true" until a trial decides.
 
     Raises:
-        RecipeError: this machine has no such device, or the device does not have the precision.
+        RecipeError: this machine has no such device, or the device does not support the precision.
     """
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", device)
     if not match or (match[2] and match[1] != "cuda"):
@@ -37,7 +37,7 @@ def open_device(device: str, precision: str) -> Fabric:
     if precision == "16-mixed" and kind == "cpu":
         raise RecipeError("precision '16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32-true'")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)  # it was not asked for
+        warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)  # it was not requested
         return Fabric(
             accelerator=kind,
             devices=[int(match[2])] if match[2] else 1,
@@ -46,9 +46,9 @@ def open_device(device: str, precision: str) -> Fabric:
 
 
 def placed(source: S, device: torch.device) -> S:
-    """Return volumes that are held on the device where they take a quarter of its memory at most, or else as they are.
+    """Return volumes held on the device if they take at most a quarter of its memory, or unchanged otherwise.
 
-    Either gives the same batches; what is not held is copied to the device batch by batch.
+    Both give the same batches; volumes that are not held are copied to the device batch by batch.
     """
     stores = source.stores if isinstance(source, Corpus) else (source,)
     size = sum({store.folder: store.manifest.size for store in stores}.values())

@@ -35,12 +35,12 @@ class Encoder:
 
     Attributes:
         planned: its key, name, recipe and sources.
-        fold: of the evaluated data sets, whose test cases it has not seen.
-        corpus: that it is pretrained on; None if it is not.
-        label: in messages.
-        weights_sha256: hash of the weights that it starts from; None without.
+        fold: fold of the evaluated data sets; their test cases are excluded from pretraining.
+        corpus: corpus that it is pretrained on; None if it is not.
+        label: name in messages.
+        weights_sha256: hash of the weights that it starts from; None if there are none.
         distributions: packages that its plugins come from.
-        problem: why it cannot be made, if that is known.
+        problem: why it cannot be made, if known.
     """
 
     planned: PlannedEncoder
@@ -55,7 +55,7 @@ class Encoder:
 
     @property
     def key(self) -> str:
-        """Hash of what decides it."""
+        """Hash of everything that decides it."""
         return self.planned.key
 
     @property
@@ -69,7 +69,7 @@ class Encoder:
         return self.planned.recipe
 
     def folder(self, context: Context) -> Path:
-        """Return where it is kept."""
+        """Return the folder in which it is kept."""
         return context.folder.folder_of(EncoderRecord, self.name)
 
     def leases(self, context: Context) -> Leases:
@@ -77,16 +77,16 @@ class Encoder:
         return context.leases(context.folder.shared_leases)
 
     def record(self, context: Context) -> EncoderRecord | None:
-        """Return its record; None if it is not complete."""
+        """Return its record; None if the encoder is not complete."""
         return find_record(self.folder(context), EncoderRecord, key=self.key)
 
     def is_complete(self, context: Context) -> bool:
-        """Return whether record, weights and log are there, whole."""
+        """Return whether record, weights and log are complete and undamaged."""
         record = self.record(context)
         return record is not None and WEIGHTS in record.files and sound(self.folder(context), record)
 
     def make(self, context: Context, lease: Lease) -> str:
-        """Build it, pretrain it from the last checkpoint, and write it."""
+        """Build it, pretrain it from its last checkpoint, and write it."""
         if self.problem is not None:
             raise self.problem
         folder = self.folder(context)
@@ -118,14 +118,14 @@ class Encoder:
             price=made.price,
         )
         lease.require()
-        write_atomic(folder / MODEL_CARD, model_card(record))  # for people to edit: not among the checked files
+        write_atomic(folder / MODEL_CARD, model_card(record))  # meant to be edited, so not among the checked files
         weights = save(state, metadata={"recipe": self.recipe.canonical()})
         write_record(folder, record, {WEIGHTS: weights}, also=[LOG] if self.corpus else [])
         checkpoint.remove(folder)
         return _outcome(made)
 
     def restore_card(self, context: Context) -> None:
-        """Write the model card of a finished encoder again if somebody deleted it.
+        """Write the model card of a finished encoder again if it was deleted.
 
         Raises:
             RunError: the folder cannot be written.
@@ -135,7 +135,7 @@ class Encoder:
         if record is None:
             return
         with self.leases(context).hold(self.key) as lease:
-            if lease is not None:  # another worker that holds it makes the whole encoder again
+            if lease is not None:  # a worker that holds it makes the whole encoder again
                 write_atomic(path, model_card(record))
 
     @property
@@ -147,8 +147,8 @@ def load_weights(folder: Path, record: EncoderRecord) -> Backbone:
     """Return the network of an encoder, float32, in evaluation mode, on the CPU.
 
     Raises:
-        DamagedError: its file is absent or was changed.
-        RunError: the file does not fit the network, as its plugins are now.
+        DamagedError: its file is missing or was changed.
+        RunError: the file does not fit the network that its current plugins build.
     """
     data = read_file(folder, record, WEIGHTS)
     encoder = build_backbone(record.recipe, initialise=False)
@@ -161,7 +161,7 @@ def load_weights(folder: Path, record: EncoderRecord) -> Backbone:
 
 
 def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, EncoderRecord]:
-    """Return the network of a complete encoder on the context's device, and its record; the last one is kept.
+    """Return the network of a complete encoder on the context's device, and its record; the last one is cached.
 
     Raises:
         DamagedError: it is not complete, or its file was changed.
@@ -170,7 +170,7 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
     record = read_record(folder, EncoderRecord)
     digest = record.files[WEIGHTS]
     if context.encoder is None or context.encoder[0] != digest:
-        context.encoder = None  # its memory is free before the next one is loaded
+        context.encoder = None  # frees its memory before the next one is loaded
         device = open_device(context.options.device, "32-true").device
         context.encoder = digest, load_weights(folder, record).to(device)
     return context.encoder[1], record

@@ -1,4 +1,4 @@
-"""One encoder on one task under one protocol, with all training labels or a part of them: predicted and scored once."""
+"""One encoder on one task under one protocol, with all or some of the training labels: predicted and scored once."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from ssl3d.task import Task
 
 @dataclass(frozen=True)
 class Labelled:
-    """The cases of a task in a data set, the split that of a fold.
+    """The cases of a task in a data set, with the split of a fold.
 
     Attributes:
-        store: the volumes, with that split.
-        task: that is evaluated.
-        fingerprint: of these cases.
-        train, test: numbers of the cases with a target.
+        store: volumes with that split.
+        task: task to evaluate.
+        fingerprint: hash of these cases.
+        train, test: indices of the cases with a target.
         train_y, test_y: their targets.
         train_patients, test_patients: their patients.
-        leak: a sentence on test volumes that are in the training split, too; empty without any.
+        leak: a sentence on test volumes that are also in the training split; empty if there are none.
     """
 
     store: Store
@@ -82,13 +82,13 @@ class Evaluation:
 
     Attributes:
         planned: its key, name, recipe, and the key of its encoder.
-        label: in messages.
-        encoder: that is evaluated.
-        features: of that encoder; None for a protocol that trains it.
-        cases: of the task.
-        protocol: its class.
+        label: name in messages.
+        encoder: encoder to evaluate.
+        features: features of that encoder; None for a protocol that trains it.
+        cases: cases of the task.
+        protocol: class of the protocol.
         sources: hashes of the protocol's sources, by role.
-        distributions: packages that it comes from.
+        distributions: packages that the protocol comes from.
     """
 
     planned: PlannedEvaluation
@@ -103,7 +103,7 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """Hash of what decides it."""
+        """Hash of everything that decides it."""
         return self.planned.key
 
     @property
@@ -122,7 +122,7 @@ class Evaluation:
         return (self.encoder,) if self.features is None else (self.encoder, self.features)
 
     def folder(self, context: Context) -> Path:
-        """Return where it is kept."""
+        """Return the folder in which it is kept."""
         return context.folder.folder_of(EvaluationRecord, self.name)
 
     def leases(self, context: Context) -> Leases:
@@ -130,7 +130,7 @@ class Evaluation:
         return context.leases(context.folder.leases)
 
     def is_complete(self, context: Context) -> bool:
-        """Return whether it is there, whole, and of the encoder as it is now."""
+        """Return whether it is complete, undamaged, and made with the current encoder."""
         encoder, folder = self.encoder.record(context), self.folder(context)
         record = find_record(folder, EvaluationRecord, key=self.key)
         if encoder is None or record is None or record.encoder_sha256 != encoder.files[WEIGHTS]:
@@ -151,7 +151,7 @@ class Evaluation:
         return _outcome(found)
 
     def _predict(self, context: Context, chosen: np.ndarray) -> tuple[str, Prediction]:
-        """Return the read-out, and what the protocol says of the test cases from the chosen (n,) training cases."""
+        """Return the read-out, and the protocol's predictions after learning from the chosen (n,) training cases."""
         recipe, cases = self.recipe, self.cases
         protocol = self.protocol(self.protocol.Config.checked(recipe.protocol_config, f"protocol.{recipe.protocol}"))
         train, y, patients = [cases.train[i] for i in chosen], cases.train_y[chosen], cases.train_patients[chosen]
@@ -185,7 +185,7 @@ class Evaluation:
         return protocol.readout, prediction
 
     def _tables(self, prediction: Prediction, chosen: np.ndarray) -> dict[str, str]:
-        """Return predictions of the test cases, and out-of-fold ones of the training cases where there are some."""
+        """Return the predictions of the test cases, and the out-of-fold ones of the training cases if there are any."""
         cases = self.cases
         ids = cases.store.ids(cases.test)
         test = predictions_frame(ids, list(cases.test_patients), cases.test_y, prediction.probabilities, cases.task)
@@ -224,13 +224,13 @@ class Evaluation:
 
 
 def _outcome(found: Score) -> str:
-    """Return the first metric that is known: "auc 0.812"."""
+    """Return the first metric with a value: "auc 0.812"."""
     known = [f"{name} {value:.3f}" for name, value in found.metrics.items() if value is not None]
     return known[0] if known else "no metric is defined; see reasons in its record"
 
 
 def _leak(store: Store, tested: list[str]) -> str:
-    """Return a sentence on tested volumes whose voxels are in the training split, too: protocols learn from them."""
+    """Return a sentence on test volumes whose voxels are also in the training split, which protocols learn from."""
     cases = set(tested)
     found = [f"{train} = {test}" for train, test in store.duplicates() if test in cases]
     if not found:

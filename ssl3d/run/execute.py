@@ -1,4 +1,4 @@
-"""A plan into artifacts and tables: the folder is claimed, volumes are packed, and a worker makes what is missing."""
+"""From a plan to artifacts and tables: claim the folder, pack the volumes, and let a worker make what is missing."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from ssl3d.run.worker import Worker
 from ssl3d.train.interrupt import STOPPING, Interrupted, handled, interrupt
 from ssl3d.train.processes import Group
 
-TABLE_SECONDS = 30.0  # least time between two writings of the tables while a run goes on
+TABLE_SECONDS = 30.0  # minimum time between two updates of the tables during a run
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        folder: of the run.
-        failures: reasons by the label of the artifact that failed.
+        folder: folder of the run.
+        failures: reasons, by the label of the failed artifact.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> R
 
     Raises:
         UserError: the data or the run's folder cannot be used, or the disk is full.
-        Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
+        Interrupted, KeyboardInterrupt: a signal asked to stop; the same call resumes the run.
     """
     batches = [request.recipe.pretrain.batch_size for request in plan.requests if request.recipe.pretrain]
     check_devices(options, min(batches, default=None))
@@ -57,7 +57,7 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> R
 
 
 def _run(plan: Plan, options: Options, progress: Progress) -> RunResult:
-    """Take part in a run: as the process that leads, or as one that trains along."""
+    """Take part in a run, as the leading process or as one of those that train along."""
     group = Group.current()
     if not group.leads:
         return _follow(plan, options, group)
@@ -83,11 +83,11 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
         try:
             failures = Worker(graph, context, tables.write_now_and_then).work()
         except BaseException:
-            with suppress(UserError):  # what stopped the run says more
+            with suppress(UserError):  # the error that stopped the run is more informative
                 tables.write()
             raise
         for encoder in graph.encoders.values():
-            with suppress(RunError):  # a cache that can only be read: no number depends on a card
+            with suppress(RunError):  # a read-only cache: no number depends on a card
                 encoder.restore_card(context)
         tables.write()
         return RunResult(folder.path, failures)
@@ -105,7 +105,7 @@ def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
 
 
 class _TableWriter:
-    """Writes the tables of a run: at the end, and now and then before."""
+    """Writer of a run's tables, at the end and periodically before."""
 
     def __init__(self, folder: RunFolder, progress: Progress) -> None:
         self._folder, self._progress = folder, progress
@@ -124,23 +124,23 @@ class _TableWriter:
         self._written = time.monotonic()
 
     def write_now_and_then(self) -> None:
-        """Write the tables if they are old enough; whatever fails is reported, and raised at the end."""
+        """Write the tables if they are old enough; a failure is reported, and raised at the end."""
         if time.monotonic() - self._written < TABLE_SECONDS:
             return
         try:
             self.write()
-        except Exception as error:  # a fault of the tables never stops what is being made
+        except Exception as error:  # an error in the tables must not stop the run
             why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self._progress.note(f"the tables are not written yet: {why}")
 
 
 def _follow(plan: Plan, options: Options, group: Group) -> RunResult:
-    """Train the encoders that the first process announces, until there are none; it writes and reports."""
+    """Train the encoders that the first process announces until there are no more; only that one writes and reports."""
     run = options.out or default_folder(plan.experiment, options.roots)
     volumes = cache(lambda: pack_volumes(plan, open_run(run).stores, Progress()))
     with handled(interrupt, *STOPPING):
         while (message := _told(group)) is not None:
-            # Whatever fails here fails in the first process, too, which cannot tell what kind of failure it was.
+            # A failure here also fails in the first process, which cannot know what kind of failure it was.
             with suppress(Exception, Interrupted), damage_marked():
                 train_along(message, volumes, options)
     return RunResult(run, {})
@@ -149,5 +149,5 @@ def _follow(plan: Plan, options: Options, group: Group) -> RunResult:
 def _told(group: Group) -> Any:
     try:
         return group.told()
-    except RuntimeError:  # the first process has ended: it says why, if there is something to say
+    except RuntimeError:  # the first process has ended, and reports the reason if there is one
         return None

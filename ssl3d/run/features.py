@@ -1,8 +1,8 @@
-"""The features of every volume of a data set under one encoder, extracted once: plain arrays without pickle.
+"""The features of all volumes of a data set under one encoder, extracted once: plain arrays without pickle.
 
 ``features.npz`` holds ``ids`` (N,) of every volume of the store, whatever its split or targets, and ``x.READOUT``
-(N, F_r), float32, in the same order, for each read-out of the backbone. So another task, protocol, read-out, fold or
-share of the labels finds them again.
+(N, F_r), float32, in the same order, for each read-out of the backbone. Other tasks, protocols, read-outs, folds and
+label subsets thus reuse them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Features:
     """Features that a run needs.
 
     Attributes:
-        key: hash of what decides them.
-        name: of their folder.
-        label: in messages.
-        encoder: that gives them.
+        key: hash of everything that decides them.
+        name: name of their folder.
+        label: name in messages.
+        encoder: encoder that computes them.
         store: the volumes.
         view_size: (D, H, W) that volumes are resampled to.
         batch_size: volumes encoded at once.
@@ -59,7 +59,7 @@ class Features:
         return (self.encoder,)
 
     def folder(self, context: Context) -> Path:
-        """Return where they are kept."""
+        """Return the folder in which they are kept."""
         return context.folder.folder_of(FeaturesRecord, self.name)
 
     def leases(self, context: Context) -> Leases:
@@ -67,7 +67,7 @@ class Features:
         return context.leases(context.folder.shared_leases)
 
     def is_complete(self, context: Context) -> bool:
-        """Return whether they are there, whole, and of the encoder as it is now."""
+        """Return whether they are complete, undamaged, and made with the current encoder."""
         encoder, folder = self.encoder.record(context), self.folder(context)
         record = find_record(folder, FeaturesRecord, key=self.key)
         if encoder is None or record is None or record.encoder_sha256 != encoder.files[WEIGHTS]:
@@ -107,7 +107,7 @@ class Features:
 
 
 def loaded_features(features: Features, context: Context) -> Mapping[str, np.ndarray]:
-    """Return complete features (N, F_r) by read-out, in the order of the store; the last ones are kept.
+    """Return complete features (N, F_r) by read-out, in the order of the store; the last ones are cached.
 
     Raises:
         DamagedError: they are not complete, or their file was changed.

@@ -1,4 +1,4 @@
-"""From a plan and its packed volumes to artifacts with keys: encoders, their features, their evaluations."""
+"""From a plan and its packed volumes to artifacts with keys: encoders, their features, and their evaluations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Graph:
-    """Artifacts by key: every one stands after those that it is made from."""
+    """Artifacts by key, each after the artifacts that it is made from."""
 
     artifacts: tuple[Artifact, ...]
 
@@ -49,7 +49,7 @@ class Graph:
         return {one.key: one for one in self.artifacts if isinstance(one, Evaluation)}
 
     def only(self, keys: Iterable[str]) -> Graph:
-        """Return the artifacts with these keys, and what they are made from."""
+        """Return the artifacts with these keys, and those that they are made from."""
         wanted = set(keys)
         for artifact in reversed(self.artifacts):
             if artifact.key in wanted:
@@ -61,21 +61,21 @@ def make_graph(plan: Plan, volumes: PackedVolumes, folder: RunFolder, options: O
     """Return the artifacts that a plan needs, with their keys.
 
     Args:
-        plan: what was asked for.
-        volumes: of its data sets.
-        folder: of the run: an encoder that is in the cache under another name keeps that.
-        options: the local file of weights is used.
-        fetch: download published weights that are not here, as far as the plan needs them.
+        plan: plan of the run.
+        volumes: packed volumes of its data sets.
+        folder: folder of the run; an encoder found in the cache under another name keeps that name.
+        options: their local file of weights is used.
+        fetch: download published weights that are missing, as far as the plan needs them.
 
     Raises:
-        DataError: a task has too few labels, or a corpus has no volume.
+        DataError: a task has too few labels, or a corpus has no volumes.
     """
     return _Builder(plan, volumes, folder, options, fetch).graph()
 
 
 @dataclass
 class _Builder:
-    """A graph that is being made."""
+    """A graph under construction."""
 
     plan: Plan
     volumes: PackedVolumes
@@ -127,7 +127,7 @@ class _Builder:
         )
 
     def _evaluations(self, encoder: Encoder, whole: EvaluationRecipe) -> Iterator[Evaluation]:
-        """Yield an evaluation with all training labels, and those with the parts of them that are asked for."""
+        """Yield an evaluation with all training labels, and those with the requested subsets of labels."""
         where = (whole.data, whole.plane, whole.folds, whole.fold)
         cases = self._once(("cases", *where, whole.task), lambda: self._cases(whole))
         kind = protocol_class(whole.protocol)
@@ -135,7 +135,7 @@ class _Builder:
         features = self._features(encoder, whole) if issubclass(kind, FeatureProtocol) else None
         chosen = self.plan.experiment.evaluate
         parts = [Condition(whole.labels, whole.positives, whole.draw)]
-        if not whole.condition:  # which would name a part itself
+        if not whole.condition:  # a condition would itself name a subset
             parts = conditions(cases.train_y, cases.train_patients, cases.task, chosen)
         for part in parts:
             values = {"labels": part.labels, "positives": part.positives, "draw": part.draw}
@@ -150,7 +150,7 @@ class _Builder:
             yield Evaluation(planned, label, encoder, features, cases, kind, sources, distributions)
 
     def _cases(self, recipe: EvaluationRecipe) -> Labelled:
-        """Return the cases of a task, and check that they can be learnt from."""
+        """Return the cases of a task, after checking that they can be learnt from."""
         view = self.volumes.view(recipe.data, recipe.plane, recipe.folds, recipe.fold)
         if recipe.folds is not None:
             self.volumes.check_folds(recipe.data, recipe.plane, recipe.task, recipe.folds)
@@ -169,12 +169,12 @@ class _Builder:
         content = self._once((id(store), "voxels"), lambda: store.voxel_fingerprint)
         key = features_key(encoder.key, volumes=content, view_size=recipe.view_size, batch_size=recipe.batch_size)
         below = "-".join(safe(text) for text in (recipe.data, recipe.plane) if text)
-        name = f"{below}-{encoder.name.rpartition('-')[0]}"  # that of the encoder, without its key
+        name = f"{below}-{encoder.name.rpartition('-')[0]}"  # name of the encoder, without its key
         label = features_label(encoder.recipe, recipe)
         return Features(key, f"{name}-{key[:SHORT]}", label, encoder, store, recipe.view_size, recipe.batch_size)
 
     def _name(self, recipe: EncoderRecipe, key: str) -> str:
-        """Return the name of an encoder's folder; that which it has in the cache, if it is there."""
+        """Return the name of an encoder's folder: its name in the cache, if it is there."""
         for folder in sorted(self.folder.encoders.glob(f"*-{key[:SHORT]}")):
             if find_record(folder, EncoderRecord, key=key) is not None:
                 return folder.name
@@ -184,7 +184,7 @@ class _Builder:
         return self._once(("sources", plugin, reference), lambda: plugin_sources(kind, reference, plugin))
 
     def _once(self, what: object, make: Callable[[], T]) -> T:
-        """Return what was made before, or make it."""
+        """Return the cached value of ``what``, or make it."""
         if what not in self._known:
             self._known[what] = make()
         return self._known[what]  # type: ignore[return-value]  # what `make` returns
@@ -233,7 +233,7 @@ def short(reference: str) -> str:
 
 
 def safe(reference: str) -> str:
-    """Return a reference as a part of a folder's name."""
+    """Return a reference as part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "_", short(reference))
 
 

@@ -1,4 +1,4 @@
-"""Encoders of finished runs, loaded for use elsewhere."""
+"""Loading encoders of finished runs for use elsewhere."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ssl3d.train.build import backbone_class
 def load_encoder(folder: str | Path, *, allow_code: bool = False) -> Backbone:
     """Return a pretrained encoder, float32, in evaluation mode, on the CPU.
 
-    It takes volumes (B, 1, D, H, W), standardised, and returns features (B, embed_dim). Record and weights are
-    checked against their hashes. A backbone that the record names by file or module is not imported unless it is
-    allowed: an encoder from somebody else is data, not code.
+    It takes standardised volumes (B, 1, D, H, W) and returns features (B, embed_dim). Record and weights are checked
+    against their hashes. A backbone that the record names by file or module is imported only if ``allow_code`` is true:
+    an encoder from someone else is data, not code.
 
     Args:
-        folder: of an encoder, ``runs/NAME/encoders/ENCODER`` or a copy of it, or of an evaluation of it.
-        allow_code: import the backbone also where the record names it by file or module.
+        folder: folder of an encoder, ``runs/NAME/encoders/ENCODER`` or a copy of it, or of one of its evaluations.
+        allow_code: import the backbone even if the record names it by file or module.
 
     Raises:
-        RunError: there is no encoder, its file is damaged or does not fit, its backbone is code that is not allowed, or
-            named by a file that was edited since.
+        RunError: there is no encoder, its file is damaged or does not fit, or its backbone is code that is not
+            allowed or whose file was edited since.
     """
     folder = Path(folder)
     if (folder / PLAN).is_file():
@@ -44,7 +44,7 @@ def load_encoder(folder: str | Path, *, allow_code: bool = False) -> Backbone:
 
 
 def _encoder_of(folder: Path) -> Path:
-    """Return the folder of the encoder that an evaluation is of."""
+    """Return the folder of the encoder that an evaluation belongs to."""
     record = read_record(folder, EvaluationRecord)
     run = folder.resolve().parents[2]
     planned = read_plan(run).encoders.get(record.encoder)
@@ -54,7 +54,7 @@ def _encoder_of(folder: Path) -> Path:
 
 
 def _check_sources(folder: Path, record: EncoderRecord) -> None:
-    """Refuse a backbone whose own file was edited since; warn of a package's that differs."""
+    """Refuse a backbone whose own file was edited since; warn if a package's differs."""
     reference = record.recipe.backbone
     now, then = plugin_sources("backbones", reference, backbone_class(reference)), record.made_by.sources["backbone"]
     if now == then:

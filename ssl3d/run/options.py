@@ -1,4 +1,4 @@
-"""How a run is carried out: nothing here decides a number, so nothing here is part of a key."""
+"""How a run is executed: nothing here affects the results, so nothing here is part of a key."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ONLY = ""  # the name of the root of the only data set
+ONLY = ""  # name of the root when there is only one data set
 
 
 def shared_cache() -> Path | None:
-    """Return the folder that the environment variable SSL3D_CACHE names; None without one."""
+    """Return the folder that the environment variable SSL3D_CACHE names; None if it is unset."""
     chosen = os.environ.get("SSL3D_CACHE")
     return Path(chosen).expanduser() if chosen else None
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how the work is done.
+    """Where and how a run is executed.
 
     Attributes:
         roots: folders of the data sets' files, by the data set's name; "" for the only data set of a run.
-        out: the run's folder; None for the default.
-        cache: folder of stores, encoders and features that runs share; None keeps them in the run's folder. Where it is
-            not given, the environment variable SSL3D_CACHE names it.
+        out: folder of the run; None for the default.
+        cache: folder of stores, encoders and features shared by runs; None keeps them in the run's folder. Defaults
+            to the environment variable SSL3D_CACHE.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        devices: processes that share every effective batch, each with a device of its own.
-        weights: local file of pretrained weights, in place of a download.
-        fresh: delete what the run's folder holds of an earlier run. A cache is left alone.
-        checkpoint_seconds: least time between two checkpoints.
+        devices: number of processes that share every effective batch, each with its own device.
+        weights: local file of pretrained weights, used instead of a download.
+        fresh: delete the contents of an earlier run in the folder. A cache is not touched.
+        checkpoint_seconds: minimum time between two checkpoints.
     """
 
     roots: Mapping[str, Path] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Options:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Accept folders as strings, too."""
+        """Also accept folders as strings."""
         object.__setattr__(self, "roots", {name: Path(root) for name, root in self.roots.items()})
         for name in ("out", "cache", "weights"):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""The pretraining of one encoder: tuned, measured for exactness, trained, priced. Other processes train along."""
+"""The pretraining of one encoder: tuned, checked for exactness, trained, priced. Other processes train along."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ssl3d.train.tuning.tune import tune
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What is pretrained, on what, and where its checkpoint lies."""
+    """The encoder to pretrain, its data, and the location of its checkpoint."""
 
     planned: PlannedEncoder
     fold: int
@@ -45,26 +45,26 @@ class Pretraining:
 
     @property
     def recipe(self) -> PretrainRecipe:
-        """That part of the encoder's recipe."""
+        """The ``pretrain`` part of the encoder's recipe."""
         assert self.planned.recipe.pretrain is not None  # the plan has one for every method that trains
         return self.planned.recipe.pretrain
 
     @property
     def schedule(self) -> Schedule:
-        """Its steps."""
+        """The schedule of its steps."""
         return Schedule.of(self.recipe, len(self.corpus))
 
 
 @dataclass(frozen=True)
 class Made:
-    """What there is to say of an encoder that is ready to be written.
+    """The report on an encoder that is ready to be written.
 
     Attributes:
         price: what it cost.
         measured: exactness of its accumulation; None if it was not trained.
-        engine: how it was trained; likewise.
+        engine: how it was trained; None if it was not.
         collapse: measures and verdict.
-        notes: what happened otherwise than the recipe alone says.
+        notes: deviations from the recipe.
     """
 
     price: Price
@@ -75,19 +75,19 @@ class Made:
 
 
 def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Options, progress: Progress) -> Made:
-    """Train a method in place, from its last checkpoint or from the start.
+    """Train a method in place, from its last checkpoint or from scratch.
 
-    With several processes this is the first one; the others are told, and follow in :func:`train_along`.
+    With several processes, this is the first one; it notifies the others, which follow in :func:`train_along`.
 
     Args:
-        what: is pretrained.
-        method: on the device.
+        what: the encoder to pretrain.
+        method: method on the device.
         fabric: the device, in the precision of the recipe.
-        options: how the run is carried out.
-        progress: is told of the steps.
+        options: how the run is executed.
+        progress: receives the steps.
 
     Raises:
-        Interrupted: a signal asked to stop; the checkpoint is there to go on from.
+        Interrupted: a signal asked to stop; the run can be resumed from the checkpoint.
         TrainingError: the loss or a gradient is not finite.
     """
     group, recipe, schedule = Group.current(), what.planned.recipe, what.schedule
@@ -102,7 +102,7 @@ def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Op
         job = _job(what, method, engine, options, progress)
     with _threads(engine.threads):
         state = pretrain(job)
-    engine = Engine.model_validate(state.engine)  # a step may have had to change it
+    engine = Engine.model_validate(state.engine)  # a step may have changed it
     return Made(
         price=_price(state, schedule, flops, engine, fabric.device),
         measured=measured,
@@ -113,12 +113,12 @@ def pretrained(what: Pretraining, method: AnyMethod, fabric: Fabric, options: Op
 
 
 def train_along(message: dict[str, Any], volumes: Callable[[], PackedVolumes], options: Options) -> None:
-    """Train an encoder that another process leads: the same steps, and nothing is written or reported here.
+    """Train an encoder along with the leading process: the same steps, but nothing is written or reported here.
 
     Args:
-        message: from the first process; see :func:`pretrained`.
+        message: message of the first process; see :func:`pretrained`.
         volumes: opens the packed volumes.
-        options: of this process.
+        options: options of this process.
     """
     with Group.current().together():
         planned = PlannedEncoder.model_validate(message["planned"])
@@ -132,7 +132,7 @@ def train_along(message: dict[str, Any], volumes: Callable[[], PackedVolumes], o
 
 
 def _threaded(engine: Engine, device: torch.device, label: str, progress: Progress) -> Engine:
-    """Return an engine with the number of threads: that with which the encoder was begun, where it was."""
+    """Return an engine with the number of threads, taken from the checkpoint if there is one."""
     if device.type != "cpu":
         return engine.model_copy(update={"threads": None})
     now = torch.get_num_threads()
@@ -143,7 +143,7 @@ def _threaded(engine: Engine, device: torch.device, label: str, progress: Progre
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Compute with a number of threads inside; None changes nothing."""
+    """Use this number of threads inside; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None and count != before:
         torch.set_num_threads(count)
@@ -173,7 +173,7 @@ def _job(what: Pretraining, method: AnyMethod, engine: Engine, options: Options,
 
 
 def _engine(what: Pretraining, method: AnyMethod, processes: int, progress: Progress) -> Engine:
-    """Return how an encoder is to be trained: as it was begun, or else as trials on the device have it."""
+    """Return the engine to train an encoder with: the checkpoint's, or else the result of trials on the device."""
     begun = checkpoint.engine(what.folder)
     if begun is not None:
         return Engine.model_validate(begun).model_copy(update={"processes": processes})

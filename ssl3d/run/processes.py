@@ -1,7 +1,7 @@
 """Several processes for one pretraining: started here, or by torchrun or Slurm, and connected by Lightning Fabric.
 
 Every process trains its share of each effective batch. The first one leads: it alone packs, evaluates, writes and
-reports. The others wait until it announces the encoder that they train along.
+reports. The others wait for it to announce an encoder to train along.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from ssl3d.train.processes import PATIENCE, leave
 T = TypeVar("T")
 Work = Callable[[Any, Options, Progress], T]
 GPU_PATIENCE = timedelta(minutes=30)
-GRACE_SECONDS = 30.0  # for the other processes to end after the first one has
-MOST_ON_A_CPU = 64  # processes, unless it has more cores: each takes memory of its own before it does any work
+GRACE_SECONDS = 30.0  # that the other processes may take to end after the first one
+MOST_ON_A_CPU = 64  # processes, unless it has more cores: each needs memory before it does any work
 
 
 @dataclass(frozen=True)
 class Launched:
-    """Processes on this node, nodes, and whether they were started here or by torchrun or Slurm."""
+    """The number of processes on this node and of nodes, and whether we, torchrun or Slurm started them."""
 
     local: int
     nodes: int
@@ -51,16 +51,16 @@ class Launched:
 
 
 def in_processes(work: Work[T], what: Any, options: Options, progress: Progress) -> T:
-    """Return ``work(what, options, progress)``, done by as many processes as were asked for or started.
+    """Return ``work(what, options, progress)``, executed by as many processes as were requested or started.
 
     Args:
-        work: a function of a module, called in every process; the first one's answer counts.
-        what: handed to it, by pickle where processes are started here.
-        options: ``devices`` says how many processes; in each of them ``device`` names its own.
-        progress: receives that of the first process.
+        work: a module-level function, called in every process; the first one's result is returned.
+        what: passed to it, by pickle if processes are started here.
+        options: ``devices`` is the number of processes; in each process, ``device`` names its own device.
+        progress: receives the first process's progress.
 
     Raises:
-        UserError: what the first process raised, or a process was killed.
+        UserError: raised by the first process, or a process was killed.
         KeyboardInterrupt: a signal asked to stop.
     """
     launched = _launched()
@@ -77,14 +77,14 @@ def in_processes(work: Work[T], what: Any, options: Options, progress: Progress)
 
 
 def check_devices(options: Options, batch_size: int | None) -> None:
-    """Check that the machine has as many devices as are asked for, and that each has something to do.
+    """Check that the machine has as many devices as requested, and that each has work.
 
     Args:
         options: ``device`` and ``devices``.
-        batch_size: the smallest effective batch of the run; None if nothing is pretrained.
+        batch_size: smallest effective batch of the run; None if nothing is pretrained.
 
     Raises:
-        RecipeError: there are fewer, one GPU was named for all of them, or a process would have no volume of a batch.
+        RecipeError: there are fewer, one GPU is named for all of them, or a process would get no volume of a batch.
     """
     if options.devices < 1:
         raise RecipeError(f"--devices {options.devices}: at least one is needed")
@@ -108,7 +108,7 @@ def check_devices(options: Options, batch_size: int | None) -> None:
 
 
 def _launched() -> Launched | None:
-    """Return what a launcher has started, as the environment says; None without a launcher."""
+    """Return what a launcher has started, according to the environment; None without a launcher."""
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return Launched(local, int(os.environ["WORLD_SIZE"]) // local)
@@ -122,9 +122,9 @@ def _joined(work: Work[T], what: Any, options: Options, progress: Progress, laun
     """Connect this process with the others, and work on its own device."""
     kind = _kind(options)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets every process, on stderr
-    # On GPUs nothing long waits in this group: messages go through another.
+    # On GPUs nothing waits long in this group: messages use another one.
     strategy = DDPStrategy(timeout=PATIENCE if kind == "cpu" else GPU_PATIENCE)
-    # Started here within a Slurm job of one task, Slurm's numbers are not those of these processes.
+    # For processes started here within a one-task Slurm job, Slurm's numbers do not apply.
     plugins = LightningEnvironment() if launched.here else None
     fabric = Fabric(
         accelerator=kind, devices=options.devices, num_nodes=launched.nodes, strategy=strategy, plugins=plugins
@@ -144,7 +144,7 @@ def _kind(options: Options) -> str:
 
 
 def _started(work: Work[T], what: Any, options: Options, progress: Progress) -> T:
-    """Start the processes, wait for them, and pass on signals and progress."""
+    """Start the processes, wait for them, and forward signals and progress."""
     queues = multiprocessing.get_context("spawn")
     answer, heard = queues.SimpleQueue(), queues.SimpleQueue()
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port()), "NODE_RANK": "0"}
@@ -164,7 +164,7 @@ def _started(work: Work[T], what: Any, options: Options, progress: Progress) -> 
 
 @dataclass(frozen=True)
 class _Share:
-    """What a process that is started here needs: where to meet the others, what to do, where to answer."""
+    """The data that a process started here needs: where to connect, what to do, where to answer."""
 
     address: Mapping[str, str]
     work: Work[Any]
@@ -175,7 +175,7 @@ class _Share:
 
 
 def _process(rank: int, share: _Share) -> None:
-    """One of the processes: away from the terminal's signals, which the starting process passes on."""
+    """Run one of the processes, detached from the terminal's signals, which the starting process forwards."""
     os.setpgid(0, 0)
     os.environ.update(share.address, LOCAL_RANK=str(rank))
     progress = Relay(share.heard) if rank == 0 else Progress()
@@ -192,7 +192,7 @@ def _process(rank: int, share: _Share) -> None:
 
 
 def _wait(context: Any, answer: Any) -> None:
-    """Wait until all processes have ended, and not much longer for the others than for the first."""
+    """Wait until all processes have ended; once the first has ended, wait only briefly for the others."""
     ended: float | None = None
     try:
         while not context.join(timeout=0.2):
@@ -215,46 +215,46 @@ def _wait(context: Any, answer: Any) -> None:
 
 
 def _pass_on(processes: list[Any]) -> None:
-    """Ask the processes to stop: they do so at the same step."""
+    """Ask the processes to stop; all stop at the same step."""
     for process in processes:
         if process.is_alive():
             os.kill(process.pid, signal.SIGTERM)
 
 
 class Relay(Progress):
-    """Sends progress through a queue to the process that shows it."""
+    """Progress that sends reports through a queue to the process that shows them."""
 
     def __init__(self, queue: Any) -> None:
         self._queue = queue
 
     def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("run_started", folder, list(artifacts)))
 
     def started(self, artifact: str) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("started", artifact))
 
     def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("phase", artifact, what, total, unit, done))
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("advance", done, dict(figures)))
 
     def note(self, text: str) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("note", text))
 
     def finished(self, artifact: str, outcome: str) -> None:
-        """Send it on."""
+        """Send it through the queue."""
         self._queue.put(("finished", artifact, outcome))
 
 
 @contextmanager
 def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
-    """Pass on to ``progress`` what comes through the queue, until the block ends."""
+    """Forward reports from the queue to ``progress`` until the block ends."""
     failed: list[Exception] = []
 
     def listen() -> None:
@@ -262,7 +262,7 @@ def _relayed(queue: Any, progress: Progress) -> Iterator[None]:
             name, *arguments = message
             try:
                 getattr(progress, name)(*arguments)
-            except Exception as error:  # raised below: a queue that nobody reads would make all processes wait
+            except Exception as error:  # raised below: if nobody read the queue, all processes would wait
                 failed.append(error)
 
     listener = threading.Thread(target=listen, name="progress", daemon=True)

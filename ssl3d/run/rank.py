@@ -1,4 +1,4 @@
-"""Which of several processes this is, as its launcher says in the environment. Loads no torch."""
+"""The rank of this process, read from its launcher's environment. Loads no torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 
 def slurm_tasks() -> int:
-    """Return how many processes srun has started with this one; 1 in a batch script, whatever the job has asked for."""
+    """Return how many processes srun started with this one; 1 in a batch script, whatever the job requested."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
 def leads() -> bool:
-    """Return whether this process is the first, or the only one: the others print nothing."""
+    """Return whether this process is the first or only one: the others print nothing."""
     rank = os.environ.get("RANK") or (os.environ.get("SLURM_PROCID", "0") if slurm_tasks() > 1 else "0")
     return rank == "0"

@@ -1,4 +1,4 @@
-"""Which code a record from somebody else would run: plugins named by file or module are imported only if allowed."""
+"""Protection from code named in someone else's record: plugins named by file or module need permission."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def named_by_evaluation(recipe: EvaluationRecipe) -> list[Named]:
 
 
 def unregistered(named: Iterable[Named]) -> list[Named]:
-    """Return the plugins that are no entry point of an installed package: what they name could be anything."""
+    """Return the plugins that are not entry points of an installed package: their names could refer to any code."""
     return [one for one in dict.fromkeys(named) if split_variant(*one)[0] not in plugins(one[0])]
 
 
 def require_trusted(named: Iterable[Named], allow_code: bool, how: str) -> None:
-    """Refuse to import what a record names by file or module, unless the user allows it.
+    """Refuse to import plugins that a record names by file or module, unless the user allows it.
 
     Args:
         named: the plugins that would be imported.
         allow_code: whether the user allows it.
-        how: the user allows it: an option, or an argument.
+        how: how the user can allow it: an option or an argument.
 
     Raises:
-        RunError: a plugin is not registered; shows what would run.
+        RunError: a plugin is not registered; the message shows what would run.
     """
     found = [] if allow_code else unregistered(named)
     if found:
@@ -50,7 +50,7 @@ def require_trusted(named: Iterable[Named], allow_code: bool, how: str) -> None:
 
 
 def _shown(kind: Kind, reference: str) -> str:
-    """A plugin in words, with the place and the hash of a file."""
+    """Return a plugin in words, with a file's path and hash."""
     file, found, name = reference.rpartition(":")
     if not found or not file.endswith(".py"):
         return f"{WORDS[kind]} {quoted(reference)}"
@@ -59,5 +59,5 @@ def _shown(kind: Kind, reference: str) -> str:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return f"{WORDS[kind]} {quoted(reference)} (no such file here)"
-    # The whole path: it is what the user has to open and read.
+    # The full path: the user has to open and read this file.
     return f"{WORDS[kind]} {quoted(name)} of {str(path.resolve())!r} (SHA-256 {digest[:16]})"

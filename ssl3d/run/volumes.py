@@ -1,4 +1,4 @@
-"""The packed volumes of a run: a store for each data set and plane, views of their folds, and corpora."""
+"""The packed volumes of a run: a store per data set and plane, views of their folds, and corpora."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PackedVolumes:
     """Stores of all data sets of a plan.
 
     Attributes:
-        plan: that they belong to.
+        plan: plan that they belong to.
         stores: by data set and plane.
     """
 
@@ -37,7 +37,7 @@ class PackedVolumes:
     _views: dict[tuple[Which, int], Store] = field(default_factory=dict)
 
     def view(self, data: str, plane: str | None, folds: int | None, fold: int) -> Store:
-        """Return a data set with the split of a fold, or with its own where there are no folds."""
+        """Return a data set with the split of a fold, or with its own split if there are no folds."""
         store = self.stores[data, plane]
         if folds is None:
             return store
@@ -65,11 +65,11 @@ class PackedVolumes:
 
         Args:
             recipe: of the encoder.
-            fold: of the evaluated data sets, whose test cases and their patients are left out.
+            fold: fold of the evaluated data sets, whose test cases and their patients are left out.
             needs: rows beyond voxels that its method needs.
 
         Raises:
-            DataError: fewer than two volumes are left, or the data sets do not go together.
+            DataError: fewer than two volumes are left, or the data sets are incompatible.
         """
         stores = [self.view(part.data, part.plane, part.folds, part.fold) for part in recipe.corpus]
         corpus = Corpus.of(stores, exclude=self.evaluated(fold), needs=needs, task=recipe.task)
@@ -87,12 +87,12 @@ class PackedVolumes:
 
 
 def pack_volumes(plan: Plan, folder: Path, progress: Progress) -> PackedVolumes:
-    """Pack the volumes of every data set and plane, or open them where they are packed, unchanged and not damaged.
+    """Pack the volumes of every data set and plane, or open stores that are packed, unchanged and undamaged.
 
     Args:
         plan: names the data sets.
-        folder: of stores.
-        progress: hears of it.
+        folder: folder of the stores.
+        progress: receives reports.
 
     Raises:
         DataError: a fault of a data set, or a folder that cannot be written.
@@ -112,23 +112,23 @@ def pack_volumes(plan: Plan, folder: Path, progress: Progress) -> PackedVolumes:
 
 @contextmanager
 def damage_marked() -> Iterator[None]:
-    """Let the next command pack a store again that turns out to be damaged inside."""
+    """Have the next command pack a store again if it turns out to be damaged inside."""
     try:
         yield
     except DamagedStoreError as error:
-        with suppress(RunError):  # a cache that can only be read: the sentence on the damage says more
+        with suppress(RunError):  # a read-only cache: the error about the damage is more informative
             mark_damaged(error)
         raise
 
 
 def open_packed(plan: Plan, folder: Path) -> PackedVolumes | None:
-    """Return the volumes of a plan as they were packed, without looking at their files.
+    """Return the packed volumes of a plan without reading their files.
 
     Returns:
-        None if some are not packed, or are damaged so that they will be packed again.
+        None if some are not packed, or are so damaged that they must be packed again.
 
     Raises:
-        DataError: a manifest cannot be read, or is of another version.
+        DataError: a manifest cannot be read, or has another version.
     """
     folders = {(data_plane.data, data_plane.plane): store_folder(folder, data_plane) for data_plane in plan.planes}
     if not all((path / MANIFEST).is_file() for path in folders.values()):
@@ -140,7 +140,7 @@ def open_packed(plan: Plan, folder: Path) -> PackedVolumes | None:
 
 
 def store_folder(folder: Path, data_plane: DataPlane) -> Path:
-    """Return the folder of a store: its name, and a hash of where its volumes come from."""
+    """Return the folder of a store, named by its data set and a hash of the volumes' origin."""
     root = data_plane.dataset.root
     origin = digest([data_plane.data, data_plane.plane, str(root.resolve()) if root is not None else None], 8)
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", data_plane.dataset.name).strip("-.")
@@ -148,5 +148,5 @@ def store_folder(folder: Path, data_plane: DataPlane) -> Path:
 
 
 def needed_splits(plan: Plan, data_plane: DataPlane) -> tuple[str, ...]:
-    """Return the splits that a data set must have: none where it is pretrained on only, or dealt into folds."""
+    """Return the splits that a data set must have: none if it is only pretrained on, or divided into folds."""
     return SPLITS if data_plane.tasks and plan.experiment.data.folds is None else ()

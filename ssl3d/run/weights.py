@@ -1,4 +1,4 @@
-"""The published weights that an encoder starts from: found, or fetched, and hashed for its key."""
+"""The published weights that an encoder starts from: found or downloaded, and hashed for its key."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ssl3d.train.build import backbone_class, method_class
 
 
 def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -> tuple[str | None, UserError | None]:
-    """Return the SHA-256 of the weights that an encoder starts from, and why there are none if they cannot be had.
+    """Return the SHA-256 of the weights that an encoder starts from, and the error if they are unavailable.
 
     Args:
-        recipe: of the encoder.
-        file: local file of weights, in place of a download.
+        recipe: recipe of the encoder.
+        file: local file of weights, used instead of a download.
         fetch: download weights that are not in the weights folder.
 
     Returns:
-        (None, None) if it starts from none. Weights that cannot be had have the hash of their name.
+        (None, None) if it starts from none. For unavailable weights, the hash is that of their name.
     """
     name = method_class(recipe.method).initial_weights
     if name is None:

@@ -1,4 +1,4 @@
-"""A worker: takes whatever artifact is ready, until nothing is left. Several of them share a run by leases."""
+"""A worker makes artifacts that are ready until none are left. Several workers share a run by means of leases."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
 
-POLL_SECONDS = 1.0  # between two looks at what another worker makes
+POLL_SECONDS = 1.0  # between two checks of what another worker makes
 
 
 class State(Enum):
-    """How far an artifact has come, as a worker knows it."""
+    """The state of an artifact, as known to a worker."""
 
     COMPLETE = "complete"
     FAILED = "failed"
@@ -37,11 +37,11 @@ class State(Enum):
 
 @dataclass
 class Worker:
-    """Works on one graph.
+    """The worker on one graph.
 
     Attributes:
-        graph: what is to be made.
-        context: where it is made.
+        graph: artifacts to make.
+        context: where to make them.
         after_each: called after every artifact that was made or failed.
     """
 
@@ -54,7 +54,7 @@ class Worker:
     _noted: set[str] = field(default_factory=set)
 
     def work(self) -> dict[str, str]:
-        """Make every artifact, or find it; return the reasons of failures, by the label of what failed first.
+        """Make or find every artifact; return the reasons of failures, by the label of the artifact that failed first.
 
         Raises:
             Interrupted: a signal asked to stop.
@@ -75,7 +75,7 @@ class Worker:
         return {labels[record.key]: record.reason for record in causes}
 
     def _advance(self, artifact: Artifact) -> State:
-        """Take an artifact if what it needs is there; fail it if that has failed."""
+        """Take an artifact if its inputs are complete; fail it if one of them has failed."""
         cause = next((self._failed[one.key] for one in artifact.needs if one.key in self._failed), None)
         if cause is not None:
             return self._fail(artifact, cause.reason, cause.caused_by or cause.key)
@@ -84,12 +84,12 @@ class Worker:
         if artifact.is_complete(self.context):
             return self._found(artifact)
         failure = self._failure(artifact)
-        if failure is not None and failure != self._failed_before[artifact.key]:  # of another worker, just now
+        if failure is not None and failure != self._failed_before[artifact.key]:  # recorded by another worker meanwhile
             return self._record_failure(artifact, failure)
         return self._take(artifact)
 
     def _take(self, artifact: Artifact) -> State:
-        """Make an artifact, unless another worker makes it or has just made it."""
+        """Make an artifact, unless another worker is making it or has just made it."""
         with artifact.leases(self.context).hold(artifact.key) as lease:
             if lease is None:
                 self._note_waiting(artifact)
@@ -98,7 +98,7 @@ class Worker:
 
     def _make(self, artifact: Artifact, lease: Lease) -> State:
         self.context.progress.started(artifact.label)
-        for name in ARTIFACT_FILES:  # of a process that was killed while it wrote
+        for name in ARTIFACT_FILES:  # left by a process that was killed while writing
             remove_partial(artifact.folder(self.context), name)
         try:
             with damage_marked():
@@ -108,7 +108,7 @@ class Worker:
             return State.WAITING
         except GoneError:
             raise
-        except Exception as error:  # one artifact that fails never takes the others with it
+        except Exception as error:  # one failed artifact must not stop the others
             if full := disk_full(error):
                 raise full from error
             write_atomic(artifact.folder(self.context) / ERROR, traceback.format_exc())
@@ -141,12 +141,12 @@ class Worker:
 
     def _record_failure(self, artifact: Artifact, record: FailureRecord) -> State:
         self._failed[artifact.key] = record
-        if record.caused_by is None:  # what follows from it is not worth a line each
+        if record.caused_by is None:  # consequences of it are not listed one by one
             self.context.progress.finished(artifact.label, f"failed: {record.reason}")
         return State.FAILED
 
     def _failure(self, artifact: Artifact) -> FailureRecord | None:
-        """Return the failure that is recorded of an artifact: of a call before, or of another worker."""
+        """Return the recorded failure of an artifact, from an earlier call or another worker."""
         path = artifact.folder(self.context) / FAILURE
         try:
             return read_model(path, FailureRecord) if path.is_file() else None
@@ -170,9 +170,9 @@ def reason(error: BaseException) -> str:
 
 
 def disk_full(error: BaseException) -> RunError | None:
-    """Return the error to stop a run with, if a full disk is behind an error."""
+    """Return the error to stop a run with, if an error was caused by a full disk."""
     if isinstance(error, RunError) and isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
-        return error  # which says so
+        return error  # its message says so
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
             return unwritable(Path(str(cause.filename or ".")), cause)

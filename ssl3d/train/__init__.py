@@ -1,1 +1,1 @@
-"""One effective batch into gradients, and the loop around it."""
+"""Gradients of one effective batch, and the training loop around it."""

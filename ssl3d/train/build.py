@@ -1,4 +1,4 @@
-"""Recipes into networks; the seed alone decides the initial value of every parameter."""
+"""Building networks from recipes; the seed alone decides the initial value of every parameter."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def backbone_class(reference: str) -> type[Backbone]:
     """Return the backbone behind a name, ``family/variant``, ``module:Class`` or ``file.py:Class``.
 
     Raises:
-        PluginError: there is none; or the name has a variant and the backbone is not a family, or the other way round.
+        PluginError: there is none; the name has a variant and the backbone is not a family, or vice versa.
     """
     kind = _subclass(load("backbones", reference), Backbone, reference)  # type: ignore[type-abstract]
     variant = split_variant("backbones", reference)[1]
@@ -53,14 +53,14 @@ def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, init
     """Build the backbone of a recipe, with the pretrained weights that its method starts from.
 
     Args:
-        recipe: of the encoder.
-        weights_file: local file of pretrained weights, in place of a download.
-        initialise: False leaves pretrained weights out: the caller has others to load.
+        recipe: recipe of the encoder.
+        weights_file: local file of pretrained weights, used instead of a download.
+        initialise: False skips pretrained weights, for a caller that loads other weights.
 
     Raises:
-        WeightsError: they are absent, corrupt, or do not match.
-        RecipeError: the backbone's settings are wrong.
-        PluginError: the method needs tokens, and the backbone has none.
+        WeightsError: the weights are missing, corrupt, or do not match.
+        RecipeError: the backbone's settings are invalid.
+        PluginError: the method needs tokens, which the backbone does not have.
     """
     kind, method = backbone_class(recipe.backbone), method_class(recipe.method)
     if method.needs_tokens and not kind.tokens:
@@ -84,15 +84,15 @@ def build_method(
     """Build the method of a recipe around its backbone.
 
     Args:
-        recipe: of the encoder.
+        recipe: recipe of the encoder.
         weights_file: see :func:`build_backbone`.
-        initialise: likewise.
-        task: of the labels, for a method that needs them.
+        initialise: see :func:`build_backbone`.
+        task: task of the labels, for a method that needs them.
 
     Raises:
-        RecipeError: the settings of the method or of the backbone are wrong.
-        PluginError: the method needs labels, and there is no task; or tokens, and the backbone has none.
-        WeightsError: pretrained weights are absent, corrupt, or do not match.
+        RecipeError: the settings of the method or of the backbone are invalid.
+        PluginError: the method needs labels and there is no task, or it needs tokens and the backbone has none.
+        WeightsError: pretrained weights are missing, corrupt, or do not match.
     """
     kind = method_class(recipe.method)
     if "labels" in kind.needs and task is None:
@@ -111,7 +111,7 @@ def _subclass(found: type, base: type[T], reference: str) -> type[T]:
 
 @contextmanager
 def _seeded(*key: int) -> Iterator[None]:
-    """Initialise what is built inside from a key, and leave the global generator as it was."""
+    """Seed the initialisation inside from a key; restore the global generator afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(mix(*key) >> 1))  # torch.manual_seed would reseed GPUs, too
+        torch.default_generator.manual_seed(int(mix(*key) >> 1))  # torch.manual_seed would also reseed GPUs
         yield

@@ -1,4 +1,4 @@
-"""Checkpoints of a pretraining that are whole or absent."""
+"""Checkpoints of a pretraining, written atomically."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ssl3d.files import CHECKPOINT, write_atomic
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write a state to the folder's checkpoint. Killed at any moment, the file holds the last complete state.
+    """Write a state to the folder's checkpoint. If killed, the file holds the last complete state.
 
     Raises:
-        RunError: it cannot be written; says so of a full disk, and leaves the last state as it was.
+        RunError: it cannot be written, for example because the disk is full; the last state is kept.
     """
     write_atomic(folder / CHECKPOINT, lambda file: _write(state, file))
 
 
 def _write(state: dict[str, Any], file: IO[bytes]) -> None:
-    """Serialise a state. Of a write that fails, torch says "unexpected pos" at best: raise what the system said."""
+    """Serialise a state. When a write fails, torch says "unexpected pos" at best: raise the system's error instead."""
     noted = _Noted(file)
     try:
         torch.save(state, cast("IO[bytes]", noted))
@@ -62,8 +62,8 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file makes the reader raise nearly anything
-        # The reader's own words are left out: for a pickled object they explain how to load it all the same.
+    except Exception as error:  # on a damaged file the reader raises almost anything
+        # The reader's message is left out: for a pickled object it explains how to load it anyway.
         raise _damaged(path, type(error).__name__) from error
     if not (isinstance(state, dict) and "key" in state):
         raise _damaged(path, "it holds something else")
@@ -71,7 +71,7 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def engine(folder: Path) -> dict[str, Any] | None:
-    """Return the engine of the pretraining whose checkpoint is in a folder, in plain values; None if there is none.
+    """Return the engine stored in a folder's checkpoint as plain values; None if there is no checkpoint.
 
     Raises:
         RunError: the file is not a checkpoint.
@@ -81,7 +81,7 @@ def engine(folder: Path) -> dict[str, Any] | None:
 
 
 def remove(folder: Path) -> None:
-    """Delete the checkpoint of a pretraining that is complete."""
+    """Delete the checkpoint of a completed pretraining."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 COLLAPSED_STD = 0.01  # of unit vectors, relative to an isotropic cloud: a mean cosine of 0.9999
 COLLAPSED_RANK = 1.5  # a single direction has effective rank 1
-FEWEST = 8  # volumes below which these measures mean nothing: two points always lie on a line
+FEWEST = 8  # volumes; with fewer, these measures mean nothing: two points always lie on a line
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def measure(features: Sequence[Tensor]) -> dict[str, float]:
 
 
 def collapsed(measures: dict[str, float], volumes: int) -> bool | None:
-    """Return whether measures on so many volumes are those of a point or a line; None if there are too few."""
+    """Return whether the measures are those of a point or a line; None if there are too few volumes."""
     if volumes < FEWEST:
         return None
     return measures["feature_std"] < COLLAPSED_STD or measures["effective_rank"] < COLLAPSED_RANK

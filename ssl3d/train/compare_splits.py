@@ -1,6 +1,6 @@
-"""A small effective batch of a method, computed in one piece and split into micro-batches: by how much they differ.
+"""The difference between an effective batch computed whole and split into micro-batches.
 
-Everything is computed on random volumes, by a method that may be changed: a copy, in float64.
+Everything is computed in float64 on random volumes, by a copy of the method that may be changed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ssl3d.train.returned import checked_loss
 from ssl3d.train.window import Window
 
 TOLERANCE = 1e-9  # relative, in float64: a gradient that is split exactly agrees to about 1e-14
-LEAST_NORM = 1e-12  # what is smaller is compared absolutely
+LEAST_NORM = 1e-12  # smaller norms are compared absolutely
 
 
 class SplitError(Exception):
-    """The batch can be computed in one piece, but not in micro-batches: batch norm refuses a single value, say."""
+    """The batch can be computed whole, but not in micro-batches: for example, batch norm rejects a single value."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An effective batch, and the number of volumes of the micro-batches that it is split into."""
+    """An effective batch, and the number of volumes per micro-batch when it is split."""
 
     batch: EffectiveBatch
     micro_batch: int
@@ -38,12 +38,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Split against whole.
+    """The result of comparing a split batch with the whole one.
 
     Attributes:
-        error: of the gradient, relative; may be infinite or NaN.
-        agree: whether everything that was compared agrees.
-        kept: what the loss of the whole batch handed on.
+        error: relative error of the gradient; may be infinite or NaN.
+        agree: whether everything compared agrees.
+        kept: rows and sums that the loss of the whole batch returned.
     """
 
     error: float
@@ -52,12 +52,12 @@ class Comparison:
 
 
 def compare_gradients(encoder: BatchEncoder, trial: Trial, exact: bool) -> Comparison:
-    """Compare gradient, loss, what it hands on, and the buffers afterwards.
+    """Compare the gradient, the loss with its rows and sums, and the buffers afterwards.
 
     Args:
-        encoder: of the method, whose state may be changed.
-        trial: is computed.
-        exact: whether the split has the loss of the effective batch; False adds up losses of micro-batches.
+        encoder: encoder of the method, whose state may be changed.
+        trial: the batch to compute.
+        exact: whether the split uses the loss of the effective batch; False sums the losses of micro-batches.
 
     Raises:
         SplitError: the split cannot be computed.
@@ -80,7 +80,7 @@ def compare_gradients(encoder: BatchEncoder, trial: Trial, exact: bool) -> Compa
 
 
 def compare_outputs(encoder: BatchEncoder, trial: Trial) -> Comparison:
-    """Compare features, loss and what it hands on, without gradients: far cheaper, and the error is 0 or infinite.
+    """Compare features, loss, rows and sums without gradients: much cheaper, and the error is 0 or infinite.
 
     Raises:
         SplitError: the split cannot be computed.
@@ -98,7 +98,7 @@ def compare_outputs(encoder: BatchEncoder, trial: Trial) -> Comparison:
 
 
 def _gradient(encoder: BatchEncoder, batch: EffectiveBatch, micro_batch: int, exact: bool) -> tuple[list[Tensor], Kept]:
-    """Return all gradients as one vector, the loss, what it hands on, and the buffers afterwards; and what it kept."""
+    """Return one vector of all gradients, the loss, its rows and sums, and the buffers afterwards; and the Kept."""
     method = encoder.method
     outcome = Window(encoder, micro_batch, exact, Group()).backward(batch)
     gradients = [
@@ -112,7 +112,7 @@ def _gradient(encoder: BatchEncoder, batch: EffectiveBatch, micro_batch: int, ex
 
 
 def _outputs(encoder: BatchEncoder, batch: EffectiveBatch, micro_batch: int) -> tuple[list[Tensor], Kept]:
-    """Return the features of all volumes, the loss and what it hands on; and what it kept."""
+    """Return the features of all volumes, the loss, its rows and sums; and the Kept."""
     parts = [Part(len(batch))[start : start + micro_batch] for start in range(0, len(batch), micro_batch)]
     with torch.no_grad():
         seen = [encoder.features(batch, part) for part in parts]

@@ -1,4 +1,4 @@
-"""The cost of a pretraining in floating-point operations, known before it runs."""
+"""The cost of a pretraining in floating-point operations, computed before it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ONE, BATCH = range(1), EffectiveBatch(range(1), 0)
 
 
 def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
-    """Return the operations (a multiply-add is two) of encoding one view (1, 1, D, H, W); computes no number."""
+    """Return the operations (a multiply-add counts as two) to encode one view (1, 1, D, H, W), on meta tensors."""
     twin = copy.deepcopy(backbone).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         twin(torch.zeros(1, 1, *size, device="meta"))
@@ -27,13 +27,13 @@ def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
 
 
 def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, int]:
-    """Return the operations for one volume of ``online`` on its views, and of ``target``, each a forward pass.
+    """Return the operations per volume of ``online`` and of ``target`` on their views, each a forward pass.
 
-    All modules that the two run are counted, on the views that the method makes: without numbers where that is
-    possible, else computed.
+    All modules that they run are counted, on the views that the method makes: on meta tensors if possible, otherwise
+    by computing them.
 
     Args:
-        method: is left as it is.
+        method: not changed.
         size: (D, H, W) of a volume.
     """
     twin = copy.deepcopy(method).eval()
@@ -43,7 +43,7 @@ def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, in
         try:
             twin.to("meta")
             return _counted(encoder, _on_meta(views))
-        except (NotImplementedError, RuntimeError):  # it reads a number, which meta tensors do not have
+        except (NotImplementedError, RuntimeError):  # it reads a value, which meta tensors do not have
             return _counted(BatchEncoder(copy.deepcopy(method).eval(), encoder.source), views)
 
 
@@ -51,10 +51,10 @@ def pretrain_flops(method: AnyMethod, recipe: EncoderRecipe, volumes: int, engin
     """Return the operations of ``online`` and ``target`` in a whole pretraining; a backward pass is two forward ones.
 
     Args:
-        method: that is trained.
-        recipe: of the encoder.
-        volumes: in the corpus.
-        engine: how an effective batch is split; the recipe's if None.
+        method: method to train.
+        recipe: recipe of the encoder.
+        volumes: number of volumes in the corpus.
+        engine: how an effective batch is split; from the recipe if None.
     """
     if not method.trains or recipe.pretrain is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Micro-batches into views and features: the same ones however often and in whatever portions they are requested."""
+"""Views and features of micro-batches: reproducible for repeated requests and any split."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ssl3d.train.prefetch import Prefetch
 from ssl3d.train.returned import checked_features, checked_views
 from ssl3d.train.tuning.layout import in_layout
 
-VIEW_BYTES = 16 * 2**20  # views of a window are kept between the passes up to this size, and made again beyond it
-VIEW_SHARE = 0.05  # of the most that a GPU has held so far, if that is more
+VIEW_BYTES = 16 * 2**20  # larger views of a window are made again instead of kept between the passes
+VIEW_SHARE = 0.05  # of the peak memory of a GPU so far, if that is more
 
 
 class Source(Protocol):
-    """Where volumes come from: a corpus."""
+    """A source of volumes: a corpus."""
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
-        """Return the volumes with these numbers, on the device."""
+        """Return the volumes with these indices, on the device."""
 
     def rows(self, names: Iterable[str], indices: Sequence[int], device: torch.device) -> dict[str, Tensor]:
-        """Return what a method needs of these volumes beyond voxels ("labels", "patient", "case"): (B, ...) by name."""
+        """Return a method's inputs beyond voxels ("labels", "patient", "case") for these volumes: (B, ...) by name."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class EffectiveBatch:
     """The volumes behind one optimiser step.
 
     Attributes:
-        indices: their numbers in the source.
+        indices: their indices in the source.
         step: the optimiser step, from 0.
-        progress: share of the training done before it, in [0, 1).
+        progress: fraction of the training done before it, in [0, 1).
     """
 
     indices: Sequence[int]
@@ -51,25 +51,25 @@ class EffectiveBatch:
         return len(self.indices)
 
 
-Part = range  # positions in an effective batch that make a micro-batch
+Part = range  # the positions in an effective batch that form a micro-batch
 
 
 @dataclass
 class BatchEncoder:
-    """Views and features of the micro-batches of an effective batch.
+    """Encoder of the micro-batches of an effective batch into views and features.
 
-    Views depend on (seed, step, position) alone. What draws at random while a method runs (dropout, stochastic depth,
-    noise) is seeded by step, part, view and network, so that encoding a part again gives the same features; the global
-    generators are left as they were.
+    Views depend on (seed, step, position) alone. Random draws while a method runs (dropout, stochastic depth, noise)
+    are seeded by step, part, view and network, so that encoding a part again gives the same features; the states of the
+    global generators are restored.
 
     Attributes:
         method: makes the views and encodes them.
-        source: gives volumes and their rows by number.
-        seed: of the recipe.
+        source: provides volumes and their rows by index.
+        seed: seed of the recipe.
         autocast: precision of the backbone.
         channels_last: memory layout of the views.
-        keeps: whether views stay from the first pass to the second; known once a part's views were made.
-        drew: whether draws from a global generator depended on the split; noticed only if it is False at first.
+        keeps: whether views are kept from the first pass to the second; decided when the first part's views are made.
+        drew: whether draws from a global generator depended on the split; detected only if set to False first.
     """
 
     method: AnyMethod
@@ -84,7 +84,7 @@ class BatchEncoder:
     _prefetch: Prefetch[tuple[EffectiveBatch, Part]] | None = None
 
     def views(self, batch: EffectiveBatch, part: Part, parts: int = 1) -> Views:
-        """Return the views of a part, one of ``parts`` of about its size, with all rows that the method needs."""
+        """Return the views of a part, one of ``parts`` parts of similar size, with all rows that the method needs."""
         if part in self._views:
             return self._views[part]
         views = self._make((batch, part)) if self._prefetch is None else self._prefetch.get((batch, part))
@@ -96,7 +96,7 @@ class BatchEncoder:
         return views
 
     def prefetch(self, requests: Iterator[tuple[EffectiveBatch, Part]]) -> None:
-        """Make views ahead from now on, in the order in which they will be requested; :meth:`close` ends that."""
+        """Start making views ahead, in the order in which they will be requested, until :meth:`close`."""
         if self._prefetch is None:
             self._prefetch = Prefetch(self._make, next(self.method.parameters()).device)
         self._prefetch.follow(requests)
@@ -108,16 +108,16 @@ class BatchEncoder:
             self._prefetch = None
 
     def forget(self) -> None:
-        """Drop the views that were kept: the next effective batch begins."""
+        """Drop the views that were kept, because the next effective batch begins."""
         self._views.clear()
         self._decided = False
 
     def features(self, batch: EffectiveBatch, part: Part, parts: int = 1) -> Batch:
-        """Return what the loss sees of a part; online features have gradients where those are enabled."""
+        """Return the input of the loss for a part; online features have gradients if those are enabled."""
         return self.features_of(batch, part, self.views(batch, part, parts))
 
     def features_of(self, batch: EffectiveBatch, part: Part, views: Views) -> Batch:
-        """Return what the loss sees of a part whose views are there."""
+        """Return the input of the loss for a part whose views are given."""
         return Batch(
             online_features=tuple(self.online(batch, part, views, place) for place in range(self.online_count(views))),
             target_features=self.targets(batch, part, views),
@@ -127,14 +127,14 @@ class BatchEncoder:
         )
 
     def online(self, batch: EffectiveBatch, part: Part, views: Views, place: int) -> Features:
-        """Return the features (B, ...) of the view at a place among those that ``online`` encodes, float32 at least."""
+        """Return features (B, ...), at least float32, of the view at index ``place`` among those ``online`` encodes."""
         chosen = self.method.online_views
         features = self._run("online", batch, part, views, place if chosen is None else chosen[place])
         assert features is not None
         return features
 
     def online_count(self, views: Views) -> int:
-        """Return how many of the views ``online`` encodes."""
+        """Return the number of views that ``online`` encodes."""
         return len(views) if self.method.online_views is None else len(self.method.online_views)
 
     def targets(self, batch: EffectiveBatch, part: Part, views: Views) -> tuple[Features, ...]:
@@ -157,7 +157,7 @@ class BatchEncoder:
         return map_features(_at_least_float32 if function == "online" else _without_gradient, features)
 
     def _make(self, request: tuple[EffectiveBatch, Part]) -> Views:
-        """Return the views of a part in the type of the weights and the layout of the recipe."""
+        """Return the views of a part in the dtype of the weights and the layout of the recipe."""
         batch, part = request
         indices = [batch.indices[position] for position in part]
         weight = next(self.method.parameters())
@@ -172,12 +172,12 @@ class BatchEncoder:
 
     @contextmanager
     def seeded(self, stream: Stream, step: int, part: Part, *key: int) -> Iterator[None]:
-        """Seed the global generators by step, part and key inside, and leave them as they were."""
+        """Seed the global generators by step, part and key inside, and restore them afterwards."""
         device = next(self.method.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             seed = int(mix(stream, self.seed, step, part.start, *key) >> 1)
             seed_generators(device, seed)
-            # Draws in a coupled loss, which sees all volumes at once, do not depend on how these were split.
+            # Draws in a coupled loss do not depend on the split: it sees all volumes at once.
             notices = self.drew is False and not (stream == Stream.LOSS and self.method.coupled)
             before = _generators(device) if notices else []
             yield
@@ -186,14 +186,14 @@ class BatchEncoder:
 
 
 def view_bytes(device: torch.device) -> int:
-    """Return how much memory the views of a window may take between its passes."""
+    """Return the memory in bytes that the views of a window may occupy between its passes."""
     if device.type != "cuda":
         return VIEW_BYTES
     return max(VIEW_BYTES, int(VIEW_SHARE * torch.cuda.max_memory_allocated(device)))
 
 
 def _prepared(views: Views, needed: dict[str, Tensor], like: Tensor, channels_last: bool) -> Views:
-    """Return views and rows on the device and in the floating-point type of a tensor, with the rows of the source."""
+    """Return views and rows, including the source's, on the device and with the floating-point dtype of a tensor."""
     moved = {
         id(row): row.to(like) if row.is_floating_point() else row.to(like.device)
         for rows in (needed, views.rows, *views.view_rows)
@@ -208,7 +208,7 @@ def _prepared(views: Views, needed: dict[str, Tensor], like: Tensor, channels_la
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed the global generators of the CPU and of one GPU; torch.manual_seed would reseed other GPUs, too."""
+    """Seed the global generators of the CPU and of one GPU; torch.manual_seed would also reseed other GPUs."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):

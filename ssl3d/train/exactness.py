@@ -1,14 +1,14 @@
-"""How exact the accumulation of a method on its backbone is: measured before training, not inferred from its modules.
+"""How exact the accumulation of a method on its backbone is, measured before training.
 
-A copy of the method computes small effective batches in float64, each in one piece and split into micro-batches: in the
-middle of the training, near its start and near its end. Only where gradients agree, and what the loss hands on, is the
-accumulation called exact. Near start and end, features and loss are compared, and the gradient is computed only where
-these differ: no gradient depends on the split unless a volume's features do.
+A copy of the method computes small effective batches in float64, each whole and split into micro-batches, as in the
+middle of the training, near its start and near its end. Accumulation is called exact only if the gradients, and the
+rows and sums of the loss, agree. Near start and end, features and loss are compared, and the gradient is computed only
+if these differ: a gradient does not depend on the split unless a volume's features do.
 
-What draws at random (dropout, stochastic depth, noise, however it is written) draws other numbers in other
-micro-batches, so that gradients agree in distribution only. Then the measurement is repeated with the same draws for
-each volume, and "exact up to random layers" means that it agrees with them. A draw that a whole micro-batch shares, or
-whose first axis does not count its volumes, cannot be repeated so: accumulation is then called not exact.
+Random draws (dropout, stochastic depth, noise) differ between splits, so gradients agree in distribution only. The
+measurement is then repeated with the same draws for each volume, and "exact up to random layers" means that it agrees
+with them. A draw shared by a whole micro-batch, or whose first axis does not count its volumes, cannot be repeated in
+this way: accumulation is then called not exact.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Measured:
     """The result of a measurement.
 
     Attributes:
-        exactness: in words.
-        error: of the accumulated gradient, relative to that of the whole batch; None if the batch is not split.
+        exactness: verdict in words.
+        error: error of the accumulated gradient relative to the whole batch's; None if the batch is not split.
     """
 
     exactness: Word
@@ -52,16 +52,16 @@ class Measured:
 
 
 def measure(method: AnyMethod, recipe: EncoderRecipe, engine: Engine, batch_size: int) -> Measured:
-    """Measure how exact the accumulation of a method is, on the smallest view that it takes.
+    """Measure how exact the accumulation of a method is, on the smallest view that it accepts.
 
     Args:
-        method: to be trained, on its backbone; left as it is, and so are the global generators.
-        recipe: of the encoder.
+        method: method to train, on its backbone; neither it nor the global generators are changed.
+        recipe: recipe of the encoder.
         engine: how an effective batch is split.
-        batch_size: volumes of an effective batch.
+        batch_size: number of volumes in an effective batch.
 
     Raises:
-        PluginError: the method does not keep to its contract.
+        PluginError: the method violates its contract.
     """
     if engine.processes == 1 and engine.micro_batch >= batch_size:
         return Measured("exact", None)
@@ -79,7 +79,7 @@ def measure(method: AnyMethod, recipe: EncoderRecipe, engine: Engine, batch_size
 
 
 def small_views(method: AnyMethod, view_size: Size) -> list[Size]:
-    """Return sizes to try, smallest first, below ``view_size``; networks often take less than they ask for."""
+    """Return sizes to try below ``view_size``, smallest first; networks often accept less than they declare."""
     backbone = method.backbone
     sizes = []
     for share in (2, 1):
@@ -92,7 +92,7 @@ def small_views(method: AnyMethod, view_size: Size) -> list[Size]:
 
 
 def _measured_on(build: Callable[[], AnyMethod], size: Size, plain: bool, end: Trial) -> Measured:
-    """Measure on views of a size with methods that are built for the purpose."""
+    """Measure on views of one size, with methods built for this purpose."""
     method = build().double().train()
     encoder = BatchEncoder(method, RandomSource(size, method.task), drew=False)
     if plain and method.coupled:
@@ -106,12 +106,12 @@ def _measured_on(build: Callable[[], AnyMethod], size: Size, plain: bool, end: T
 
 
 def _compare(encoder: BatchEncoder, end: Trial) -> Comparison:
-    """Compare in the middle, near the start and near the end, up to the first that does not agree."""
+    """Compare in the middle, near the start and near the end; stop at the first that does not agree."""
     found = compare_gradients(encoder, MIDDLE, exact=True)
     for trial in (START, end):
         if not found.agree:
             break
-        encoder.method.after_step(trial.batch.progress, found.kept)  # what depends on progress changes here
+        encoder.method.after_step(trial.batch.progress, found.kept)  # anything that depends on progress changes here
         outputs = compare_outputs(encoder, trial)
         if outputs.agree:
             found = replace(found, kept=outputs.kept)
@@ -125,7 +125,7 @@ def _error(found: Comparison) -> float:
 
 
 def _rebuilt(method: AnyMethod, size: Size) -> AnyMethod:
-    """Return a method of the same settings around a copy of the backbone, whose views have another size."""
+    """Return a method with the same settings around a copy of the backbone, with views of another size."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         rebuilt = type(method)(

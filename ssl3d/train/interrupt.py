@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM (as Slurm sends before the limit) and SIGHUP (a closed terminal) wait for the end of a step."""
+"""Ctrl-C, SIGTERM (sent by Slurm before the limit) and SIGHUP (a closed terminal), deferred to the end of a step."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class Stop:
-    """Whether a signal has asked to stop."""
+    """A flag that a signal has asked to stop."""
 
     requested: bool = False
 
 
 @contextmanager
 def handled(act: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Call ``act`` on these signals inside. Outside the main thread signals cannot be caught: nothing is changed.
+    """Call ``act`` on these signals inside. Outside the main thread signals cannot be caught, so nothing changes.
 
-    SIGHUP stays ignored where it is (``nohup``). Where it comes, the terminal is gone, and what is still written to it
-    is discarded: an error of such a write must not come before the checkpoint.
+    SIGHUP stays ignored if it was (``nohup``). When it arrives, the terminal is gone, so output to it is discarded: a
+    failing write must not precede the checkpoint.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,7 +50,7 @@ def handled(act: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]
 
 
 def _discard(handles: list[int]) -> None:
-    """Send what is written to file handles nowhere."""
+    """Redirect these file handles to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for handle in handles:
         os.dup2(nowhere, handle)
@@ -64,7 +64,7 @@ def interrupt() -> None:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP inside into a request; a second one acts at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside into a request; a second one takes effect immediately."""
     stop = Stop()
 
     def act() -> None:

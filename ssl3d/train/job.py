@@ -1,4 +1,4 @@
-"""One pretraining as it is asked for, and the state that it is in."""
+"""The request for one pretraining, and its state."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Job:
     """One pretraining.
 
     Attributes:
-        method: is trained in place; moved to the device of ``fabric``.
+        method: trained in place; moved to the device of ``fabric``.
         source: the corpus.
-        indices: numbers of the volumes in it that are pretrained on.
-        recipe: of the encoder; it has a ``pretrain`` part.
-        key: of the encoder; a checkpoint of another one is refused.
+        indices: indices in the source of the volumes to pretrain on.
+        recipe: recipe of the encoder, with a ``pretrain`` part.
+        key: key of the encoder; a checkpoint of another encoder is refused.
         fabric: device, precision, processes.
-        folder: checkpoint and log are written here.
-        name: of the encoder, for progress.
+        folder: where checkpoint and log are written.
+        name: name of the encoder, for progress.
         progress: receives phase, steps and notes.
-        checkpoint_seconds: least time between two checkpoints.
-        engine: how the recipe is carried out; as the recipe says if None.
+        checkpoint_seconds: minimum time between two checkpoints.
+        engine: how the recipe is executed; from the recipe if None.
     """
 
     method: AnyMethod
@@ -48,22 +48,22 @@ class Job:
 
     @property
     def pretraining(self) -> PretrainRecipe:
-        """That part of the recipe; the defaults if it has none."""
+        """The ``pretrain`` part of the recipe; the defaults if it has none."""
         return self.recipe.pretrain or PretrainRecipe()
 
 
 @dataclass
 class State:
-    """What a checkpoint holds beside weights and optimiser.
+    """The contents of a checkpoint besides weights and optimiser.
 
     Attributes:
         step: optimiser steps done.
         seconds: time spent so far, over all resumes.
-        rows: one row of figures per complete epoch.
-        epoch: scalars of the steps of the current epoch.
-        measures: of collapse, on the last whole effective batch of the epoch.
-        engine: how it is carried out, in plain values: a resumed run goes on in the same way.
-        notes: what happened otherwise than planned.
+        rows: one row of values per complete epoch.
+        epoch: scalars of the steps in the current epoch.
+        measures: measures of collapse, on the last whole effective batch of the epoch.
+        engine: how the recipe is executed, as plain values: a resumed run continues in the same way.
+        notes: deviations from the plan.
     """
 
     step: int = 0

@@ -1,4 +1,4 @@
-"""Tensors of micro-batches, joined into those of the effective batch; applied to every tensor of a batch alike."""
+"""Joining the tensors of micro-batches into those of the effective batch, and mapping over all tensors of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssl3d.method import Batch, Features, Rows
 
 
 def map_features(function: Callable[..., Tensor], *features: Features) -> Features:
-    """Apply a function to the tensor, or to each tensor by name, of features that are alike."""
+    """Apply a function to the tensor, or to each tensor by name, of features with the same structure."""
     if isinstance(features[0], Tensor):
         return function(*features)
     return map_rows(function, *[one for one in features if not isinstance(one, Tensor)])
@@ -22,16 +22,16 @@ def tensors(features: Features) -> list[Tensor]:
 
 
 def map_rows(function: Callable[..., Tensor], *rows: Rows) -> dict[str, Tensor]:
-    """Apply a function to what each of the rows has under a name."""
+    """Apply a function to the rows that share a name."""
     return {name: function(*(one[name] for one in rows)) for name in rows[0]}
 
 
 def join_batches(parts: Sequence[Batch], join: Callable[..., Tensor]) -> Batch:
-    """Return what micro-batches are together.
+    """Join micro-batches into one batch.
 
     Args:
-        parts: of one effective batch, in the order of their volumes.
-        join: makes one tensor of all their tensors.
+        parts: parts of one effective batch, in the order of their volumes.
+        join: joins corresponding tensors into one.
     """
     first = parts[0]
     rows = map_rows(join, *[part.rows for part in parts])
@@ -57,5 +57,5 @@ def _map_views(join: Callable[..., Tensor], parts: Sequence[tuple[Features, ...]
 
 
 def _own(view: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rows of a view that are not those of its volumes, which are joined once."""
+    """Return the rows that belong to a view only; those of its volumes are joined once."""
     return {name: row for name, row in view.items() if row is not shared.get(name)}

@@ -1,9 +1,8 @@
-"""Random draws that belong to volumes, so that a pass over other micro-batches can repeat them.
+"""Random draws that belong to volumes, so that a pass with another split can repeat them.
 
-While a method trains, what it draws in ``online`` is seeded by the micro-batch, so another split draws other numbers.
-To compare splits all the same, each draw is made here volume by volume, keyed by the volume's position in the effective
-batch. This happens below torch's functions, so dropout layers, stochastic depth, noise and masks written by hand are
-treated alike.
+During training, draws in ``online`` are seeded by micro-batch, so another split draws other numbers. To make splits
+comparable, each draw is made here volume by volume, keyed by the volume's position in the effective batch. This happens
+below torch's functions, so dropout layers, stochastic depth, and hand-written noise and masks are treated alike.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from ssl3d.train.encode import BatchEncoder, Part, seed_generators
 
 
 class KeyedEncoder(BatchEncoder):
-    """A BatchEncoder in which each volume has its own draws, whatever micro-batch it is in."""
+    """A BatchEncoder in which each volume has its own draws, independent of its micro-batch."""
 
     @contextmanager
     def seeded(self, stream: Stream, step: int, part: Part, *key: int) -> Iterator[None]:
-        """Key the draws inside by step, position and key; leave the global generators as they were."""
+        """Key the draws inside by step, position and key; restore the global generators afterwards."""
         device = next(self.method.parameters()).device
         seed = int(mix(stream, self.seed, step, *key))
         with super().seeded(stream, step, part, *key), KeyedDraws(part, seed, device):
@@ -33,15 +32,15 @@ class KeyedEncoder(BatchEncoder):
 
 
 class KeyedDraws(TorchDispatchMode):
-    """Makes every draw inside volume by volume; the n-th draw of a volume depends on (seed, n, position) alone.
+    """A mode that makes every draw volume by volume; a volume's n-th draw depends on (seed, n, position) alone.
 
-    A draw has rows for volumes if the length of its first axis is a multiple of their number. Any other draw is shared
-    by the micro-batch, as one random number for all its volumes is, and differs between micro-batches.
+    A draw has rows for volumes if the length of its first axis is a multiple of their number. Any other draw, such as
+    one random number for all volumes, is shared by the micro-batch and differs between micro-batches.
 
     Args:
         part: positions of the volumes in the effective batch.
-        seed: of the draws.
-        device: whose generator is seeded, beside that of the CPU.
+        seed: seed of the draws.
+        device: device whose generator is seeded, in addition to the CPU's.
     """
 
     def __init__(self, part: Part, seed: int, device: torch.device) -> None:
@@ -52,7 +51,7 @@ class KeyedDraws(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Return what an operation returns, with keyed draws if it draws from the global generator."""
+        """Return the result of an operation, with keyed draws if it uses the global generator."""
         named = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded not in func.tags or named.get("generator") is not None:
             return func(*args, **named)
@@ -64,7 +63,7 @@ class KeyedDraws(TorchDispatchMode):
         return self._by_volume(func, args, named, length)
 
     def _by_volume(self, func: Any, args: Sequence[Any], named: Mapping[str, Any], length: int) -> Any:
-        rows = length // len(self.part)  # of one volume: several where it was cut into windows, say
+        rows = length // len(self.part)  # of one volume: several if it was cut into windows
         parts = []
         for number, position in enumerate(self.part):
             place = slice(number * rows, (number + 1) * rows)
@@ -78,14 +77,14 @@ class KeyedDraws(TorchDispatchMode):
 
 
 def _length(value: Any) -> int:
-    """Return the length of the first axis of a tensor, or of a shape; 0 of anything else."""
+    """Return the length of the first axis of a tensor or shape; 0 for anything else."""
     if isinstance(value, Tensor):
         return len(value) if value.ndim else 0
     return value[0] if isinstance(value, (list, tuple)) and value and isinstance(value[0], int) else 0
 
 
 def _cut(value: Any, length: int, place: slice) -> Any:
-    """Return the rows of a tensor, or the shape of as many rows, if its first axis has a length; else the value."""
+    """Return the rows of a tensor, or a shape of as many rows, if its first axis has this length; else the value."""
     if _length(value) != length:
         return value
     return value[place] if isinstance(value, Tensor) else [place.stop - place.start, *value[1:]]

@@ -1,4 +1,4 @@
-"""What a training reports: figures per step, one row per epoch in ``log.csv``, and a loss that is lost."""
+"""The log of a training: values per step, one row per epoch in ``log.csv``, and a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pandas as pd
 from ssl3d.files import LOG, write_atomic
 from ssl3d.train.schedule import Schedule
 
-COLUMNS = ("epoch", "step", "loss", "lr", "volumes_per_second")  # of a log without a row
+COLUMNS = ("epoch", "step", "loss", "lr", "volumes_per_second")  # of an empty log
 
 
 def step_figures(schedule: Schedule, step: int, rate: float) -> dict[str, float]:
-    """Return the figures of a step: its place in the training, and volumes per second."""
+    """Return the values that describe a step: its place in the training, and volumes per second."""
     return {
         "volumes/s": rate,
         "epoch": step // schedule.steps_per_epoch + 1,
@@ -26,10 +26,10 @@ def step_figures(schedule: Schedule, step: int, rate: float) -> dict[str, float]
 
 
 def epoch_means(steps: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], float]:
-    """Return the means of the steps' scalars, weighted by their volumes, and the volumes per second.
+    """Return the means of the steps' scalars, weighted by volumes, and the volumes per second.
 
     Args:
-        steps: scalars of each, with its ``volumes`` and ``seconds``.
+        steps: scalars of each step, including ``volumes`` and ``seconds``.
     """
     table = pd.DataFrame(steps)
     volumes, seconds = table.pop("volumes"), table.pop("seconds")
@@ -52,14 +52,14 @@ def write_log(folder: Path, rows: Sequence[dict[str, float]]) -> None:
 
 
 def lost(what: str, step: int, schedule: Schedule, kept: Path, precise: bool) -> str:
-    """Return the sentence for a loss or gradient that is not finite: where, at which rate, and what to do.
+    """Return the message for a loss or gradient that is not finite: where, at which rate, and what to do.
 
     Args:
-        what: happened.
-        step: at which it happened; the weights are those from before it.
-        schedule: of the pretraining.
-        kept: file of the last checkpoint, if there is one.
-        precise: whether arithmetic is float32 already; some kernels (thin convolutions on CPUs) give NaN in bf16.
+        what: what is not finite.
+        step: step at which it happened; the weights are from before it.
+        schedule: schedule of the pretraining.
+        kept: file of the last checkpoint, if any.
+        precise: whether arithmetic is already float32; some kernels (thin convolutions on CPUs) give NaN in bf16.
     """
     or_precision = "" if precise else " or --precision 32-true"
     if step == 0:

@@ -1,4 +1,4 @@
-"""Losses of micro-batches, put together into what the loss of the effective batch returns."""
+"""Losses of micro-batches, combined into the loss of the effective batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ssl3d.train.processes import Group
 
 @dataclass
 class Losses:
-    """What the losses of an effective batch's micro-batches returned.
+    """The results of ``loss`` on the micro-batches of an effective batch.
 
     Attributes:
-        volumes: in the effective batch.
-        parts: micro-batches of this process.
-        weight: total of the losses' weights, over all processes once :meth:`gather` was called.
+        volumes: number in the effective batch.
+        parts: number of micro-batches of this process.
+        weight: total of the losses' weights, over all processes after :meth:`gather`.
     """
 
     volumes: int
@@ -33,12 +33,12 @@ class Losses:
         """Add the loss of a micro-batch.
 
         Args:
-            loss: of it.
-            count: of its volumes; 0 adds the names and shapes alone.
+            loss: loss of the micro-batch.
+            count: number of its volumes; 0 adds names and shapes only.
 
         Returns:
-            What the loss is multiplied by before it is differentiated. The total of the weights is not known yet, so
-            it is a guess of the loss's share of the total, to be corrected by what :meth:`gather` returns.
+            The factor of the loss before it is differentiated. The total of the weights is not known yet, so this is an
+            estimate of the loss's share, which the result of :meth:`gather` corrects.
         """
         weight = float(count if loss.weight is None or not count else loss.weight)
         if not self._reference and weight:
@@ -55,7 +55,7 @@ class Losses:
         return weight / self._reference if weight else 0.0
 
     def gather(self, group: Group) -> float:
-        """Put together what the processes have; return what their gradients are multiplied by before they are added."""
+        """Combine the results of all processes; return the factor of their gradients before these are summed."""
         if group.size > 1:
             device = self._scalars["loss"].device
             self.weight = float(group.sum(torch.tensor(self.weight, dtype=torch.float64, device=device)))
@@ -65,7 +65,7 @@ class Losses:
         return self._reference / self.weight if self.weight else 1.0
 
     def means(self) -> dict[str, float]:
-        """Return the scalars, and "loss", over the effective batch; 0 where nothing had any weight."""
+        """Return the scalars, and "loss", over the effective batch; 0 if the total weight is zero."""
         return {name: float(value / (self.weight or 1.0)) for name, value in self._scalars.items()}
 
     def kept(self) -> Kept:

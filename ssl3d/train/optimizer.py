@@ -1,4 +1,4 @@
-"""Optimisers over the parameter groups of a method; everything that changes with the step is a function of it."""
+"""Optimisers over the parameter groups of a method; settings that change are functions of the step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssl3d.method import AnyMethod
 from ssl3d.recipe import PretrainRecipe
 from ssl3d.train.schedule import Schedule
 
-LEAST_DECAY = 1e-12  # lightly's LARS takes a weight decay of 0 as "do not adapt"; only a group says that, not a recipe
+LEAST_DECAY = 1e-12  # lightly's LARS reads a weight decay of 0 as "do not adapt"; only a group may say so, not a recipe
 
 
 def build_optimizer(method: AnyMethod, recipe: PretrainRecipe) -> torch.optim.Optimizer:
@@ -33,9 +33,9 @@ def build_optimizer(method: AnyMethod, recipe: PretrainRecipe) -> torch.optim.Op
 
 
 def parameter_groups(method: AnyMethod) -> list[dict[str, Any]]:
-    """Return the method's groups as an optimiser takes them, empty ones left out.
+    """Return the method's groups in the optimiser's format, without empty ones.
 
-    Each has, beside its parameters, the multipliers ``lr_factor`` and ``weight_decay_factor``, and ``frozen_until``.
+    In addition to its parameters, each has the factors ``lr_factor`` and ``weight_decay_factor``, and ``frozen_until``.
 
     Raises:
         PluginError: see :func:`build_optimizer`.
@@ -81,14 +81,14 @@ def prepare_step(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int
 
 
 def clip_gradient(module: nn.Module, longest: float) -> None:
-    """Scale the whole gradient down to a norm of ``longest`` where it is longer."""
+    """Scale the whole gradient down to a norm of ``longest`` if it is longer."""
     nn.utils.clip_grad_norm_(module.parameters(), longest)
 
 
 def finite_gradients(module: nn.Module) -> bool:
-    """Return whether every number of every gradient is finite; waits for the device once."""
+    """Return whether all gradients are finite; synchronises with the device once."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    # The 2-norm is many times quicker on a CPU, but overflows where finite numbers are huge.
+    # The 2-norm is many times faster on a CPU, but overflows for huge finite numbers.
     return _finite_norms(gradients, 2.0) or _finite_norms(gradients, math.inf)
 
 

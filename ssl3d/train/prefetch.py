@@ -1,7 +1,7 @@
-"""Views made one micro-batch ahead, in a thread of their own, while the passes of the one before are computed.
+"""Views made one micro-batch ahead in a separate thread, while the previous one is being computed.
 
-A view depends on (seed, step, position) alone, so making it early changes nothing but the waiting. On a GPU the thread
-works on a stream of its own, so that its many small kernels run beside the backbone's.
+A view depends on (seed, step, position) alone, so making it early only saves time. On a GPU the thread uses its own
+stream, so that its many small kernels run alongside the backbone's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ K = TypeVar("K")
 
 
 class Prefetch(Generic[K]):
-    """Makes the views that will be requested next.
+    """A background producer of the views that will be requested next.
 
     Args:
         make: returns the views for a key; called in one other thread only.
-        device: where they are.
+        device: device of the views.
     """
 
     def __init__(self, make: Callable[[K], Views], device: torch.device) -> None:
@@ -31,20 +31,20 @@ class Prefetch(Generic[K]):
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            # What the device holds already was put there on the stream of this thread.
+            # Existing data were put on the device on this thread's stream.
             self._stream.wait_stream(torch.cuda.current_stream(device))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._keys: Iterator[K] = iter(())
         self._next: tuple[K, Future[_Made]] | None = None
 
     def follow(self, keys: Iterator[K]) -> None:
-        """Take the order in which views will be requested; views made for another order are dropped."""
+        """Set the order in which views will be requested; views made for another order are dropped."""
         self._drop()
         self._keys = keys
         self._begin()
 
     def get(self, key: K) -> Views:
-        """Return the views for a key: at once if they were made ahead, else when they are made."""
+        """Return the views for a key: immediately if they were made ahead, otherwise once they are made."""
         if self._next is not None and self._next[0] == key:
             future = self._next[1]
             self._begin()

@@ -1,4 +1,4 @@
-"""The one pretraining loop: effective batches in a keyed order, one optimiser step each, checkpoints between."""
+"""The pretraining loop: effective batches in a keyed order, one optimiser step each, with checkpoints in between."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["Job", "State", "TrainingError", "pretrain"]
 
 
 def pretrain(job: Job) -> State:
-    """Train the method of a job from its last checkpoint, or from the start, to the end of its recipe.
+    """Train the method of a job from its last checkpoint, or from scratch, to the end of its recipe.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint holds the last complete step.
         TrainingError: the loss or a gradient is not finite; the weights are those of the step before.
-        RunError: the checkpoint cannot be read, or is another encoder's.
-        PluginError: the method does not keep to its contract, or nothing in it is trainable.
+        RunError: the checkpoint cannot be read, or belongs to another encoder.
+        PluginError: the method violates its contract, or nothing in it is trainable.
     """
     loop = _Loop(job)
     try:
@@ -51,7 +51,7 @@ def pretrain(job: Job) -> State:
                 if stopped:
                     raise Interrupted
             loop.save()
-            if loop.group.any(stop.requested):  # a signal that came while the last step was saved
+            if loop.group.any(stop.requested):  # a signal that arrived while the last step was being saved
                 raise Interrupted
     finally:
         arrange(job.method)
@@ -59,7 +59,7 @@ def pretrain(job: Job) -> State:
 
 
 class _Loop:
-    """Optimiser, schedule, window and state of a job, and one step of them."""
+    """Optimiser, schedule, window and state of a job, and the training step."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -77,7 +77,7 @@ class _Loop:
         self.optimizer = build_optimizer(job.method, recipe)
         self.scaler = torch.amp.GradScaler(job.fabric.device.type, enabled=recipe.precision == "16-mixed")
         engine = job.engine or Engine.of(recipe, self.schedule.batch_size, self.group.size)
-        # Fabric's 64-true would change the default type of all threads, and with it the views made in another.
+        # Fabric's 64-true would change the default dtype of all threads, and so of views made in another.
         mixed = engine.precision.endswith("mixed")
         self.window = Window(
             BatchEncoder(job.method, job.source, job.recipe.seed, job.fabric.autocast if mixed else nullcontext),
@@ -94,12 +94,12 @@ class _Loop:
 
     @property
     def engine(self) -> Engine:
-        """How the steps are carried out at present."""
+        """How steps are currently executed."""
         return Engine.model_validate(self.state.engine)
 
     @contextmanager
     def prefetching(self) -> Iterator[None]:
-        """Make views ahead of the steps that need them, inside."""
+        """Make views ahead of the steps that need them."""
         encoder = self.window.encoder
         try:
             encoder.prefetch(self._requests())
@@ -127,7 +127,7 @@ class _Loop:
             self._record(batch, outcome, time.monotonic() - started)
 
     def _record(self, batch: EffectiveBatch, outcome: WindowResult, seconds: float) -> None:
-        """Count and log a step that is done, and close the epoch if it was its last."""
+        """Count and log a finished step, and close the epoch if it was the last one."""
         step = batch.step
         self.state.step += 1
         self.state.seconds += seconds
@@ -140,16 +140,16 @@ class _Loop:
             self._close_epoch()
 
     def _carry_out(self, engine: Engine) -> None:
-        """Carry out the following steps as an engine says."""
+        """Execute the following steps as an engine says."""
         self.state.engine = engine.model_dump(mode="json")
         self.window.micro_batch, self.window.keep = engine.micro_batch, engine.keep
         self.window.encoder.channels_last = engine.channels_last
         arrange(self.job.method, engine.channels_last, engine.compile)
 
     def _backward(self, batch: EffectiveBatch) -> WindowResult:
-        """Compute the gradient of a batch; where memory or the compiler fails, in a way that asks for less.
+        """Compute the gradient of a batch; if memory or the compiler fails, in a less demanding way.
 
-        Nothing has moved by then: views depend on the step alone, and the window restores running statistics.
+        The state has not moved by then: views depend on the step alone, and the window restores running statistics.
         """
         while True:
             try:
@@ -158,7 +158,7 @@ class _Loop:
                 other = fallback(self.engine, self.job.pretraining, error)
                 if other is None:
                     raise
-            # Outside the handler, which holds the frames, and with them the memory, of what failed.
+            # Outside the handler, which keeps the frames, and so the memory, of the failed call alive.
             with self.group.together():
                 self._go_on_with(other[0], f"step {batch.step + 1}: {other[1]}")
 
@@ -171,7 +171,7 @@ class _Loop:
         self.job.progress.note(f"{self.job.name}: {note}")
 
     def _optimise(self, step: int) -> bool:
-        """Step the optimiser; return whether it moved. Under fp16 the scaler skips a step that overflowed."""
+        """Step the optimiser; return whether it moved. With fp16, the scaler skips a step that overflowed."""
         prepare_step(self.optimizer, self.schedule, step)
         if not self.scaler.is_enabled() and not finite_gradients(self.job.method):
             raise self._lost("a gradient is not finite", step)
@@ -179,14 +179,14 @@ class _Loop:
             self.scaler.unscale_(self.optimizer)
             clip_gradient(self.job.method, self.job.pretraining.clip_gradient)
         if all(parameter.grad is None for parameter in self.job.method.parameters()):
-            return True  # nothing weighed in this batch (no labelled volume, say), or all of it is frozen
+            return True  # no volume had any weight (none is labelled, for example), or all parameters are frozen
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return not self.scaler.is_enabled() or self.scaler.get_scale() >= before
 
     def _batch(self, step: int) -> EffectiveBatch:
-        """Return the volumes of a step: a slice of the epoch's order, which seed and epoch alone decide."""
+        """Return the volumes of a step: a slice of the epoch's order, which depends on seed and epoch alone."""
         key = int(mix(Stream.ORDER, self.job.recipe.seed, step // self.schedule.steps_per_epoch))
         order = np.random.Generator(np.random.Philox(key)).permutation(len(self.job.indices))
         taken = self.schedule.batch(step)
@@ -208,13 +208,13 @@ class _Loop:
         state.epoch.clear()
 
     def save(self, least_seconds: float = 0.0) -> None:
-        """Write the checkpoint and the log, unless the last one is younger than ``least_seconds``."""
+        """Write the checkpoint and the log, unless the last checkpoint is younger than ``least_seconds``."""
         with self.group.together():
             if self.group.leads and time.monotonic() - self.saved_at >= least_seconds:
                 self._write()
 
     def _write(self) -> None:
-        remove_partial(self.job.folder, CHECKPOINT)  # of a process that was killed while it wrote
+        remove_partial(self.job.folder, CHECKPOINT)  # left by a process that was killed while writing
         checkpoint.save(
             self.job.folder,
             {

@@ -1,6 +1,6 @@
-"""The processes that share one effective batch: who holds which volumes, and how what they computed is put together.
+"""The processes that share one effective batch: how volumes are divided among them, and how results are combined.
 
-Built on ``torch.distributed``; on one process every operation is the identity.
+Built on ``torch.distributed``; with a single process every operation is the identity.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from ssl3d.train.tuning.memory import out_of_memory
 
-PATIENCE = timedelta(days=7)  # processes wait for the first one while it packs or judges; gloo notices a dead one
+PATIENCE = timedelta(days=7)  # processes wait while the first one packs or evaluates; gloo detects a dead one
 
 
 class PeerError(Exception):
-    """Another process of the group failed; says which, and with what."""
+    """Another process of the group failed; the message says which, and why."""
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     _beside_gpus.cache_clear()
     dist.destroy_process_group()
 
@@ -41,13 +41,13 @@ class Group:
 
     @classmethod
     def current(cls) -> Group:
-        """Return the default process group, or a group of one where none was made."""
+        """Return the default process group, or a group of one if there is none."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     def shares(self, count: int) -> list[range]:
-        """Return the contiguous positions of 0..count-1 that each process holds, as even as can be."""
+        """Return the contiguous positions of 0..count-1 that each process holds, split as evenly as possible."""
         edges = [count * rank // self.size for rank in range(self.size + 1)]
         return [range(start, stop) for start, stop in pairwise(edges)]
 
@@ -58,7 +58,7 @@ class Group:
         shares = [len(share) for share in self.shares(count)]
         padded = local.new_zeros((max(shares), *local.shape[1:], 1))
         padded[: len(local)] = local.unsqueeze(-1)
-        raw = padded.view(torch.uint8)  # bytes: every type can be exchanged, booleans and halves too
+        raw = padded.view(torch.uint8)  # bytes, so that every dtype can be exchanged
         received = [torch.empty_like(raw) for _ in shares]
         dist.all_gather(received, raw)
         rows = [row.view(local.dtype).squeeze(-1) for row in received]
@@ -73,7 +73,7 @@ class Group:
         return total
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the processes; one that is None on all of them stays None."""
+        """Replace each gradient by its sum over the processes; a gradient that is None on all of them stays None."""
         if self.size == 1:
             return
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -92,7 +92,7 @@ class Group:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is up in any process."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
         flags = torch.tensor([int(flag)])
@@ -101,10 +101,10 @@ class Group:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Fail in every process where one fails inside: none is left waiting for it in the next exchange.
+        """Fail in every process if one fails inside, so that none waits for it in the next exchange.
 
-        Inside there must be no exchange. Where another process ran out of memory, this one raises the same, so that
-        all of them can go on in smaller portions.
+        There must be no exchange inside. If another process runs out of memory, this one raises the same error, so that
+        all of them can continue with a smaller split.
 
         Raises:
             PeerError: another process failed, for another reason.
@@ -118,7 +118,7 @@ class Group:
             raise _agreed(mine, self._reasons(mine))
 
     def _reasons(self, mine: Exception | None) -> list[_Reason | None]:
-        """What failed in each process; None for one where nothing did."""
+        """Return the failure of each process, or None."""
         told = None if mine is None else _Reason(self.rank, out_of_memory(mine), _one_line(mine))
         reasons: list[_Reason | None] = [told] * self.size
         if self.size > 1:
@@ -126,19 +126,19 @@ class Group:
         return reasons
 
     def tell(self, message: Any) -> None:
-        """Hand a plain value to the other processes, which wait for it in :meth:`told`."""
+        """Send a plain value to the other processes, which receive it in :meth:`told`."""
         if self.size > 1:
             dist.broadcast_object_list([message], src=0, group=_control())
 
     def told(self) -> Any:
-        """Wait for what the first process tells, and return it."""
+        """Wait for the message of the first process, and return it."""
         box = [None]
         dist.broadcast_object_list(box, src=0, group=_control())
         return box[0]
 
 
 def _control() -> dist.ProcessGroup | None:
-    """The group for flags and messages: on CPUs, so that no GPU waits or spins for them."""
+    """Return the group for flags and messages: on CPUs, so that no GPU waits for them."""
     return dist.group.WORLD if dist.get_backend() == "gloo" else _beside_gpus()
 
 
@@ -153,7 +153,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _agreed(mine: Exception | None, reasons: list[_Reason | None]) -> Exception:
-    """The error to raise here: of one kind in every process, so that all of them go on, or all give up."""
+    """Return the error to raise here, of the same kind in every process, so that all continue or all stop."""
     failed = [reason for reason in reasons if reason is not None]
     if all(reason.out_of_memory for reason in failed):
         return mine or torch.OutOfMemoryError(failed[0].told(len(reasons)))

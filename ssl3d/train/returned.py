@@ -1,4 +1,4 @@
-"""What the functions of a method return, checked: a fault is one sentence with the function and what to return."""
+"""Checks of the values that a method's functions return: one sentence names the function and what to return."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ssl3d.method import AnyMethod, Features, Loss, Rows, Views
 
 
 def checked_views(method: AnyMethod, views: object, volumes: int) -> Views:
-    """Return views if they are :class:`Views`, and every tensor of them has one row per volume.
+    """Return ``views`` if they are :class:`Views` and each tensor has one row per volume.
 
     Raises:
         PluginError: they are not.
@@ -29,7 +29,7 @@ def checked_views(method: AnyMethod, views: object, volumes: int) -> Views:
 
 
 def checked_features(method: AnyMethod, function: str, features: object, volumes: int) -> Features:
-    """Return features if they are a tensor, or tensors by name, with one row per volume.
+    """Return ``features`` if they are a tensor, or tensors by name, with one row per volume.
 
     Raises:
         PluginError: they are not.
@@ -44,7 +44,7 @@ def checked_features(method: AnyMethod, function: str, features: object, volumes
 
 
 def checked_loss(method: AnyMethod, loss: object, volumes: int) -> Loss:
-    """Return a loss if it is a :class:`Loss` with a scalar value, and its rows are one per volume.
+    """Return ``loss`` if it is a :class:`Loss` with a scalar value and one row per volume.
 
     Raises:
         PluginError: it is not.

@@ -1,8 +1,8 @@
-"""Running statistics of batch norm that move once an effective batch, however it was split.
+"""Running statistics of batch norm that move once per effective batch, whatever its split.
 
-Each forward pass of a batch norm layer is recorded; at the end of the window the layers' mean and variance over
-everything that passed (all micro-batches, views and processes) are put together and move the running statistics once.
-Passes that encode the same volumes again are not recorded.
+Each forward pass of a batch norm layer is recorded; at the end of the window the mean and variance over all recorded
+passes (micro-batches, views and processes) are combined and update the running statistics once. Passes that encode
+the same volumes again are not recorded.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from ssl3d.train.processes import Group
 
 @dataclass
 class _Record:
-    """What passed through one layer: the running values before, and sums over elements of count, x, and x squared."""
+    """The inputs of one layer: the running values before, and sums over elements of count, x, and x squared."""
 
     mean: Tensor
     var: Tensor
     batches: Tensor | None
     momentum: float | None
-    sums: Tensor  # (3, C) float64, of this process's share
-    whole: Tensor  # (3, C) float64, of what every process sees whole
+    sums: Tensor  # (3, C) float64, of this process's share of the inputs
+    whole: Tensor  # (3, C) float64, of inputs that every process sees whole
 
 
 class RunningStatistics:
-    """Collects batch statistics during a window and applies them once, or not at all.
+    """Collector of batch statistics during a window, which applies them once or not at all.
 
     Args:
-        module: all batch norm layers in it that are in training mode and track statistics take part.
+        module: all its batch norm layers that are in training mode and track statistics take part.
         group: the processes that share the effective batch.
     """
 
@@ -47,7 +47,7 @@ class RunningStatistics:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Record the forward passes inside; when it ends the running values are what they were before."""
+        """Record the forward passes inside; afterwards the running values are restored."""
         layers = [m for m in self._module.modules() if isinstance(m, _BatchNorm) and _tracks(m)]
         self._records = {layer: _snapshot(layer) for layer in layers}
         handles = [layer.register_forward_hook(self._hook) for layer in layers]
@@ -63,7 +63,7 @@ class RunningStatistics:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not record inside: these volumes were recorded before."""
+        """Suspend recording inside: these volumes were recorded before."""
         self._recording = False
         try:
             yield
@@ -72,7 +72,7 @@ class RunningStatistics:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Record what passes inside as the same on every process: it is not summed over them."""
+        """Record the passes inside as identical on every process, not to be summed over them."""
         self._whole = True
         try:
             yield
@@ -92,7 +92,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Move the running statistics once, by what was recorded."""
+        """Update the running statistics once from the recorded passes."""
         for layer, record in self._records.items():
             count, total, squares = self._group.sum(record.sums) + record.whole
             if not count.any() or layer.running_mean is None or layer.running_var is None:

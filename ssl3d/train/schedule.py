@@ -1,4 +1,4 @@
-"""Schedules as functions of the optimiser step, so that a resumed run has none to restore."""
+"""Schedules as functions of the optimiser step, so that a resumed run has no schedule state to restore."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Schedule:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps per epoch; a last batch of a single volume, with nothing to contrast it with, is left out."""
+        """Optimiser steps per epoch; a final batch of one volume is dropped, as it has nothing to contrast with."""
         return _steps(self.volumes, self.batch_size)
 
     @property
@@ -55,12 +55,12 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def batch(self, step: int) -> range:
-        """Return the positions in the epoch's order of the effective batch of a step."""
+        """Return the positions of a step's effective batch in the epoch's order."""
         start = step % self.steps_per_epoch * self.batch_size
         return range(start, min(start + self.batch_size, self.volumes))
 
     def is_last_whole(self, step: int) -> bool:
-        """Return whether a step is its epoch's last with a whole effective batch, whose measures are comparable."""
+        """Return whether a step is the epoch's last with a whole effective batch: its measures are comparable."""
         whole = max(1, self.volumes // self.batch_size)
         return step % self.steps_per_epoch == whole - 1
 
@@ -77,7 +77,7 @@ class Schedule:
         return end + (start - end) * (1.0 + math.cos(math.pi * self.progress(step))) / 2.0
 
     def progress(self, step: int) -> float:
-        """Return the share of the training done before a step, in [0, 1)."""
+        """Return the fraction of the training done before a step, in [0, 1)."""
         return step / self.steps
 
 

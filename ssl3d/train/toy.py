@@ -1,4 +1,4 @@
-"""Random volumes and rows, on which a method is tried before it trains: how exact, how fast, how much memory."""
+"""Random volumes and rows, used to measure a method's exactness, speed and memory before it trains."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ssl3d.task import Task
 
 @dataclass(frozen=True)
 class RandomSource:
-    """Volumes of random voxels, all of one size, two per patient, every one labelled.
+    """A source of random volumes of one size, two per patient, all labelled.
 
     Attributes:
         size: (D, H, W) of a volume.
-        task: of the labels; binary if None.
+        task: task of the labels; binary if None.
     """
 
     size: tuple[int, int, int]
     task: Task | None = None
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
-        """Return as many as there are numbers, the same for the same numbers."""
+        """Return one volume per index, always the same for the same index."""
         voxels = [
             torch.randint(256, (1, *self.size), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
             for index in indices

@@ -1,16 +1,16 @@
-"""One effective batch into gradients, exactly.
+"""Exact gradients of one effective batch.
 
 A loss that couples its volumes (negatives, batch statistics in heads, a cross-correlation) is not a mean over
-micro-batches, so adding up micro-batch gradients gives the gradient of another loss. Here, instead:
+micro-batches, so summing micro-batch gradients gives the gradient of a different loss. Instead:
 
 1. every micro-batch is encoded without gradients, and only its features and rows are kept;
 2. the method's loss is computed once, on all N volumes of all processes, and differentiated down to the features;
-3. every micro-batch is encoded again, with gradients, and its slice of the features' gradient goes on through the
-   backbone.
+3. every micro-batch is encoded again, with gradients, and its slice of the features' gradient is propagated through
+   the backbone.
 
-This is gradient caching (Gao et al. 2021, arXiv 2101.06983) with the cut at the features that ``online`` returns, so
-that heads see the whole effective batch too. It costs one extra forward pass, except of the last micro-batches, whose
-activations are still there. A loss that does not couple its volumes is computed for each micro-batch, and weighted.
+This is gradient caching (Gao et al. 2021, arXiv 2101.06983), split at the features that ``online`` returns, so that
+heads also see the whole effective batch. It costs one extra forward pass, except for the last micro-batches, whose
+activations are still in memory. An uncoupled loss is computed for each micro-batch, and weighted.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ssl3d.train.processes import Group
 from ssl3d.train.returned import checked_loss
 from ssl3d.train.running_statistics import RunningStatistics
 
-MEASURED_VIEWS = 2  # whose features collapse is measured on
+MEASURED_VIEWS = 2  # number of views on which collapse is measured
 
 
 @dataclass
 class WindowResult:
-    """What a window results in, beside gradients.
+    """The results of a window besides gradients.
 
     Attributes:
-        scalars: those of the loss, and "loss", over the whole effective batch.
+        scalars: scalars of the loss, and "loss", over the whole effective batch.
         kept: rows and sums of the loss, over the whole effective batch.
-        features: the method's ``embedding`` of the first one or two views that ``online`` encodes, (N, F), detached.
-        statistics: running statistics that wait for the optimiser step.
+        features: ``embedding`` of the first one or two views that ``online`` encodes, (N, F), detached.
+        statistics: running statistics to apply at the optimiser step.
     """
 
     scalars: dict[str, float]
@@ -53,15 +53,15 @@ class WindowResult:
 
 @dataclass
 class Window:
-    """Turns effective batches into gradients of a method.
+    """The computation of a method's gradients on effective batches.
 
     Attributes:
         encoder: makes views and features; its method is in training mode.
-        micro_batch: volumes on the device with activations at once.
-        exact: the gradient of the effective batch's loss; False sums the gradients of the micro-batches' losses.
+        micro_batch: number of volumes whose activations are on the device at once.
+        exact: compute the gradient of the effective batch's loss; False sums the gradients of micro-batch losses.
         group: processes that share each effective batch.
-        scale: applied to the loss before it is differentiated (a gradient scaler's).
-        keep: micro-batches whose activations stay from the first pass to the second; one costs no memory.
+        scale: applied to the loss before differentiation (a gradient scaler's).
+        keep: number of micro-batches whose activations are kept for the second pass; one costs no memory.
     """
 
     encoder: BatchEncoder
@@ -72,10 +72,10 @@ class Window:
     keep: int = 1
 
     def backward(self, batch: EffectiveBatch) -> WindowResult:
-        """Compute the gradients of the method's parameters for an effective batch; those from before are cleared.
+        """Compute the gradients of the method's parameters for an effective batch; earlier gradients are cleared.
 
         Raises:
-            PluginError: the method returned what it must not, or its loss depends on nothing that is trained.
+            PluginError: the method returned something invalid, or its loss depends on no trainable parameter.
         """
         parts, method = self._parts(batch), self.encoder.method
         method.zero_grad(set_to_none=True)
@@ -119,7 +119,7 @@ class Window:
                     self._differentiate(loss.value * factor)
                 with statistics.paused():
                     embedded.append(self._embed(seen, len(part)))
-            if not parts:  # fewer volumes than processes: this one computes the shapes of the answer, and adds nothing
+            if not parts:  # fewer volumes than processes: this one only computes the output shapes
                 with torch.no_grad(), statistics.paused():
                     seen = self.encoder.features(batch, Part(1))
                     losses.add(self._loss(seen, batch.step, Part(1)), 0)
@@ -148,7 +148,7 @@ class Window:
                 loss = self._loss(whole, batch.step, Part(len(batch)))
             losses.add(loss, len(batch))
             self._differentiate(loss.value)
-            heads = _take_gradients(self.encoder.method)  # whole, and the same on every process: not to be summed
+            heads = _take_gradients(self.encoder.method)  # whole and identical on every process: not to be summed
             with statistics.paused():
                 embedded = self._embed(whole, len(batch))
                 self._push(batch, parts, graphs, whole)
@@ -159,7 +159,7 @@ class Window:
     def _features(
         self, batch: EffectiveBatch, parts: Sequence[Part], statistics: RunningStatistics
     ) -> tuple[list[Batch], dict[Part, Batch]]:
-        """Encode this process's share: without gradients, and the last ``keep`` micro-batches with their graphs."""
+        """Encode this process's share: without gradients, except the last ``keep`` micro-batches."""
         local, graphs = [], {}
         for number, part in enumerate(parts):
             keep = number >= len(parts) - self.keep
@@ -168,13 +168,13 @@ class Window:
             local.append(map_batch(torch.Tensor.detach, seen))
             if keep:
                 graphs[part] = seen
-        if not parts:  # fewer volumes than processes: this one computes the shapes of the features, and adds no row
+        if not parts:  # fewer volumes than processes: this one only computes the features' shapes
             with torch.no_grad(), statistics.paused():
                 local.append(map_batch(lambda tensor: tensor[:0], self.encoder.features(batch, Part(1))))
         return local, graphs
 
     def _push(self, batch: EffectiveBatch, parts: Sequence[Part], graphs: dict[Part, Batch], whole: Batch) -> None:
-        """Send the features' gradients through the backbone, kept graphs first: that frees their activations."""
+        """Propagate the features' gradients through the backbone, kept graphs first: this frees their activations."""
         for part in sorted(parts, key=lambda part: part not in graphs):
             if part in graphs:
                 _send_kept(graphs.pop(part), whole, part)
@@ -185,7 +185,7 @@ class Window:
                     _send(self.encoder.online(batch, part, views, place), leaves, part)
 
     def _loss(self, seen: Batch, step: int, part: Part) -> Loss:
-        """Compute the method's loss; what it draws depends on (seed, step, part), on every process alike."""
+        """Compute the method's loss; its draws depend on (seed, step, part), identically on every process."""
         with self.encoder.seeded(Stream.LOSS, step, part):
             return checked_loss(self.encoder.method, self.encoder.method.loss(seen), len(part))
 
@@ -199,14 +199,14 @@ class Window:
 
     @torch.no_grad()
     def _embed(self, seen: Batch, rows: int) -> list[Tensor]:
-        """Return what collapse is measured on, of the first ``rows`` volumes."""
+        """Return the vectors on which collapse is measured, for the first ``rows`` volumes."""
         return [
             self.encoder.method.embedding(features).detach()[:rows]
             for features in seen.online_features[:MEASURED_VIEWS]
         ]
 
     def _gather(self, count: int) -> Callable[..., Tensor]:
-        """Return what joins the tensors of this process's micro-batches to those of all processes."""
+        """Return the function that joins tensors of this process's micro-batches with those of all processes."""
         return lambda *parts: self.group.gather(torch.cat(parts), count)
 
 
@@ -216,7 +216,7 @@ def _send_kept(seen: Batch, whole: Batch, part: Part) -> None:
 
 
 def _send(features: Features, leaves: Features, part: Part) -> None:
-    """Differentiate features by their slice of the gradient that the loss left; those without a graph stay."""
+    """Backpropagate the features' slice of the gradient from the loss; features without a graph are skipped."""
     roots, gradients = [], []
     for feature, leaf in zip(tensors(features), tensors(leaves), strict=True):
         if leaf.grad is not None and feature.requires_grad:

@@ -1,1 +1,1 @@
-"""What a run is to make: names and settings into requests, checked before any volume is read."""
+"""Planning of a run: names and settings become requests, checked before any volume is read."""

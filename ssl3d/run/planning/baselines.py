@@ -1,4 +1,4 @@
-"""The baselines that stand in every table, next to the methods that were asked for."""
+"""The baselines added to every table next to the requested methods."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ssl3d.train.build import backbone_class, method_class
 
 
 def baselines(experiment: Experiment, backbone: str) -> Iterator[str]:
-    """Yield the registered baselines that this backbone can stand for.
+    """Yield the registered baselines that work with this backbone.
 
-    One that brings a backbone of its own stands in the table once, beside the first of the user's.
+    A baseline with its own backbone appears once, beside the user's first backbone.
     """
     network = backbone_class(backbone)
     for name, kind in _registered_baselines(experiment):
@@ -26,20 +26,20 @@ def baselines(experiment: Experiment, backbone: str) -> Iterator[str]:
 
 
 def _registered_baselines(experiment: Experiment) -> list[tuple[str, type[AnyMethod]]]:
-    """Return baselines by name, those asked for as methods aside."""
+    """Return baselines by name, except those requested as methods."""
     found = []
     for name in plugins("methods") if experiment.baselines else ():
         try:
             kind = method_class(name)
         except PluginError:
-            continue  # a broken plugin is reported by `ssl3d list`, and where it is asked for by name
+            continue  # a broken plugin is reported by `ssl3d list`, and when requested by name
         if kind.baseline and name not in experiment.methods:
             found.append((name, kind))
     return found
 
 
 def absent_baselines(experiment: Experiment) -> Iterator[str]:
-    """Yield one sentence for each backbone beside which no baseline with pretrained weights can stand."""
+    """Yield one sentence for each backbone that no baseline with pretrained weights works with."""
     pretrained = [name for name, kind in _registered_baselines(experiment) if kind.initial_weights is not None]
     for backbone in dict.fromkeys(experiment.backbones):
         if pretrained and not set(pretrained) & set(baselines(experiment, backbone)):

@@ -22,8 +22,8 @@ class DataPlane:
 
     Attributes:
         data: name of the data set, with its variant.
-        dataset: in this plane.
-        tasks: that encoders are evaluated on; empty for one that is only pretrained on.
+        dataset: the data set opened in this plane.
+        tasks: tasks that encoders are evaluated on; empty if it is only used for pretraining.
     """
 
     data: str
@@ -32,7 +32,7 @@ class DataPlane:
 
     @property
     def plane(self) -> str | None:
-        """Plane of the exam; None where the data set has no planes."""
+        """Plane of the exam; None if the data set has no planes."""
         return self.dataset.plane or None
 
 
@@ -67,7 +67,7 @@ def evaluated_planes(choice: DataChoice, roots: Roots) -> list[DataPlane]:
 
     Raises:
         PluginError: a data set is unknown.
-        RecipeError: no data set has a task or a plane of this name, or one has none of those that are named.
+        RecipeError: no data set has a task or plane of this name, or a data set has none of those requested.
     """
     names = tuple(dict.fromkeys(choice.name))
     opened = [open_dataset(name, root_of(name, roots), plane) for name in names for plane in _planes_of(choice, name)]
@@ -79,7 +79,7 @@ def evaluated_planes(choice: DataChoice, roots: Roots) -> list[DataPlane]:
 def corpus_planes(experiment: Experiment, evaluated: DataPlane, roots: Roots) -> list[DataPlane]:
     """Return the data sets to pretrain on for an evaluated one: itself, or those of the corpus in the same plane.
 
-    A data set of the corpus that has not this plane, or none, contributes its first.
+    A corpus data set without this plane contributes its first plane.
     """
     if experiment.corpus is None:
         return [evaluated]
@@ -98,15 +98,15 @@ def synthetic(planes: Iterable[DataPlane]) -> Iterator[str]:
 
 
 def check_roots(roots: Roots, names: Iterable[str]) -> None:
-    """Check that data sets are known, and that every root belongs to one of them.
+    """Check that the data sets are known, and that every root belongs to one of them.
 
     Raises:
         PluginError: a data set is unknown.
-        RecipeError: a root belongs to none, or one is given for several data sets.
+        RecipeError: a root belongs to none of them, or one root is given for several data sets.
     """
     families = {}
     for name in names:
-        dataset_class(name)  # raises where there is none
+        dataset_class(name)  # raises if there is none
         families[name] = split_variant("datasets", name)[0]
     for name in roots:
         if name not in {ONLY, *families, *families.values()}:
@@ -120,7 +120,7 @@ def check_roots(roots: Roots, names: Iterable[str]) -> None:
 
 
 def root_of(name: str, roots: Roots) -> Path | None:
-    """Return the root of a data set: its own, that of its family, or the only one."""
+    """Return the root of a data set: its own, its family's, or the only one."""
     for key in (name, split_variant("datasets", name)[0], ONLY):
         if key in roots:
             return roots[key]
@@ -128,7 +128,7 @@ def root_of(name: str, roots: Roots) -> Path | None:
 
 
 def _planes_of(choice: DataChoice, name: str) -> tuple[str | None, ...]:
-    """Return the planes of a data set that are asked for; None is its first."""
+    """Return the requested planes of a data set; None is its first."""
     known, several = dataset_class(name).planes, len(set(choice.name)) > 1
     if choice.plane is None:
         return (None,)
@@ -146,7 +146,7 @@ def _planes_of(choice: DataChoice, name: str) -> tuple[str | None, ...]:
 
 
 def _tasks(choice: DataChoice, name: str, dataset: Dataset) -> tuple[Task, ...]:
-    """Return the tasks of a data set that are asked for."""
+    """Return the requested tasks of a data set."""
     if not dataset.tasks:
         raise RecipeError(f"data set {name!r} has no labels to evaluate with; add some, or name it in --corpus")
     if choice.task is None:
@@ -163,7 +163,7 @@ def _tasks(choice: DataChoice, name: str, dataset: Dataset) -> tuple[Task, ...]:
 
 
 def _check_known(choice: DataChoice, names: Sequence[str], opened: Sequence[Dataset]) -> None:
-    """Check that each task and plane that is asked for is one of some data set."""
+    """Check that each requested task and plane exists in some data set."""
     which = f"data set {names[0]!r} has" if len(names) == 1 else f"none of the data sets {', '.join(names)} has"
     article = "no" if len(names) == 1 else "a"
     tasks = [task.name for dataset in opened for task in dataset.tasks]

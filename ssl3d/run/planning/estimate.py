@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts."""
+"""The estimated cost of a run, before it starts."""
 
 from __future__ import annotations
 
@@ -28,29 +28,28 @@ from ssl3d.train.build import build_method
 from ssl3d.train.cost import forward_flops, pretrain_flops
 from ssl3d.train.schedule import Schedule
 
-PROBE_FLOPS = 2e10  # of the forward pass that is timed: a second or two on a CPU, with the passes around it
+PROBE_FLOPS = 2e10  # of the timed forward pass: one or two seconds on a CPU, including the other passes
 
 
 def estimates(plan: Plan, options: Options) -> list[dict[str, Any]]:
     """Return one row of plain values for each encoder of a plan; nothing is written.
 
-    Steps and floating-point operations are counted. The time is those operations at the rate of one forward and
-    backward pass, timed on this machine; making views, heads, optimiser and evaluations come on top. What is left to
-    trials ("auto") is priced as if it were unset. An encoder that is complete costs nothing; that is known where the
-    volumes are packed.
+    Steps and floating-point operations are counted. The time is the number of operations divided by the rate of one
+    forward and backward pass on this machine; views, heads, optimiser and evaluations are not included. Settings left
+    to trials ("auto") count as unset. A complete encoder costs nothing; this is known only if the volumes are packed.
     """
     complete, rates = _complete(plan, options), _Rates(options)
     return [_estimate(plan, request, rates, request.recipe.canonical() in complete) for request in plan.requests]
 
 
 def run_folder(plan: Plan, options: Options) -> RunFolder:
-    """Return the folder that a run will have, or has."""
+    """Return the folder that a run has or will have."""
     run = options.out or default_folder(plan.experiment, options.roots)
     return open_run(run) if (run / PLAN).is_file() and not options.fresh else RunFolder(run, options.cache)
 
 
 def _complete(plan: Plan, options: Options) -> set[str]:
-    """Return the recipes of encoders that are complete."""
+    """Return the recipes of complete encoders."""
     folder = run_folder(plan, options)
     volumes = open_packed(plan, folder.stores)
     if volumes is None or (options.fresh and folder.cache is None):
@@ -61,7 +60,7 @@ def _complete(plan: Plan, options: Options) -> set[str]:
 
 
 class _Rates:
-    """Floating-point operations per second of backbones, each timed once: seeds and methods share it."""
+    """Floating-point operations per second of backbones, each timed once for all seeds and methods."""
 
     def __init__(self, options: Options) -> None:
         self._device = options.device
@@ -109,7 +108,7 @@ def _task(plan: Plan, recipe: EncoderRecipe) -> Task | None:
 
 
 def _volumes(plan: Plan, recipe: EncoderRecipe) -> Iterator[int]:
-    """Yield the number of training volumes of each part of a corpus; those that are tested on are counted, too."""
+    """Yield the number of training volumes of each part of a corpus, including those that are tested on."""
     for part in recipe.corpus:
         yield training_volumes(plan.data_plane(part.data, part.plane).dataset.cases(), part.folds, part.fold)
 
@@ -137,7 +136,7 @@ def _flops_per_second(backbone: Backbone, recipe: EncoderRecipe, fabric: Fabric)
 
 
 def _probe_size(backbone: Backbone, size: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Halve the rows and columns of a view until it is cheap to encode, or as small as the backbone takes."""
+    """Halve the rows and columns of a view until it is cheap to encode, or as small as the backbone accepts."""
     while forward_flops(backbone, size) > PROBE_FLOPS / 2:
         smaller = (size[0], max(size[1] // 2, backbone.min_size[1]), max(size[2] // 2, backbone.min_size[2]))
         if smaller == size:

@@ -1,4 +1,4 @@
-"""The requests of repeated calls on one run, merged. Loads no torch."""
+"""Merging the requests of repeated calls on one run. Loads no torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Which = tuple[str, str, int, str, str, str]  # method, backbone, seed, data set,
 def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     """Return the plan of a run after another call.
 
-    What is asked for again takes the place of what was planned for it before: its key differs where the data, a plugin
-    or weights were changed.
+    Repeated requests replace what was planned for them before: their keys differ if the data, a plugin or weights were
+    changed.
     """
     asked = {_request(now, evaluation) for evaluation in now.evaluations.values()}
     kept = {key: one for key, one in earlier.evaluations.items() if _request(earlier, one) not in asked}
@@ -34,12 +34,12 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
 
 
 def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> Experiment:
-    """Return an experiment that asks for all that two calls asked for, or more: every method with every seed, say.
+    """Return an experiment that covers two calls' requests, or more: for example, every method with every seed.
 
     Args:
-        earlier: what the run was asked for before; both share :meth:`Experiment.base`.
-        now: what it is asked for now; its settings of plugins win.
-        record: the merged plan; it knows the tasks and planes.
+        earlier: the earlier request; both share :meth:`Experiment.base`.
+        now: the current request; its plugin settings override earlier ones.
+        record: the merged plan, which knows the tasks and planes.
     """
     if earlier.base() != now.base():  # recipe.toml was edited
         return now
@@ -65,7 +65,7 @@ def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> 
 
 
 def beyond(experiment: Experiment, record: PlanRecord) -> list[Which]:
-    """Return what an experiment asks for and a run has no evaluation of; methods that it names, not baselines."""
+    """Return the requests of an experiment that a run has no evaluation of; for named methods, not baselines."""
     there = dict.fromkeys(_which(record, evaluation) for evaluation in record.evaluations.values())
     places = dict.fromkeys(which[3:] for which in there)
     asked = itertools.product(experiment.methods, experiment.backbones, experiment.seeds, places)
@@ -74,13 +74,13 @@ def beyond(experiment: Experiment, record: PlanRecord) -> list[Which]:
 
 
 def words(which: Which) -> str:
-    """Return in words what is missing: "byol on tiny, seed 1, acl of mrnet sagittal"."""
+    """Return a missing evaluation in words: "byol on tiny, seed 1, acl of mrnet sagittal"."""
     method, backbone, seed, data, plane, task = which
     return f"{method} on {backbone}, seed {seed}, {task} of {' '.join(filter(None, (data, plane)))}"
 
 
 def _request(record: PlanRecord, evaluation: PlannedEvaluation) -> tuple[str, str]:
-    """Return what was asked for, whatever the data and plugins were like then."""
+    """Return what was requested, independently of the data and plugins at that time."""
     encoder = record.encoders[evaluation.encoder]
     return encoder.recipe.canonical(), evaluation.recipe.canonical()
 

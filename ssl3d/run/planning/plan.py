@@ -1,4 +1,4 @@
-"""From an experiment to the encoders and evaluations that it asks for, checked before any volume is read.
+"""From an experiment to the encoders and evaluations it requests, checked before any volume is read.
 
 Their keys follow once the volumes are packed (:mod:`ssl3d.run.graph`).
 """
@@ -32,13 +32,13 @@ from ssl3d.train.build import method_class
 
 @dataclass(frozen=True)
 class Request:
-    """An encoder that is asked for, and its evaluations.
+    """A requested encoder, and its evaluations.
 
     Attributes:
-        recipe: of the encoder.
-        fold: of the evaluated data sets, whose test cases it must not have seen; 0 where it is not trained.
-        evaluations: with all training labels; those with parts of them follow from the labels. A recipe that names a
-            part stands for itself.
+        recipe: recipe of the encoder.
+        fold: fold of the evaluated data sets, whose test cases it must not have seen; 0 if it is not trained.
+        evaluations: with all training labels; those with subsets of labels are derived from them later. A recipe that
+            names a subset is used as it is.
     """
 
     recipe: EncoderRecipe
@@ -48,15 +48,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to make.
+    """The artifacts that a run will make.
 
     Attributes:
-        experiment: what was asked for.
+        experiment: the request.
         roots: folders of the data sets' files.
         evaluated: data sets in each plane, with their tasks.
-        corpora: further ones, which are pretrained on only.
+        corpora: further data sets, used only for pretraining.
         requests: encoders with their evaluations, in the order in which they are made.
-        notes: sentences that the user should know.
+        notes: sentences for the user.
     """
 
     experiment: Experiment
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def planes(self) -> tuple[DataPlane, ...]:
-        """All data sets in each plane."""
+        """All data sets, in each plane."""
         return (*self.evaluated, *self.corpora)
 
     def data_plane(self, data: str, plane: str | None) -> DataPlane:
@@ -80,7 +80,7 @@ def protocol_class(reference: str) -> type[Protocol[Any]]:
     """Return the protocol behind a name, ``module:Class`` or ``file.py:Class``.
 
     Raises:
-        PluginError: there is none, or it is not finished.
+        PluginError: there is none, or it is incomplete.
     """
     kind = load("protocols", reference)
     if not issubclass(kind, Protocol):
@@ -91,14 +91,14 @@ def protocol_class(reference: str) -> type[Protocol[Any]]:
 
 
 def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
-    """Spread an experiment out into encoders and evaluations.
+    """Expand an experiment into encoders and evaluations.
 
     Args:
-        experiment: what was asked for.
-        options: ``roots`` of the data sets' files are used.
+        experiment: the request.
+        options: their ``roots`` of the data sets' files are used.
 
     Raises:
-        UserError: a name is unknown, a setting is out of bounds, or what is asked for does not fit together.
+        UserError: a name is unknown, a setting is out of bounds, or settings are inconsistent.
     """
     roots = (options or Options()).roots
     check_roots(roots, (*experiment.data.name, *(experiment.corpus or ())))
@@ -134,7 +134,7 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
             for method in dict.fromkeys([*experiment.methods, *baselines(experiment, backbone)]):
                 kind = method_class(method)
                 if kind.own_backbone is not None and backbone != experiment.backbones[0]:
-                    continue  # it is there already
+                    continue  # already there
                 sees_labels = kind.trains and "labels" in kind.needs
                 for seed in dict.fromkeys(experiment.seeds):
                     for tasks in [(task,) for task in data_plane.tasks] if sees_labels else [data_plane.tasks]:

@@ -1,4 +1,4 @@
-"""What does not fit together in an experiment, each refused in one sentence."""
+"""Checks that the parts of an experiment fit together; each fault is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssl3d.train.build import backbone_class
 
 
 def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: str) -> None:
-    """Refuse a task of a kind that a protocol does not predict."""
+    """Refuse a task of a kind that a protocol cannot predict."""
     if task.kind not in kind.kinds:
         raise RecipeError(
             f"protocol {protocol!r} does not predict {task.kind} tasks, and {task.name!r} of {data!r} is one (it "
@@ -25,7 +25,7 @@ def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: s
 
 
 def known_readouts(readouts: Sequence[str], backbone: str) -> tuple[str, ...]:
-    """Return the read-outs that a backbone has; refuse where it has none of them, or one of them is a typo."""
+    """Return the read-outs that a backbone has; refuse if it has none of them, or if one is a typo."""
     known = backbone_class(backbone).readout_names
     every = {name for other in plugins("backbones") for name in _readout_names(other)} | set(known)
     for name in readouts:
@@ -48,7 +48,7 @@ def _readout_names(backbone: str) -> tuple[str, ...]:
 
 
 def check_sections(experiment: Experiment) -> None:
-    """Refuse settings of a plugin that does not exist: most likely a typo."""
+    """Refuse settings of a plugin that does not exist, most likely a typo."""
     asked = {
         "method": experiment.methods,
         "backbone": experiment.backbones,
@@ -64,7 +64,7 @@ def check_sections(experiment: Experiment) -> None:
 
 
 def check_labelled(method: str, task: str, parts: Sequence[DataPlane]) -> None:
-    """Refuse a method that needs labels which no volume of the corpus has."""
+    """Refuse a method that needs labels when no volume of the corpus has any."""
     known = {other.name for part in parts for other in part.dataset.tasks}
     if task not in known:
         names = ", ".join(part.data for part in parts)
@@ -75,7 +75,7 @@ def check_labelled(method: str, task: str, parts: Sequence[DataPlane]) -> None:
 
 
 def check_names(planes: Sequence[DataPlane]) -> None:
-    """Refuse two data sets of one name: tables could not distinguish them."""
+    """Refuse two data sets with the same name, which the tables could not distinguish."""
     names: dict[str, str] = {}
     for data_plane in planes:
         name = data_plane.dataset.name
@@ -85,7 +85,7 @@ def check_names(planes: Sequence[DataPlane]) -> None:
 
 
 def without_effect(experiment: Experiment, recipes: Iterable[EncoderRecipe]) -> Iterator[str]:
-    """Yield one sentence for each plugin that has settings and is not part of the run."""
+    """Yield one sentence for each plugin that has settings but is not part of the run."""
     run: dict[str, set[str]] = {"method": set(), "backbone": set(), "protocol": set(experiment.evaluate.protocols)}
     for recipe in recipes:
         run["method"].add(recipe.method)

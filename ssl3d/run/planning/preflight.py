@@ -1,4 +1,4 @@
-"""What would make artifacts of a run fail, found before the first volume is read."""
+"""Checks for anything that would make artifacts of a run fail, before the first volume is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ssl3d.train.build import build_backbone, build_method, method_class
 
 
 def check_inputs(plan: Plan, options: Options) -> None:
-    """Check tables of cases, the device, networks with their settings, and a file of weights.
+    """Check tables of cases, the device, networks with their settings, and the weights file.
 
     Raises:
         UserError: one of them cannot be used.
@@ -38,7 +38,7 @@ def _precision(request: Request) -> str:
 
 
 def _different(plan: Plan) -> list[Request]:
-    """Return one request for each method and backbone, with their settings."""
+    """Return one request per method and backbone, with their settings."""
     found = {}
     for request in plan.requests:
         recipe = request.recipe
@@ -47,19 +47,19 @@ def _different(plan: Plan) -> list[Request]:
 
 
 def _check_builds(plan: Plan, request: Request) -> None:
-    """Build a method without memory for its weights, for the faults of its settings."""
+    """Build a method without allocating its weights, to find invalid settings."""
     tasks: dict[str, Task] = {task.name: task for one in plan.planes for task in one.dataset.tasks}
     try:
         with torch.device("meta"):
             build_method(request.recipe, initialise=False, task=tasks.get(request.recipe.task or ""))
     except UserError:
         raise
-    except Exception:  # it needs memory, or it is broken: then it fails when it is made, and the others go on
+    except Exception:  # it needs real weights or is broken: then only this one fails, when it is made
         return
 
 
 def _check_weights(plan: Plan, file: Path) -> None:
-    """Load a file of weights into each backbone that is to start from it."""
+    """Load the weights file into each backbone that is to start from it."""
     starting = {
         request.recipe.backbone: request.recipe
         for request in plan.requests

@@ -1,4 +1,4 @@
-"""The settings of one encoder: defaults, the method's preset, and what was asked for, in one checked recipe."""
+"""The settings of one encoder: defaults, the method's preset and the user's settings, in one checked recipe."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def encoder_recipe(
 ) -> EncoderRecipe:
     """Return the recipe of an encoder.
 
-    What was asked for wins over the method's preset, and that over defaults. All settings are written out, so that a
-    default that changes in the code is another recipe.
+    The user's settings override the method's preset, which overrides the defaults. All settings are written out, so
+    that a changed default gives a different recipe.
 
     Args:
-        experiment: what was asked for.
-        parts: of the corpus.
-        planes: the same as data sets; the first decides the size of a view that is not set.
-        method: its name.
-        backbone: its name.
-        seed: of the repetition.
-        task: whose labels the method sees; None where it needs none.
+        experiment: the request.
+        parts: parts of the corpus.
+        planes: the same parts as data sets; the first determines the view size if it is not set.
+        method: name of the method.
+        backbone: name of the backbone.
+        seed: seed of the repetition.
+        task: task whose labels the method sees; None if it needs none.
 
     Raises:
-        RecipeError: a setting is unknown or out of bounds, or the method, the backbone and the view do not fit.
+        RecipeError: a setting is unknown or out of bounds, or method, backbone and view do not fit together.
     """
     kind, network = method_class(method), backbone_class(backbone)
     asked = experiment.asked()
@@ -66,7 +66,7 @@ def encoder_recipe(
 
 
 def without_left_right_flips(augment: AugmentRecipe, data_plane: DataPlane) -> AugmentRecipe:
-    """Return augmentation that never swaps left and right, where that is not asked for."""
+    """Return augmentation that never swaps left and right, unless such flips were requested."""
     axis = data_plane.dataset.left_right
     if axis is None or augment.flip_left_right:
         return augment
@@ -75,7 +75,7 @@ def without_left_right_flips(augment: AugmentRecipe, data_plane: DataPlane) -> A
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values in which ``over`` wins, section by section."""
+    """Return nested values merged section by section; ``over`` overrides ``under``."""
     merged = dict(under)
     for name, value in over.items():
         below = merged.get(name)
@@ -92,7 +92,7 @@ def _whole(config: type[Config], values: Mapping[str, Any], where: str) -> dict[
 def _view_size(
     experiment: Experiment, data_plane: DataPlane, kind: type[AnyMethod], network: type[Backbone], preset: Any
 ) -> Size:
-    """Return the size asked for; else the method's; else that of its pretrained weights; else the data set's."""
+    """Return the requested size; else the method's; else its pretrained weights'; else the data set's."""
     if experiment.view_size is not None:
         return experiment.view_size
     if preset is not None:

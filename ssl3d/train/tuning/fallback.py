@@ -1,4 +1,4 @@
-"""The answer to a step that cannot be carried out as planned: repeat it in a way that asks less of the machine."""
+"""The fallback for a step that fails as planned: repeat it in a less demanding way."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ NOT_COMPILED = "torch.compile failed and was left out"
 
 
 def fallback(engine: Engine, recipe: PretrainRecipe, error: Exception) -> tuple[Engine, str] | None:
-    """Return another engine for a step that failed, and a sentence for it; None if the error is not about that.
+    """Return another engine for a step that failed, and a sentence on it; None if no engine would help.
 
-    A step that runs out of memory is split further, where the recipe leaves the split open and it changes no gradient.
-    A backbone that cannot be compiled is run without.
+    A step that runs out of memory is split further, if the recipe leaves the split open and this changes no gradient.
+    A backbone that cannot be compiled runs uncompiled.
 
     Args:
-        engine: that the step was tried with.
-        recipe: of the pretraining.
-        error: what was raised.
+        engine: engine of the failed step.
+        recipe: recipe of the pretraining.
+        error: exception that was raised.
     """
     if out_of_memory(error):
         return _smaller(engine) if recipe.micro_batch == "auto" and recipe.accumulation == "exact" else None
@@ -29,7 +29,7 @@ def fallback(engine: Engine, recipe: PretrainRecipe, error: Exception) -> tuple[
 
 
 def _smaller(engine: Engine) -> tuple[Engine, str] | None:
-    """Halve what is on the device at once: the micro-batch, and then how many of them stay."""
+    """Halve the memory: first the micro-batch, then the number of micro-batches kept."""
     micro_batch, keep = engine.micro_batch // 2, engine.keep
     if micro_batch == 0:
         micro_batch, keep = 1, engine.keep // 2

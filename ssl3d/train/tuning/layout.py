@@ -1,4 +1,4 @@
-"""Memory layout of a method's weights and compilation of its backbones: changed in place, and restored."""
+"""Memory layout of a method's weights and compilation of its backbones, in place and reversible."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def in_layout(tensor: Tensor, channels_last: bool) -> Tensor:
-    """Return a tensor (B, C, H, W) or (B, C, D, H, W) with channels last in memory, or as it is."""
+    """Return a tensor (B, C, H, W) or (B, C, D, H, W) with channels last in memory, or unchanged."""
     if not channels_last or tensor.ndim not in FORMATS:
         return tensor
     return tensor.contiguous(memory_format=FORMATS[tensor.ndim])
 
 
 def arrange(method: AnyMethod, channels_last: bool = False, compiled: bool = False) -> None:
-    """Lay out and compile a method in place; by default, restore how it was built.
+    """Lay out and compile a method in place; the default restores its original state.
 
-    Names and values of parameters stay. Every backbone inside is compiled, a momentum encoder's too, except one with
-    batch norm whose statistics move: the hooks that gather them would be compiled away.
+    Names and values of parameters do not change. All backbones inside are compiled, including a momentum encoder's,
+    except one whose batch norm statistics move: the hooks that collect them would be compiled away.
 
     Args:
-        method: on its device.
-        channels_last: weights of convolutions lie with channels last.
-        compiled: backbones are compiled when they are next called, once for each shape of their input.
+        method: method on its device.
+        channels_last: store convolution weights with channels last.
+        compiled: compile backbones at their next call, once per input shape.
     """
     for parameter in method.parameters():
         plain = parameter.data.contiguous()
@@ -55,14 +55,14 @@ def compilable(module: nn.Module) -> bool:
 
 
 def compiler_failed(error: BaseException) -> bool:
-    """Return whether an error is torch.compile's."""
+    """Return whether an error comes from torch.compile."""
     from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  # slow to import, and needed only here
 
     return isinstance(error, TorchDynamoException)
 
 
 def first_line(error: BaseException) -> str:
-    """Return what went wrong, in one line; of an error of the compiler, its cause."""
+    """Return an error message as one line; for a compiler error, its cause."""
     cause = getattr(error, "inner_exception", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -1,4 +1,4 @@
-"""The memory that a pretraining may take, and whether an error says that it ran out."""
+"""The memory available to a pretraining, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-CUDA_SHARE = 0.9  # of a GPU's free memory: the rest is for fragments, and for what libraries take for themselves
-CPU_SHARE = 0.5  # of a machine's free memory: it is shared, and a process that takes too much is killed
+CUDA_SHARE = 0.9  # of a GPU's free memory: the rest is for fragmentation and for libraries
+CPU_SHARE = 0.5  # of a machine's free memory: it is shared, and a process that uses too much is killed
 
 
 def budget(device: torch.device) -> int:
-    """Return the bytes that a pretraining may take on a device, beside what it already holds."""
+    """Return the bytes that a pretraining may use on a device, in addition to its current memory."""
     if device.type != "cuda":
         return int(CPU_SHARE * available())
     torch.cuda.empty_cache()
@@ -19,17 +19,17 @@ def budget(device: torch.device) -> int:
 
 
 def available(root: Path = Path("/")) -> int:
-    """Return the machine's free memory in bytes, or what is left below the limit of this process's cgroup if less.
+    """Return the machine's free memory in bytes, or what this process's cgroup limit leaves if that is less.
 
     Args:
-        root: of the file system; another one in tests.
+        root: root of the file system; overridden in tests.
     """
     fields = _numbers(root / "proc/meminfo", unit=1024)
     return min([fields.get("MemAvailable:", fields.get("MemFree:", 0)), *_left_in_cgroups(root)])
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out; for the host's, torch raises a plain RuntimeError."""
+    """Return whether an error is an out-of-memory error; for host memory, torch raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
@@ -40,7 +40,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def _left_in_cgroups(root: Path) -> list[int]:
-    """Bytes left below each limit that is set; memory that only caches files counts as free."""
+    """Return the bytes left below each limit; memory that only caches files counts as free."""
     left = []
     for folder, limit, usage, cached in _cgroups(root):
         most = _number(folder / limit)
@@ -51,7 +51,7 @@ def _left_in_cgroups(root: Path) -> list[int]:
 
 
 def _cgroups(root: Path) -> list[tuple[Path, str, str, str]]:
-    """Folders of this process's memory cgroups, version 2 or 1, and the names of the files in them."""
+    """Return the folders of this process's memory cgroups, version 2 or 1, and their file names."""
     listing = root / "proc/self/cgroup"
     found = []
     for line in listing.read_text().splitlines() if listing.is_file() else []:
@@ -67,12 +67,12 @@ def _cgroups(root: Path) -> list[tuple[Path, str, str, str]]:
 
 
 def _number(file: Path) -> int | None:
-    """The number in a file; None if there is no such file, or it says ``max``."""
+    """Return the number in a file; None if there is no such file, or it says ``max``."""
     text = file.read_text().strip() if file.is_file() else ""
     return int(text) if text.isdecimal() else None
 
 
 def _numbers(file: Path, unit: int = 1) -> dict[str, int]:
-    """Numbers by the word in front of them, one per line."""
+    """Return the numbers in a file by the word before them, one per line."""
     lines = [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
     return {words[0]: int(words[1]) * unit for words in lines if len(words) > 1 and words[1].isdecimal()}

@@ -1,6 +1,6 @@
-"""One trial: forward and backward pass of a method over some volumes under one engine, timed and measured.
+"""A trial: the timed and measured forward and backward pass of a method over some volumes with one engine.
 
-A trial runs on a copy of the method, which it leaves as it was, and on random volumes.
+A trial runs on random volumes and on a copy of the method, which it does not change.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ssl3d.train.toy import RandomSource
 from ssl3d.train.tuning.layout import arrange
 from ssl3d.train.tuning.memory import release_memory
 
-ENOUGH_SECONDS, FEWEST, MOST_SECONDS = 0.5, 3, 10.0  # of timed passes: fewer where one takes long
+ENOUGH_SECONDS, FEWEST, MOST_SECONDS = 0.5, 3, 10.0  # of timed passes: fewer if one takes long
 BACKWARD_FACTOR = 2  # peak memory of a pass on a CPU, where it cannot be measured, as a multiple of its activations
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial measured.
+    """The measurements of a trial.
 
     Attributes:
         seconds: per volume, of the fastest pass.
-        peak: most bytes at once, beside weights: activations, gradients, work space.
-        held: bytes of activations that wait for the backward pass.
-        gradient: of the backbone's parameters, flat, float32.
+        peak: maximum bytes besides weights: activations, gradients, work space.
+        held: bytes of activations kept for the backward pass.
+        gradient: gradient of the backbone's parameters, flat, float32.
     """
 
     seconds: float
@@ -46,10 +46,10 @@ class Measured:
 
 @dataclass
 class Trial:
-    """Makes trials of one method on one device.
+    """Trials of one method on one device.
 
     Attributes:
-        method: is copied for each trial, on its device.
+        method: copied for each trial, on its device.
         size: of a view, (D, H, W).
     """
 
@@ -58,27 +58,27 @@ class Trial:
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find the device."""
+        """Store the device."""
         self.device = next(self.method.parameters()).device
 
     def of(self, engine: Engine) -> Measured:
-        """Encode and differentiate one micro-batch as an engine would.
+        """Encode and differentiate one micro-batch as an engine says.
 
         Raises:
             RuntimeError: memory ran out (torch.OutOfMemoryError), or torch.compile failed.
         """
         with self._twin(engine) as twin:
             run = _Pass(self._encoder(twin, engine), engine.micro_batch)
-            # Hooks that measure would be compiled, too; the split is chosen without.
+            # Measuring hooks would also be compiled; the split is chosen uncompiled.
             held, peak = (0, 0) if engine.compile else self._memory(run)
             if engine.compile:
                 run()
-                run()  # once more, for what is done lazily
+                run()  # once more, for lazy initialisation
             seconds = self._seconds(run) / engine.micro_batch
             return Measured(seconds, peak, held, _gradient(twin.backbone))
 
     def heads(self, engine: Engine, count: int) -> int:
-        """Return the bytes that a coupled loss on ``count`` volumes takes, forward and backward."""
+        """Return the bytes that a coupled loss on ``count`` volumes needs, forward and backward."""
         with self._twin(engine) as twin:
             with torch.no_grad():
                 one = _Pass(self._encoder(twin, engine), 1).features()
@@ -98,7 +98,7 @@ class Trial:
 
     @contextmanager
     def _twin(self, engine: Engine) -> Iterator[AnyMethod]:
-        """Provide a copy of the method, arranged as the engine says; free its memory at the end."""
+        """Provide a copy of the method, laid out as the engine says; free its memory at the end."""
         twin = copy.deepcopy(self.method).train()
         try:
             twin.zero_grad(set_to_none=True)
@@ -111,7 +111,7 @@ class Trial:
             release_memory(self.device)
 
     def _memory(self, run: _Pass) -> tuple[int, int]:
-        """Make a first pass; return the bytes that it holds for its backward pass, and those at its peak."""
+        """Run a first pass; return the bytes kept for its backward pass, and the peak bytes."""
         before = self._allocated()
         with (saved := _Saved(run.encoder.method)):
             seen = run.features()
@@ -147,7 +147,7 @@ class Trial:
 
 
 class _Saved(torch.autograd.graph.saved_tensors_hooks):
-    """Adds up the bytes that forward passes inside save for their backward passes, weights excepted."""
+    """A counter of the bytes that forward passes inside save for their backward passes, except weights."""
 
     def __init__(self, method: AnyMethod) -> None:
         super().__init__(self._pack, lambda tensor: tensor)
@@ -167,7 +167,7 @@ class _Saved(torch.autograd.graph.saved_tensors_hooks):
 
 
 class _Pass:
-    """A forward and backward pass of a method over the same volumes, as often as it is called."""
+    """A repeatable forward and backward pass of a method over the same volumes."""
 
     def __init__(self, encoder: BatchEncoder, count: int) -> None:
         self.encoder = encoder
@@ -183,7 +183,7 @@ class _Pass:
         return self.encoder.features_of(self.batch, self.part, self.views)
 
     def backward(self, seen: Batch) -> None:
-        """Differentiate the loss, or features of a coupled one, whose loss is computed elsewhere, by random numbers."""
+        """Differentiate the loss; for a coupled loss, computed elsewhere, pull the features in random directions."""
         if not self.encoder.method.coupled:
             self.encoder.method.loss(seen).value.backward()  # type: ignore[no-untyped-call]
             return
@@ -194,7 +194,7 @@ class _Pass:
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
-    """Return the context in which a precision's arithmetic is done."""
+    """Return the autocast context of a precision."""
     kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     if precision not in kinds:
         return nullcontext
@@ -206,7 +206,7 @@ def _online(seen: Batch) -> list[Tensor]:
 
 
 def _repeated(row: Tensor, count: int, drawn: torch.Generator) -> Tensor:
-    """Return ``count`` rows like the first: noise in place of numbers, the same indices, labels and masks."""
+    """Return ``count`` rows like the first: noise for numbers, the same indices, labels and masks."""
     shape = (count, *row.shape[1:])
     return _noise(shape, row, drawn) if row.is_floating_point() else row[:1].expand(shape).clone()
 

@@ -1,8 +1,8 @@
 """Settings that a recipe leaves to the hardware ("auto"), chosen by short trials on the current device.
 
-In this order: how an effective batch is split, and how many micro-batches keep their activations; bf16 against float32,
-and the memory layout; torch.compile. Where precision or layout changed, the split is chosen again. Each trial is a row
-of the engine's ``trials``; it leaves the method and the generators as they were.
+In this order: how an effective batch is split, and how many micro-batches keep their activations; bf16 or float32,
+and the memory layout; torch.compile. If precision or layout changed, the split is chosen again. Each trial is a row
+of the engine's ``trials``; it does not change the method or the generators.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ssl3d.train.tuning.layout import compilable, compiler_failed, first_line
 from ssl3d.train.tuning.memory import budget, out_of_memory, release_memory
 from ssl3d.train.tuning.trial import MOST_SECONDS, Measured, Trial
 
-# What a change must gain: its time may be this share of the time without it, at most.
+# Minimum gain of a change: its time relative to the time without it, at most.
 PAYS = {"precision": 0.9, "compile": 0.95, "channels_last": 0.98}
-# Of a gradient with float32's. The features are pulled in random directions here, which cancel more than a loss does:
+# Cosine with float32's gradient. Features are pulled in random directions here, which cancel more than a loss does:
 # sound bf16 kernels gave 0.96 to 0.99, unsound ones (thin 3D convolutions on CPUs) 0.0005 or NaN.
 LEAST_COSINE = 0.9
-OPTIMIZER_STATES = 2  # of AdamW, copies of the weights
+OPTIMIZER_STATES = 2  # of AdamW, each the size of the weights
 
 
 def tune(method: AnyMethod, recipe: EncoderRecipe, batch_size: int, processes: int = 1) -> Engine:
     """Return the engine for a method on its device, with a trial for each setting that the recipe leaves open.
 
     Args:
-        method: on the device where it will train; it is left as it is.
-        recipe: of the encoder.
-        batch_size: volumes of an effective batch.
-        processes: that share it.
+        method: on the device where it will train; not changed.
+        recipe: recipe of the encoder.
+        batch_size: number of volumes in an effective batch.
+        processes: number of processes that share it.
     """
     asked = recipe.pretrain or PretrainRecipe()
     engine = Engine.of(asked, batch_size, processes)
@@ -49,21 +49,21 @@ def tune(method: AnyMethod, recipe: EncoderRecipe, batch_size: int, processes: i
 
 
 def notes(engine: Engine) -> list[str]:
-    """Return what a reader of the result should know of an engine's trials."""
+    """Return the notes on an engine's trials that a reader of the result should know."""
     return list(dict.fromkeys(row["outcome"] for row in engine.trials if row["outcome"].startswith(NOT_COMPILED)))
 
 
 @dataclass
 class _Tuner:
-    """Trials of one method, and the choices that follow from them.
+    """Trials of one method, and the choices made from them.
 
     Attributes:
-        trial: makes them.
-        recipe: settings that are left open are "auto".
-        share: volumes of an effective batch on this process.
-        batch_size: volumes of an effective batch.
+        trial: runs them.
+        recipe: recipe in which open settings are "auto".
+        share: number of volumes of an effective batch on this process.
+        batch_size: number of volumes in an effective batch.
         rows: one per trial.
-        reference: gradient that others are compared with, of the first trial of precision, layout and compiler.
+        reference: gradient of the first trial of precision, layout and compiler, which others are compared with.
     """
 
     trial: Trial
@@ -74,7 +74,7 @@ class _Tuner:
     reference: Tensor | None = None
 
     def choose(self, engine: Engine) -> Engine:
-        """Return an engine with everything chosen."""
+        """Return an engine with all settings chosen."""
         chosen = self._arranged(self._split(engine))
         if _same_arithmetic(chosen, engine):
             return chosen.model_copy(update={"trials": tuple(self.rows)})
@@ -84,7 +84,7 @@ class _Tuner:
     # How an effective batch is split
 
     def _split(self, engine: Engine) -> Engine:
-        """Return the engine with the micro-batch, and the number of them kept, that fit and take the least time.
+        """Return the engine with the micro-batch, and the number of them kept, that fit and are fastest.
 
         On a GPU that is the largest micro-batch; on a CPU it may be a small one, which stays in the caches.
         """
@@ -104,7 +104,7 @@ class _Tuner:
         for size in self._sizes():
             tried = engine.model_copy(update={"micro_batch": size, "keep": 1})
             if fits and fits[-1][1] * size > MOST_SECONDS:
-                break  # a larger one gains nothing where this takes so long
+                break  # a larger one gains nothing if this takes so long
             measured = self._try(tried)
             if measured is None:
                 break
@@ -115,11 +115,11 @@ class _Tuner:
             keep = min(parts, 1 + (left - measured.peak) // max(1, measured.held))
             fits.append((tried.model_copy(update={"keep": keep}), measured.seconds))
             if self.trial.device.type != "cuda" and 2 * measured.peak > left:
-                break  # a GPU refuses what does not fit; a CPU's process would be killed
+                break  # a GPU raises if it does not fit; on a CPU the process would be killed
         return fits
 
     def _memory(self, engine: Engine) -> int:
-        """Return the bytes left for activations, beside those of loss, optimiser and views of an effective batch."""
+        """Return the bytes left for activations, after loss, optimiser and views of an effective batch."""
         trainable = sum(p.numel() * p.element_size() for p in self.trial.method.parameters() if p.requires_grad)
         left = budget(self.trial.device) // (engine.processes if self.trial.device.type == "cpu" else 1)
         views = max(VIEW_BYTES, int(VIEW_SHARE * left))
@@ -130,7 +130,7 @@ class _Tuner:
         return [*(2**power for power in range(self.share.bit_length()) if 2**power < self.share), self.share]
 
     def _passes(self, engine: Engine) -> float:
-        """Return the work of a step as a multiple of that without a second pass, of which a forward pass is a third."""
+        """Return the work of a step relative to one without a second pass; a forward pass is a third of it."""
         parts = -(-self.share // engine.micro_batch)
         again = max(0, parts - engine.keep) if self.trial.method.coupled else 0
         return 1 + again / parts / 3
@@ -138,7 +138,7 @@ class _Tuner:
     # Precision, memory layout, compiler
 
     def _arranged(self, engine: Engine) -> Engine:
-        """Return the engine with the fastest arithmetic that gives float32's gradient."""
+        """Return the engine with the fastest arithmetic that reproduces float32's gradient."""
         asked, plain = self.recipe, engine.model_copy(update={"compile": False})
         if "auto" not in (asked.precision, asked.channels_last, asked.compile):
             return engine
@@ -165,7 +165,7 @@ class _Tuner:
         return best
 
     def _sound(self, gradient: Tensor) -> bool:
-        """Return whether a gradient agrees with that of the first trial; note in the last row how well."""
+        """Return whether a gradient agrees with that of the first trial; record the agreement in the last row."""
         if self.reference is None:
             self.reference = gradient
         if not bool(gradient.isfinite().all()):
@@ -182,7 +182,7 @@ class _Tuner:
     # A trial
 
     def _try(self, engine: Engine) -> Measured | None:
-        """Make and record a trial; return None if it fails."""
+        """Run and record a trial; return None if it fails."""
         row: dict[str, Any] = {"what": _text(engine), "seconds_per_volume": None, "peak_bytes": None, "outcome": ""}
         self.rows.append(row)
         if engine.compile and not compilable(self.trial.method.backbone):
