@@ -1,1 +1,1 @@
-"""Volumes: where they come from, how they are kept, and the views that are made of them."""
+"""Volumes: their sources, their storage, and the views made of them."""

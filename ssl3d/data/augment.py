@@ -1,7 +1,7 @@
 """One view of a batch of volumes: parameters are drawn first, then applied by deterministic functions.
 
-Volumes are processed one after the other. So a view has the same bits whatever else is in the batch, ragged shapes
-need no padding, and on a CPU a view stays in the cache from its first operation to its last.
+Volumes are processed one by one. A view thus has the same bits in any batch, ragged shapes need no padding, and on a
+CPU a view stays in the cache from its first operation to its last.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ssl3d.recipe import AugmentRecipe
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the views of B volumes lie in them.
+    """The positions of B views within their volumes.
 
     Attributes:
-        box: (B, 3, 2) float32, start and end along D, H, W as shares of the volume, before rotation and flips. Along D
-            a view that steps over a gap (``depth_gap``) has both of the volume's ends: [0, 1].
+        box: (B, 3, 2) float32, start and end along D, H, W as fractions of the volume, before rotation and flips. Along
+            D, a view that steps over a gap (``depth_gap``) includes both ends of the volume: [0, 1].
         flip: (B, 3) booleans, along D, H, W.
         angle: (B,) float32, in-plane rotation about the centre of the box, radians.
     """
@@ -40,10 +40,10 @@ class Geometry:
 
 
 class Augment:
-    """Makes a view: a random crop, resampled once, with intensity changes. See :class:`ssl3d.recipe.AugmentRecipe`.
+    """The augmentation that makes a view: a random crop, resampled once, with intensity changes.
 
     Args:
-        recipe: what to do.
+        recipe: settings; see :class:`ssl3d.recipe.AugmentRecipe`.
         size: (D, H, W) of a view.
     """
 
@@ -52,15 +52,15 @@ class Augment:
         self.size = size
 
     def __call__(self, volumes: Volumes, rng: Rng) -> Tensor:
-        """Return a view (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
+        """Return views (B, C, D, H, W), float32, standardised by each volume's mean and standard deviation.
 
-        The volumes share their number of channels and their device; each has a shape of its own.
-        Equal to the last bit for the same volume, (seed, step, position) and device, however the batch is split.
+        The volumes have the same number of channels and device, but individual shapes. The result is bitwise equal for
+        the same volume, (seed, step, position) and device, however the batch is split.
         """
         return self._apply(draw_views(self.recipe, rng, self.size[0]), volumes)
 
     def draw(self, volumes: Volumes, rng: Rng) -> tuple[Tensor, Geometry]:
-        """Return the view that a call returns, by the same draws, and where it lies in each volume."""
+        """Return the views that a call returns with the same draws, and their positions in the volumes."""
         views = draw_views(self.recipe, rng, self.size[0])
         box = torch.tensor([view.box() for view in views], dtype=torch.float32, device=volumes.device)  # (B, 3, 2)
         flip = torch.tensor([view.flip for view in views], device=volumes.device)  # (B, 3)
@@ -68,13 +68,13 @@ class Augment:
         return self._apply(views, volumes), Geometry(box, flip, angle)
 
     def replace(self, size: Size | None = None, **changes: Any) -> Self:
-        """Return another augmentation, as for the small crops of a method with crops of several sizes.
+        """Return another augmentation, for example for the small crops of a multi-crop method.
 
         >>> local = self.augment.replace(size=(8, 48, 48), crop=(0.05, 0.4))
 
         Args:
-            size: (D, H, W) of its views; the same if None.
-            changes: values of the recipe's fields.
+            size: (D, H, W) of its views; unchanged if None.
+            changes: new values of recipe fields.
 
         Raises:
             RecipeError: a field is unknown or out of bounds.
@@ -90,7 +90,7 @@ class Augment:
         shape = (len(volumes), volumes.voxels[0].shape[0], *self.size)
         out = torch.empty(shape, dtype=torch.float32, device=volumes.device)
         with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):
-            made = torch.empty_like(out[0])  # not a row of `out`: kernels round by how their memory is aligned
+            made = torch.empty_like(out[0])  # not a row of `out`: rounding in kernels depends on memory alignment
             for i, (view, *row) in enumerate(rows):
                 view.into(made, *row)
                 out[i] = made
@@ -99,22 +99,22 @@ class Augment:
 
 @dataclass(frozen=True)
 class View:
-    """Everything that is drawn for one view; 0 (or 1 for factors) where a change is off.
+    """All draws for one view; 0 (or 1 for factors) if a change is off.
 
     Attributes:
-        height, width: of the crop, shares of the volume's.
-        y, x: of the crop's first row and column, shares of the room there is.
-        depth: share of the slices kept.
-        start: of the kept part, see :func:`ssl3d.data.geometry.depth_weights`.
-        angle: radians.
+        height, width: of the crop, as fractions of the volume's.
+        y, x: of the crop's first row and column, as fractions of the free range.
+        depth: fraction of the slices kept.
+        start: start of the kept part, see :func:`ssl3d.data.geometry.depth_weights`.
+        angle: rotation in radians.
         flip: along D, H, W.
         gamma: exponent.
         contrast: factor.
         brightness: shift, in standard deviations of the volume.
-        sigma: of the blur, in voxels of the view.
-        noise: its standard deviation.
-        noise_places: where its numbers are taken from, see :func:`ssl3d.data.intensity.noise`.
-        dropped: slices of the view.
+        sigma: standard deviation of the blur, in voxels of the view.
+        noise: standard deviation of the noise.
+        noise_places: positions in the noise table, see :func:`ssl3d.data.intensity.noise`.
+        dropped: slices of the view that are dropped.
     """
 
     height: float = 1.0
@@ -134,20 +134,20 @@ class View:
     dropped: tuple[int, ...] = ()
 
     def of(self, voxels: Tensor, mean: Tensor, std: Tensor, size: Size) -> Tensor:
-        """Return this view (C, D, H, W) of a volume (C, D0, H0, W0) with the given mean and deviation, scalars."""
+        """Return this view (C, D, H, W) of a volume (C, D0, H0, W0), given its scalar mean and standard deviation."""
         out = torch.empty(voxels.shape[0], *size, dtype=torch.float32, device=voxels.device)
         scale = intensity.inverse(std)
         self.into(out, voxels, mean * scale, scale)
         return out
 
     def into(self, out: Tensor, voxels: Tensor, shift: Tensor, scale: Tensor) -> None:
-        """Write this view into a tensor, where it stays in the cache from its first operation to its last.
+        """Write this view into a tensor that stays in the cache from the first operation to the last.
 
         Args:
             out: (C, D, H, W), contiguous float32.
             voxels: (C, D0, H0, W0).
-            shift: a scalar; subtracted once the voxels are scaled.
-            scale: a scalar; what the voxels are multiplied by.
+            shift: a scalar, subtracted after the voxels are scaled.
+            scale: a scalar, by which the voxels are multiplied.
         """
         weights = depth_weights(out.shape[1], voxels.shape[1], self.depth, self.start, self.flip[0])
         resample(voxels, weights, self._crop(voxels.shape[2], voxels.shape[3]), out, scale)
@@ -163,7 +163,7 @@ class View:
         intensity.drop_slices(out, self.dropped)
 
     def box(self) -> tuple[tuple[float, float], ...]:
-        """Return start and end along D, H, W as shares of the volume."""
+        """Return start and end along D, H, W as fractions of the volume."""
         top, left = self.y * (1 - self.height), self.x * (1 - self.width)
         return depth_box(self.depth, self.start), (top, top + self.height), (left, left + self.width)
 
@@ -179,12 +179,12 @@ class View:
 def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> list[View]:
     """Draw one view per volume.
 
-    Every number is drawn whether it is used or not, so that turning one change off leaves the others as they were.
+    Every number is drawn whether used or not, so that turning off one change does not affect the others.
 
     Args:
-        recipe: ranges and chances.
-        rng: what the draws depend on.
-        slices: of the view.
+        recipe: ranges and probabilities.
+        rng: source of the draws.
+        slices: number of slices of the view.
     """
     height, width = _shares(recipe, rng)
     y, x = rng.numbers(), rng.numbers()
@@ -224,10 +224,10 @@ def draw_views(recipe: AugmentRecipe, rng: Rng, slices: int) -> list[View]:
 
 
 def _shares(recipe: AugmentRecipe, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the height and width (B,) of the crops, as shares of the volume's.
+    """Draw the height and width (B,) of the crops, as fractions of the volume's.
 
-    The area is uniform, the aspect log-uniform within what an area leaves: both at most 1. (torchvision's
-    RandomResizedCrop draws again instead, up to ten times.)
+    The area is uniform; the aspect ratio is log-uniform within the range in which neither exceeds 1.
+    (torchvision's RandomResizedCrop instead draws again, up to ten times.)
     """
     area = rng.numbers(*recipe.crop)
     low, high = (np.clip(bound, area, 1 / area) for bound in recipe.aspect)
@@ -236,9 +236,9 @@ def _shares(recipe: AugmentRecipe, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whole(volumes: Volumes, size: Size) -> Tensor:
-    """Return the whole volumes (B, C, D, H, W) at one size, standardised, without anything random: what is evaluated.
+    """Return the whole volumes (B, C, D, H, W) at one size, standardised, without randomness, for evaluation.
 
-    Linear interpolation, against aliasing widened along every axis by the factor that it shrinks (a triangle filter).
+    Linear interpolation; against aliasing, widened along each axis by its shrink factor (a triangle filter).
     """
     out = torch.empty(len(volumes), volumes.voxels[0].shape[0], *size, device=volumes.device)
     with torch.no_grad(), torch.autocast(volumes.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Everything that can be found wrong with a data set, or noteworthy, at once: for ``ssl3d data check``."""
+"""All faults and noteworthy properties of a data set, collected for ``ssl3d data check``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHALLOW = 0.25  # of the median number of slices; a volume with fewer is probabl
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in a data set.
+    """The findings on a data set.
 
     Attributes:
-        faults: must be corrected before the data set can be used, one sentence each.
-        notes: should be looked at, one sentence each.
-        summary: what the data set holds, line by line; empty if its tables have faults.
+        faults: faults that must be corrected before the data set can be used, one sentence each.
+        notes: observations worth a look, one sentence each.
+        summary: contents of the data set, line by line; empty if its tables have faults.
     """
 
     faults: tuple[str, ...] = ()
@@ -37,14 +37,14 @@ class Checked:
 
 
 def check(dataset: Dataset, folds: int | None = None, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Go through all cases and return every fault, and what is noteworthy.
+    """Check all cases and return all faults and notes.
 
-    Volumes are read only if the tables have no faults: without tables, it is not known which volumes there are.
+    Volumes are read only if the tables have no faults, since the tables list the volumes.
 
     Args:
-        dataset: what to check.
-        folds: outer folds in place of the data set's own split.
-        progress: called with (volumes read, all volumes).
+        dataset: data set to check.
+        folds: number of outer folds, used instead of the data set's own split.
+        progress: called with (volumes read, total volumes).
     """
     try:
         cases = checked_cases(dataset, () if folds else SPLITS)
@@ -74,7 +74,7 @@ def check(dataset: Dataset, folds: int | None = None, progress: Callable[[int, i
 
 @dataclass(frozen=True)
 class _Read:
-    """What is kept of a volume that was read."""
+    """The properties kept of a volume that was read."""
 
     case: Case
     shape: tuple[int, ...]
@@ -83,7 +83,7 @@ class _Read:
 
 
 def _fold_alike(faults: Sequence[str]) -> list[str]:
-    """Return one line for more than three faults that are alike: that differ only in names of files and in numbers."""
+    """Fold more than three faults into one line if they differ only in file names and numbers."""
     groups: dict[str, list[str]] = {}
     for fault in faults:
         groups.setdefault(re.sub(r"\S*[0-9.]\S*", "", fault), []).append(fault)
@@ -103,7 +103,7 @@ def _types(read: Sequence[_Read]) -> Iterator[str]:
 
 
 def _class_notes(tasks: Sequence[Task], cases: Sequence[Case], folds: int | None) -> Iterator[str]:
-    """Find classes without a training case, and test sets of one class, where the split is the data set's own."""
+    """Find classes without a training case and test sets of one class, if the data set's own split is used."""
     for task in (task for task in tasks if task.categorical and not folds):
         train, test = (_classes(task, cases, split) for split in SPLITS)
         for name in task.classes:
@@ -121,7 +121,7 @@ def _classes(task: Task, cases: Sequence[Case], split: str) -> Counter[str]:
 
 
 def _duplicates(read: Sequence[_Read]) -> Iterator[str]:
-    """Find volumes with the same voxels, of different patients or in different splits."""
+    """Find volumes with the same voxels in different patients or splits."""
     groups: dict[tuple[object, ...], list[Case]] = {}
     for volume in read:
         groups.setdefault((volume.shape, volume.dtype, volume.sha256), []).append(volume.case)

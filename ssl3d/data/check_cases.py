@@ -1,4 +1,4 @@
-"""What can be checked of a data set before a voxel is read: ids, patients, targets, splits. Loads no torch."""
+"""Checks of a data set before any voxel is read: ids, patients, targets, splits. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ssl3d.dataset import Case, Dataset
 from ssl3d.errors import DataError, hidden, quoted, shortened
 from ssl3d.task import Target, Task
 
-SPLITS = ("train", "test")  # that a data set needs, unless outer folds take their place
+SPLITS = ("train", "test")  # required, unless outer folds are used
 
 
 def checked_cases(dataset: Dataset, splits: Sequence[str] = SPLITS) -> list[Case]:
-    """Return the cases of a data set, checked as far as that is possible without voxels.
+    """Return the cases of a data set after all checks that need no voxels.
 
     Args:
-        dataset: to be checked.
-        splits: that must have a case, and may not share a patient; none with outer folds.
+        dataset: data set to check.
+        splits: splits that must have a case and may not share a patient; none with outer folds.
 
     Raises:
-        DataError: a fault of the tables, or a split without a case.
-        DataFaultsError: two cases with one id, an id that no table can hold, a target that its task does not allow, or
-            a patient in two of the splits.
+        DataError: the tables have a fault, or a split has no case.
+        DataFaultsError: two cases have the same id, an id cannot be stored in a table, a target is not valid for its
+            task, or a patient is in two of the splits.
     """
     cases = dataset.cases()
     tasks = {task.name: task for task in dataset.tasks}
@@ -63,7 +63,7 @@ def _target_faults(cases: Sequence[Case], tasks: Mapping[str, Task]) -> Iterator
 
 
 def target_problem(task: Task, target: Target) -> str | None:
-    """Say what is wrong with a target of a task: None, or the end of a sentence that begins with the target."""
+    """Return what is wrong with a target of a task, as the end of a sentence that begins with the target, or None."""
     if task.kind == "regression":
         sound = type(target) is float and math.isfinite(target)
         return None if sound else "is not a finite float, as a regression needs; convert it"
@@ -80,7 +80,7 @@ def _index(value: object, count: int) -> bool:
 
 
 def _patients_in_two(name: str, cases: Sequence[Case], splits: Sequence[str]) -> Iterator[Fault]:
-    """Find patients with cases in two of the splits: what is tested on them would be too high."""
+    """Find patients with cases in two of the splits, which would inflate test results."""
     first: dict[str, Case] = {}
     reported: set[str] = set()
     for case in (case for case in cases if case.split in splits):

@@ -1,4 +1,4 @@
-"""The corpus: training volumes of one or more stores as one source to pretrain on, without those that are tested."""
+"""The corpus: training volumes of one or more stores as one source for pretraining, without tested ones."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ROWS = ("labels", "patient", "case")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Volumes to pretrain on, numbered from 0. Made by :meth:`of`.
+    """Volumes for pretraining, numbered from 0. Made by :meth:`of`.
 
     Attributes:
-        stores: where the volumes are.
-        places: for each volume, the number of its store and its index there.
+        stores: stores of the volumes.
+        places: for each volume, the index of its store and its index there.
         needs: rows beyond voxels that may be read: "labels", "patient", "case".
-        task: of the labels; None where none are needed.
-        excluded: how many volumes of training splits were left out because they, or their patients, are tested on.
+        task: task of the labels; None if none are needed.
+        excluded: number of volumes left out of training splits because they, or their patients, are tested on.
     """
 
     stores: tuple[Store, ...]
@@ -46,20 +46,20 @@ class Corpus:
         needs: frozenset[str] = frozenset(),
         task: str | None = None,
     ) -> Self:
-        """Take the splits "train" and "unlabelled" of stores, in order, and leave out what is tested on.
+        """Take the splits "train" and "unlabelled" of stores, in order, and leave out tested volumes.
 
-        Left out is every volume whose patient, in a data set of the same family, or whose voxels, in any data set, are
-        among the test cases of a store in ``exclude``.
+        Every volume is left out whose patient (within a data set family) or whose voxels (in any data set) are among
+        the test cases of a store in ``exclude``.
 
         Args:
-            stores: to pretrain on, as views of their fold.
-            exclude: that are evaluated, as views of their fold.
+            stores: stores to pretrain on, as views of their fold.
+            exclude: evaluated stores, as views of their fold.
             needs: rows beyond voxels that the method needs.
-            task: whose labels it needs.
+            task: task whose labels it needs.
 
         Raises:
-            DataError: an unknown task, one that differs between the stores, no volume left, or volumes with different
-                numbers of channels.
+            DataError: the task is unknown or differs between stores, no volume is left, or volumes differ in their
+                number of channels.
         """
         patients, contents = _tested(exclude)
         places, excluded = [], 0
@@ -91,7 +91,7 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the volumes' voxels in their order, and over labels and patients if they are needed."""
+        """SHA-256 over the volumes' voxels in order, and over labels and patients if they are needed."""
         content: dict[str, Any] = {"voxels": [case.content for case in self._cases]}
         if self.task is not None:
             targets = [self._target(case) for case in self._cases]
@@ -102,7 +102,7 @@ class Corpus:
         return sha256(content)
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
-        """Return volumes, on a device; see :meth:`ssl3d.data.store.Store.volumes`.
+        """Return volumes on a device; see :meth:`ssl3d.data.store.Store.volumes`.
 
         Raises:
             DataError: a volume is damaged.
@@ -120,13 +120,13 @@ class Corpus:
         """Return rows of B volumes by name, on a device.
 
         Args:
-            names: of "labels", (B,) int64 class indices, -1 where unknown, (B, L) float32 of 0 and 1 (multi-label) or
-                (B,) float32 (regression), NaN where unknown; "patient" and "case", (B,) int64 numbers.
-            indices: B numbers of volumes.
-            device: where the rows are put.
+            names: among "labels", (B,) int64 class indices with -1 if unknown, (B, L) float32 of 0 and 1 (multi-label)
+                or (B,) float32 (regression) with NaN if unknown; "patient" and "case", (B,) int64 indices.
+            indices: indices of B volumes.
+            device: device of the rows.
 
         Raises:
-            ValueError: a row that the corpus was not made for: labels reach only methods that declare them.
+            ValueError: the corpus was not made with a row: labels are available only to methods that declare them.
         """
         found = {}
         for name in names:
@@ -136,7 +136,7 @@ class Corpus:
         return found
 
     def resident(self, device: torch.device) -> Self:
-        """Return this corpus with its stores held in the memory of a device: the same batches, without transfers."""
+        """Return this corpus with its stores in the memory of a device: the same batches, without transfers."""
         held: dict[int, Store] = {}
         for store in self.stores:
             held.setdefault(id(store), store.resident(device))
@@ -157,13 +157,13 @@ class Corpus:
         return torch.tensor([unknown if target is None else target for target in targets], dtype=dtype)
 
     def _target(self, case: Record) -> Target | None:
-        """Return what the method may know of a case; nothing of one that its data set calls unlabelled."""
+        """Return the target of a case as far as the method may know it; None if its data set calls it unlabelled."""
         assert self.task is not None
         return None if case.split == "unlabelled" else case.targets.get(self.task.name)
 
     @cached_property
     def _patients(self) -> list[int]:
-        """The number of each volume's patient, in the order in which patients first appear."""
+        """The index of each volume's patient, in order of first appearance."""
         numbers: dict[tuple[str, str], int] = {}
         keys = (
             (self.stores[number].manifest.family, self.stores[number].manifest.cases[index].patient)
@@ -197,7 +197,7 @@ def _shared_task(stores: Sequence[Store], name: str | None) -> Task:
 
 
 def _unknown(task: Task) -> tuple[int | float | tuple[float, ...], torch.dtype]:
-    """Return what stands for an unknown target, and the type of the row."""
+    """Return the value for an unknown target, and the dtype of the row."""
     if task.kind == "multilabel":
         return (float("nan"),) * task.outputs, torch.float32
     return (float("nan"), torch.float32) if task.kind == "regression" else (-1, torch.int64)

@@ -1,4 +1,4 @@
-"""Faults of a data set: each one a place and a sentence, those that repeat folded into one line. Loads no torch."""
+"""Faults of a data set: each has a place and a sentence; repeated ones are folded into one line. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from ssl3d.errors import DataError, printable
 
-LISTED = 3  # places with the same fault that are still listed one by one
+LISTED = 3  # places with the same fault that are listed one by one
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one row, file or patient.
+    """A fault of one row, file or patient.
 
     Attributes:
         place: file and row ("labels.csv row 7 (a.nii.gz)").
@@ -27,10 +27,10 @@ class Fault:
 
 
 class DataFaultsError(DataError):
-    """Several faults of one data set; the message is the first and says how many more there are.
+    """Several faults of one data set; the message is the first one and counts the others.
 
     Attributes:
-        faults: one sentence each; a fault that many places share is one sentence with their number.
+        faults: one sentence each; a fault that occurs in many places is one sentence with their number.
     """
 
     def __init__(self, faults: Iterable[Fault]) -> None:

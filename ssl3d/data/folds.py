@@ -1,8 +1,8 @@
-"""Outer folds: cross-validation over all labelled cases, in place of a data set's own split.
+"""Outer folds: cross-validation over all labelled cases, used instead of a data set's own split.
 
-Folds are dealt by patient. A patient's fold follows from its name, the targets of its cases for all tasks, and the
-other patients: the same for every method, seed and task, and in the planes of one exam, where the cases of all planes
-are dealt together (:func:`joined`). So an encoder that never saw the test fold serves every task. Loads no torch.
+Patients are assigned to folds. A patient's fold depends on its name, the targets of its cases for all tasks, and the
+other patients: it is the same for every method, seed and task, and for all planes of an exam, whose cases are
+assigned together (:func:`joined`). An encoder that never saw the test fold thus serves every task. Loads no torch.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ QUARTILES = (0.25, 0.5, 0.75)
 
 
 class Labelled(Protocol):
-    """What a fold is decided by: a case of a data set, or its record in a store."""
+    """The properties that decide a fold, of a case of a data set or its record in a store."""
 
     @property
     def split(self) -> str:
-        """Of the data set; "unlabelled" is never tested."""
+        """Split in the data set; "unlabelled" is never tested."""
 
     @property
     def patient(self) -> str:
-        """The unit that is dealt."""
+        """The unit assigned to a fold."""
 
     @property
     def targets(self) -> Targets:
-        """By task."""
+        """Targets by task."""
 
 
 def folds_of(cases: Sequence[Labelled], folds: int) -> dict[str, int]:
-    """Return the fold 0..folds-1 of every patient with a target, by patient, stratified by all tasks at once.
+    """Return the fold 0..folds-1 of each patient with a target, stratified by all tasks at once.
 
     Iterative stratification (Sechidis et al. 2011, ECML PKDD, LNCS 6913:145) over patients, each with the union of its
-    cases' classes: the rarest class still to be dealt goes first, each of its patients to the fold that lacks most of
-    them, then to the one with most room. Regression targets count by quartile. With one task and one case per patient,
-    the folds differ by one case of a class at most. Order is by a hash of the patient, whatever the order of ``cases``.
+    cases' classes: the rarest remaining class goes first, each of its patients to the fold that lacks most of them,
+    then to the one with most room. Regression targets count by quartile. With one task and one case per patient, the
+    folds differ by at most one case of a class. Ties are broken by a hash of the patient, independent of the order of
+    ``cases``.
 
     Raises:
-        DataError: there are fewer patients with a target than folds.
+        DataError: there are fewer patients with targets than folds.
     """
     items = _items_by_patient(cases)
     if len(items) < folds:
@@ -72,26 +73,26 @@ def folds_of(cases: Sequence[Labelled], folds: int) -> dict[str, int]:
 
 
 def joined(planes: Iterable[Sequence[Labelled]]) -> list[Labelled]:
-    """Return the cases of all planes: a patient who lacks a plane has the fold that the others have."""
+    """Return the cases of all planes: a patient who lacks a plane has the same fold in the others."""
     return [case for cases in planes for case in cases]
 
 
 def training_volumes(cases: Sequence[Labelled], folds: int | None, fold: int) -> int:
-    """Return how many volumes there are to pretrain on, in a fold or, without folds, in the split."""
+    """Return the number of volumes to pretrain on, in a fold or, without folds, in the split."""
     return sum(split in {"train", "unlabelled"} for split in _splits(cases, folds, fold, cases))
 
 
 def fold_view(store: Store, folds: int, fold: int, among: Sequence[Labelled] | None = None) -> Store:
-    """Return a store in which the patients of one fold are the split "test", and those of the others are "train".
+    """Return a store in which the patients of one fold form the split "test", and the others "train".
 
-    All cases of a patient go together, those without a target too. Patients without any target keep their split, and
+    All cases of a patient stay together, even those without a target. Patients without any target keep their split, and
     "unlabelled" cases of patients who are not tested remain so. Voxels and fingerprint are those of ``store``.
 
     Args:
         store: the volumes.
-        folds: how many there are.
-        fold: number of the one that is tested.
-        among: cases that folds are dealt among; None for those of ``store``.
+        folds: number of folds.
+        fold: index of the test fold.
+        among: cases that are divided into folds; the store's if None.
     """
     cases = store.manifest.cases
     return store.with_splits(_splits(cases, folds, fold, cases if among is None else among))
@@ -102,19 +103,19 @@ def check_folds(store: Store, task: str, folds: int, among: Sequence[Labelled] |
 
     Args:
         store: the volumes.
-        task: that is evaluated.
-        folds: how many there are.
-        among: as for :func:`fold_view`.
+        task: task to evaluate.
+        folds: number of folds.
+        among: see :func:`fold_view`.
     """
     cases = store.manifest.cases
     require_folds(store.name, store.task(task), cases, folds, cases if among is None else among)
 
 
 def require_folds(name: str, task: Task, cases: Sequence[Labelled], folds: int, among: Sequence[Labelled]) -> None:
-    """Check that every fold has a case with a target for a task, and one of each class of a categorical task.
+    """Check that every fold has a case with a target for a task, and one of each class if it is categorical.
 
     Raises:
-        DataError: one has not; the message opens with ``name``.
+        DataError: a fold has none; the message begins with ``name``.
     """
     patients: defaultdict[str, set[str]] = defaultdict(set)
     for case in (case for case in cases if task.name in case.targets and case.split != "unlabelled"):
@@ -123,7 +124,7 @@ def require_folds(name: str, task: Task, cases: Sequence[Labelled], folds: int, 
     if not patients:
         raise DataError(f"{name}: no volume has a target for {task.name!r}; name another task")
     for what, found in sorted(patients.items(), key=lambda item: (len(item[1]), item[0])):
-        if len(found) < folds:  # before dealing, which takes long for thousands of folds
+        if len(found) < folds:  # before the assignment, which is slow for thousands of folds
             raise DataError(
                 f"{name}: {len(found)} patients have a {what} of {task.name!r}, too few for {folds} folds; choose "
                 "fewer --folds"
@@ -139,7 +140,7 @@ def require_folds(name: str, task: Task, cases: Sequence[Labelled], folds: int, 
 
 
 def _splits(cases: Sequence[Labelled], folds: int | None, fold: int, among: Sequence[Labelled]) -> list[str]:
-    """Return the split of each case, in a fold or, without folds, as it is."""
+    """Return the split of each case, in a fold or, without folds, unchanged."""
     if folds is None:
         return [case.split for case in cases]
     dealt = folds_of(among, folds)
@@ -153,7 +154,7 @@ def _split(case: Labelled, dealt: int | None, fold: int) -> str:
 
 
 def _items_by_patient(cases: Sequence[Labelled]) -> dict[str, frozenset[Item]]:
-    """Return what each patient counts for, of the patients with a target."""
+    """Return the items that each patient with a target counts for."""
     dealt = [case for case in cases if case.targets and case.split != "unlabelled"]
     items: defaultdict[str, set[Item]] = defaultdict(set)
     values: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -1,9 +1,9 @@
-"""Where the voxels of a view lie in its volume, and sampling the volume there: once, directly from its own type.
+"""The position of a view's voxels in its volume, and sampling of the volume there: once, directly from its dtype.
 
-Coordinates are continuous: slice, row or column i covers [i, i + 1) and its centre lies at i + 0.5, so a crop of
-[0, n) resized to any size is the whole axis (``align_corners=False``). All rotation is in the plane, so the
-trilinear mapping is exactly a bilinear one in the plane followed by a linear one along depth, and is computed so.
-Views without rotation take the same path: two separable passes over the plane are no faster.
+Coordinates are continuous: slice, row or column i covers [i, i + 1) and has its centre at i + 0.5, so a crop of
+[0, n) resized to any size is the whole axis (``align_corners=False``). Rotation is always in-plane, so the trilinear
+mapping is exactly an in-plane bilinear one followed by a linear one along depth, and is computed in this way. Views
+without rotation take the same path: two separable in-plane passes are no faster.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int, int]
-CACHED = 2**19  # voxels that a CPU converts and samples at once, so that they stay in its cache
+CACHED = 2**19  # voxels that a CPU converts and samples at once, to fit in its cache
 
 
 def depth_weights(
     slices: int, n: int, share: float = 1.0, start: float = 0.0, flip: bool = False
 ) -> NDArray[np.float32]:
-    """Return the weights (slices, n) with which the slices of a view are made from the n of a volume.
+    """Return the weights (slices, n) that make the slices of a view from the n slices of a volume.
 
-    A view keeps ``share`` of the depth: one run of slices is left out, and the rest, in order, is spread over the
-    view. Where that run starts is a place on the circle that the depth axis makes when its ends are joined. If the
-    run spans the joint, an ordinary crop remains; else the view holds both ends and steps over the run. Drawn
-    uniformly, every slice is left out equally often (``depth_gap``), which no contiguous crop of more than half a
-    volume can do: it always holds the middle, and never both ends. A start of at most ``1 - share`` is such a crop.
+    A view keeps ``share`` of the depth: one run of slices is left out, and the rest, in order, is spread over the view.
+    The run starts at a position on the circle formed by joining the ends of the depth axis. If it spans the joint, an
+    ordinary crop remains; otherwise the view contains both ends and steps over the run. With uniform starts, every
+    slice is left out equally often (``depth_gap``). No contiguous crop of more than half a volume can do this: it
+    always contains the middle, and never both ends. A start of at most ``1 - share`` gives such a crop.
 
-    Weights are linear interpolation, widened to the step between slices of the view where that is above one slice of
-    the volume (a triangle filter against aliasing). What reaches beyond the ends is mirrored, which leaves the outer
-    slices with as much weight as the others.
+    Weights are linear interpolation, widened to the slice step of the view if that exceeds one slice of the volume (a
+    triangle filter against aliasing). The parts beyond the ends are mirrored, so the outer slices have as much weight
+    as the others.
 
     Args:
-        slices: of the view.
-        n: slices of the volume.
-        share: of the depth that is kept, in (0, 1].
-        start: of the kept part on the circle, in [0, 1).
+        slices: number of slices of the view.
+        n: number of slices of the volume.
+        share: fraction of the depth that is kept, in (0, 1].
+        start: start of the kept part on the circle, in [0, 1).
         flip: reverse the order.
     """
     step = share * n / slices
@@ -59,18 +59,18 @@ def depth_weights(
 
 
 def depth_box(share: float, start: float) -> tuple[float, float]:
-    """Return the first and last place along the depth that :func:`depth_weights` keeps, as shares of the depth."""
+    """Return the first and last position that :func:`depth_weights` keeps, as fractions of the depth."""
     return (start, start + share) if start + share <= 1.0 else (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The rectangle of each slice that a view shows.
+    """The rectangle of each slice that is shown in a view.
 
     Attributes:
         centre: (y, x), in rows and columns.
-        extent: height and width, in rows and columns; negative where the view is flipped.
-        angle: of the rotation about the centre, radians.
+        extent: height and width, in rows and columns; negative if flipped.
+        angle: rotation about the centre, in radians.
     """
 
     centre: tuple[float, float]
@@ -78,30 +78,30 @@ class Crop:
     angle: float = 0.0
 
     def axes(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return for y and for x how far each moves over the height and over the width of the view."""
+        """Return how far y and x each move over the height and over the width of the view."""
         (h, w), cos, sin = self.extent, math.cos(self.angle), math.sin(self.angle)
         return (cos * h, -sin * w), (sin * h, cos * w)
 
     def shrink(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return how many whole rows and columns of the volume fall on one of the view."""
+        """Return how many whole rows and columns of the volume correspond to one of the view."""
         return max(1, int(abs(self.extent[0]) / size[0])), max(1, int(abs(self.extent[1]) / size[1]))
 
 
 def resample(
     volume: Tensor, weights: NDArray[np.float32], crop: Crop, out: Tensor, scale: Tensor | float = 1.0
 ) -> None:
-    """Write the view (C, slices, H, W) of a volume (C, D, H0, W0): the volume's values times ``scale``.
+    """Write the view (C, slices, H, W) of a volume (C, D, H0, W0), with the values multiplied by ``scale``.
 
-    Only the slices with a weight, and of them the box around the rectangle, become floating point. Where the crop
-    shrinks by a factor of k or more, k whole, the box is first averaged over k x k voxels, against aliasing.
-    Corners that a rotation turns out of the volume repeat its border.
+    Only the slices with a weight, cropped to the box around the rectangle, are converted to floating point. If the crop
+    shrinks by k or more, k an integer, the box is first averaged over k x k voxels against aliasing. Corners that a
+    rotation moves outside the volume repeat its border.
 
     Args:
-        volume: (C, D, H0, W0), of any type.
+        volume: (C, D, H0, W0), of any dtype.
         weights: (slices, D), from :func:`depth_weights`.
-        crop: what is shown of each slice.
+        crop: the part of each slice to show.
         out: (C, slices, H, W), contiguous float32, the view.
-        scale: a scalar; it is applied to the weights, which costs nothing.
+        scale: a scalar, applied to the weights at no cost.
     """
     used: NDArray[np.bool_] = np.any(weights > 0, axis=0)  # (D,)
     size = (out.shape[2], out.shape[3])
@@ -126,7 +126,7 @@ def _runs(used: NDArray[np.bool_], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _span(crop: Crop, axis: int, n: int, pool: int) -> tuple[int, int]:
-    """Return the rows (axis 0) or columns (1) [low, high) that the rectangle needs, a multiple of ``pool`` of them."""
+    """Return the rows (axis 0) or columns (1) [low, high) of the rectangle, a multiple of ``pool`` in number."""
     reach = sum(abs(part) for part in crop.axes()[axis]) / 2
     low = min(max(math.floor(crop.centre[axis] - reach - 0.5 * pool), 0), n - 1)
     high = min(max(math.ceil(crop.centre[axis] + reach + 0.5 * pool), low + 1), n)
@@ -136,10 +136,10 @@ def _span(crop: Crop, axis: int, n: int, pool: int) -> tuple[int, int]:
 
 
 def _summed(box: Tensor, pool: tuple[int, int]) -> Tensor:
-    """Add up (C, d, h, w) over pool[0] x pool[1] voxels, float32.
+    """Sum (C, d, h, w) over pool[0] x pool[1] voxels, float32.
 
     A few strided sums, four times as fast as ``avg_pool2d``. Rows of 8-bit voxels are added as 16-bit integers, which
-    is as exact and moves half the memory.
+    is equally exact and moves half the memory.
     """
     short = box.dtype == torch.uint8 and 1 < pool[0] <= 2**15 // 255
     rows = _adjacent(box.to(torch.int16 if short else torch.float32), 2, pool[0])
@@ -156,7 +156,7 @@ def _sampled(box: Tensor, grid: Tensor) -> Tensor:
 
 
 def _adjacent(box: Tensor, axis: int, count: int) -> Tensor:
-    """Add up every ``count`` neighbours along an axis, whose length is a multiple of it."""
+    """Sum every ``count`` neighbours along an axis, whose length is a multiple of it."""
     parts = [box[(slice(None),) * axis + (slice(first, None, count),)] for first in range(count)]
     return sum(parts[1:], start=parts[0])
 
@@ -164,14 +164,14 @@ def _adjacent(box: Tensor, axis: int, count: int) -> Tensor:
 def _grid(
     crop: Crop, corner: tuple[int, int], covered: tuple[int, int], size: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Return the grid (1, H, W, 2) of ``grid_sample`` on a box.
+    """Return the grid (1, H, W, 2) for ``grid_sample`` on a box.
 
     Args:
-        crop: what the view shows.
+        crop: the part that the view shows.
         corner: row and column of the volume where the box begins.
-        covered: rows and columns of the volume that it covers, whatever it was averaged to.
+        covered: rows and columns of the volume that the box covers, before averaging.
         size: (H, W) of the view.
-        device: of the grid.
+        device: device of the grid.
     """
     v, u = (_places(n, device) for n in size)  # (H,), (W,)
     grid = torch.empty(1, *size, 2, dtype=torch.float32, device=device)
@@ -184,5 +184,5 @@ def _grid(
 
 @cache
 def _places(n: int, device: torch.device) -> Tensor:
-    """Return the centres (n,) of n equal parts of [-0.5, 0.5]; do not write into them."""
+    """Return the centres (n,) of n equal parts of [-0.5, 0.5]; must not be modified."""
     return (torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n - 0.5

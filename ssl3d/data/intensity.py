@@ -1,7 +1,7 @@
-"""Changes of intensity of one view (C, D, H, W), float32, in units of its volume's standard deviation.
+"""Intensity changes of one view (C, D, H, W), float32, in units of its volume's standard deviation.
 
-Each changes the view in place (use what it returns), takes its strength as a plain number, and reads nothing back from
-the device. All are finite for a constant view.
+Each changes the view in place (use the returned tensor), takes its strength as a plain number, and does not
+synchronise with the device. All are finite for a constant view.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 
 
 def inverse(std: Tensor) -> Tensor:
-    """Return what voxels are multiplied by: 1 over their standard deviation, or 1 where that is 0."""
+    """Return the factor of the voxels: 1 over their standard deviation, or 1 if that is 0."""
     return torch.where(std > 0, std, 1.0).reciprocal()
 
 
 def standardise(view: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Subtract the volume's mean, divide by its standard deviation, or by 1 where that is 0.
+    """Subtract the volume's mean, and divide by its standard deviation, or by 1 if that is 0.
 
     Args:
-        view: any shape, changed.
+        view: any shape; modified.
         mean: a scalar.
         std: a scalar.
     """
@@ -31,10 +31,10 @@ def standardise(view: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def gamma(view: Tensor, exponent: float) -> Tensor:
-    """Raise the values to a power on [0, 1], to which the view's own range is scaled, and scale back.
+    """Scale the view's own range to [0, 1], raise the values to a power, and scale back.
 
-    The power is taken by base-2 logarithms, to 2e-7 of the range and in half the time of ``pow``; scaling to [0, 1]
-    and back is then an addition to the logarithms. The lowest value goes through -inf and comes back as itself.
+    The power is computed by base-2 logarithms, accurate to 2e-7 of the range and in half the time of ``pow``; scaling
+    to [0, 1] and back then becomes an addition to the logarithms. The lowest value goes through -inf and is preserved.
     """
     low, high = view.aminmax()
     span = torch.where(high > low, high - low, 1.0)
@@ -49,10 +49,10 @@ def contrast(view: Tensor, factor: float, shift: float = 0.0) -> Tensor:
 
 
 def blur(view: Tensor, sigma: float) -> Tensor:
-    """Convolve rows and columns with a Gaussian of ``sigma`` voxels of the view, cut at three sigma; edges repeat.
+    """Blur rows and columns with a Gaussian of ``sigma`` voxels of the view, truncated at three sigma; edges repeat.
 
-    In the plane alone: slices of the field's scans are several times thicker than their pixels are wide, so a blur
-    that is round in millimetres hardly leaves the plane.
+    The blur is in-plane only: slices in these scans are several times thicker than their pixels are wide, so a blur
+    that is isotropic in millimetres hardly leaves the plane.
     """
     radius = max(1, math.ceil(3 * sigma))
     taps = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(radius + 1)]
@@ -62,7 +62,7 @@ def blur(view: Tensor, sigma: float) -> Tensor:
 
 
 def _convolved(view: Tensor, taps: list[float], dim: int) -> Tensor:
-    """Convolve with the symmetric kernel of which ``taps`` is the right half: shifted sums, which are the fastest."""
+    """Convolve with the symmetric kernel whose right half is ``taps``, by shifted sums, which are fastest."""
     n, radius = view.shape[dim], len(taps) - 1
     shape = list(view.shape)
     shape[dim] = radius
@@ -76,14 +76,14 @@ def _convolved(view: Tensor, taps: list[float], dim: int) -> Tensor:
 def noise(view: Tensor, std: float, places: tuple[float, float]) -> Tensor:
     """Add normal noise.
 
-    It is the sum of two stretches of one table of normal draws, divided by the square root of 2, which costs a tenth of
-    drawing it anew and is the same on every device. Every voxel is exactly normal; two of one view are independent
-    unless they lie as far apart as the stretches do (then 1/2 correlated), and so are voxels of two views.
+    The noise is the sum of two segments of one table of normal draws, divided by the square root of 2. This costs a
+    tenth of new draws and is the same on every device. Every voxel is exactly normal. Two voxels, of one view or of
+    two, are independent unless their distance equals that of the segments (correlation 1/2 then).
 
     Args:
-        view: changed.
-        std: of the noise.
-        places: of the stretches in the table, each in [0, 1).
+        view: modified.
+        std: standard deviation of the noise.
+        places: positions of the segments in the table, each in [0, 1).
     """
     table = _normals(max(2**21, 2 ** (4 * view.numel() - 1).bit_length()), view.device)
     for place in places:
@@ -94,12 +94,12 @@ def noise(view: Tensor, std: float, places: tuple[float, float]) -> Tensor:
 
 @cache
 def _normals(count: int, device: torch.device) -> Tensor:
-    """Return the table (count,): always the same numbers, made once for a process and device."""
+    """Return the table (count,): always the same numbers, made once per process and device."""
     return torch.randn(count, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def drop_slices(view: Tensor, slices: Iterable[int]) -> Tensor:
-    """Replace slices by 0, the volume's mean."""
+    """Replace slices by 0, the mean of the volume."""
     for index in slices:
         view[:, index].zero_()
     return view

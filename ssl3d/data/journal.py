@@ -1,4 +1,4 @@
-"""The journal of a pack: one line for the data set and one for each volume that is complete in ``volumes.bin``."""
+"""The journal of a pack: one line for the data set and one per complete volume in ``volumes.bin``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ JOURNAL = "journal.jsonl"
 def resume(
     dataset: Dataset, cases: Sequence[Case], voxels: IO[bytes], journal: IO[str], header: Header
 ) -> list[Record]:
-    """Return the complete volumes of an interrupted pack of the same data set, and cut off everything after them.
+    """Return the complete volumes of an interrupted pack of the same data set, and truncate everything after them.
 
     Args:
-        dataset: that is packed.
-        cases: of the data set, in order.
+        dataset: data set being packed.
+        cases: cases of the data set, in order.
         voxels: the open file of voxels.
-        journal: the open journal; rewritten with what is complete.
-        header: of the data set.
+        journal: the open journal; rewritten with the complete volumes.
+        header: header of the data set.
     """
     journal.seek(0)
     title = f"{VERSION} {header.name}"
@@ -50,7 +50,7 @@ def note(journal: IO[str], line: str) -> None:
 
 
 def stamp(dataset: Dataset, case: Case) -> str:
-    """Return size and time of the file behind a case; a source may go on after ``#`` inside its file."""
+    """Return size and time of the file behind a case; the source may continue after ``#`` inside its file."""
     for name in (case.source, case.source.partition("#")[0]):
         path = dataset.root / name if dataset.root is not None else None
         if path is not None and path.is_file():
@@ -60,12 +60,12 @@ def stamp(dataset: Dataset, case: Case) -> str:
 
 
 def holds(record: Record, case: Case, stamp: str) -> bool:
-    """Say whether a record holds the voxels of this case as they are now."""
+    """Return whether a record holds the current voxels of this case."""
     return (record.id, record.source, record.stamp) == (case.id, case.source, stamp)
 
 
 def _recovered(line: str, case: Case, stamp: str, voxels: IO[bytes], offset: int) -> Record | None:
-    """Return the record of a journal line if its voxels are complete and still those of the case; else None."""
+    """Return the record of a journal line if its voxels are complete and still the case's; else None."""
     try:
         record = Record.model_validate_json(line)
     except ValidationError:  # cut short when the process was killed: this volume is packed again
@@ -79,5 +79,5 @@ def _recovered(line: str, case: Case, stamp: str, voxels: IO[bytes], offset: int
 
 
 def facts(case: Case) -> dict[str, object]:
-    """Return what a record takes over from its case, voxels aside: these may change without reading them again."""
+    """Return the fields that a record copies from its case: they may change without reading the voxels again."""
     return {"split": case.split, "patient": case.patient, "exam": case.exam, "targets": dict(case.targets)}

@@ -1,4 +1,4 @@
-"""The manifest of a packed store: what its bytes are. Loads no torch."""
+"""The manifest of a packed store, which describes its bytes. Loads no torch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ssl3d.task import Target, Task
 VERSION = 1
 MANIFEST = "manifest.json"
 VOXELS = "volumes.bin"
-DAMAGED = "damaged.txt"  # why a store must be packed again: written where damage was found while it was in use
+DAMAGED = "damaged.txt"  # why a store must be packed again: written when damage is found during use
 AGAIN = "the same `ssl3d bench` command packs it again"
 
 
 class DamagedStoreError(DataError):
-    """The voxels or the manifest of a packed store are not what was packed.
+    """The voxels or the manifest of a packed store are not those that were packed.
 
     Attributes:
-        folder: of the store; None where another one has taken its place already.
+        folder: folder of the store; None if another store has replaced it.
     """
 
     def __init__(self, message: str, folder: Path | None) -> None:
-        super().__init__(message, folder)  # both: it is pickled where a run has several processes
+        super().__init__(message, folder)  # both: it is pickled if a run has several processes
         self.folder = folder
 
     def __str__(self) -> str:
@@ -43,15 +43,15 @@ class Record(BaseModel):
     """One volume of a store.
 
     Attributes:
-        id, split, source, patient, exam, targets: as in :class:`ssl3d.dataset.Case`.
-        stamp: size and time of the source file when it was read; "" where there is no file.
-        spacing: millimetres between slices, rows and columns; None where the source does not say.
+        id, split, source, patient, exam, targets: see :class:`ssl3d.dataset.Case`.
+        stamp: size and time of the source file when it was read; "" if there is no file.
+        spacing: millimetres between slices, rows and columns; None if unknown.
         shape: (C, D, H, W).
-        dtype: of the voxels; one for the whole store.
-        offset: of the first voxel in ``volumes.bin``, in bytes.
-        mean: of the voxels.
-        std: their standard deviation; 1 where they are constant.
-        sha256: of the voxels' bytes.
+        dtype: dtype of the voxels; one for the whole store.
+        offset: byte offset of the first voxel in ``volumes.bin``.
+        mean: mean of the voxels.
+        std: their standard deviation; 1 if they are constant.
+        sha256: hash of the voxels' bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -73,7 +73,7 @@ class Record(BaseModel):
 
     @property
     def voxels(self) -> int:
-        """Number of voxels, all channels together."""
+        """Number of voxels in all channels."""
         C, D, H, W = self.shape
         return C * D * H * W
 
@@ -84,12 +84,12 @@ class Record(BaseModel):
 
     @property
     def content(self) -> list[Any]:
-        """What volumes with the same voxels have in common: [shape, dtype, sha256], plain values."""
+        """Plain values that are equal for volumes with the same voxels: [shape, dtype, sha256]."""
         return [list(self.shape), self.dtype, self.sha256]
 
 
 class Header(BaseModel):
-    """What a store says of its data set as a whole; the fields are those of :class:`ssl3d.dataset.Dataset`."""
+    """A store's description of its data set; the fields are those of :class:`ssl3d.dataset.Dataset`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,12 +116,12 @@ class Manifest(Header):
 
     @property
     def header(self) -> Header:
-        """Everything but the volumes."""
+        """Everything except the volumes."""
         return Header(**{name: getattr(self, name) for name in Header.model_fields})
 
     @property
     def size(self) -> int:
-        """Bytes that ``volumes.bin`` has."""
+        """Size of ``volumes.bin`` in bytes."""
         return self.cases[-1].end if self.cases else 0
 
     @classmethod
@@ -137,7 +137,7 @@ class Manifest(Header):
             plain = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{folder} holds no complete packed store ({MANIFEST} is missing); pack it again") from None
-        except OSError as error:  # which says nothing about what is in it
+        except OSError as error:  # says nothing about its content
             raise DataError(f"{path} cannot be read ({error.strerror}); allow reading it, or pack elsewhere") from error
         except (ValueError, RecursionError) as error:  # RecursionError: nested thousands deep
             raise DamagedStoreError(f"{path} is damaged ({error})", folder) from error
@@ -163,7 +163,7 @@ class Manifest(Header):
 
 
 def fingerprint(tasks: Sequence[Task], cases: Sequence[Record]) -> str:
-    """Hash tasks, ids, splits, patients, targets and voxels: the same wherever, and from whatever files, it is packed.
+    """Hash tasks, ids, splits, patients, targets and voxels, independently of the place and the source files.
 
     Returns:
         SHA-256, hexadecimal.
@@ -173,10 +173,10 @@ def fingerprint(tasks: Sequence[Task], cases: Sequence[Record]) -> str:
 
 
 def plain_targets(targets: Mapping[str, Target]) -> dict[str, Any]:
-    """Return targets as JSON has them."""
+    """Return targets as JSON values."""
     return {name: list(target) if isinstance(target, tuple) else target for name, target in targets.items()}
 
 
 def sha256(value: Any) -> str:
-    """Return the SHA-256 of plain values' canonical JSON, hexadecimal."""
+    """Return the SHA-256 of the canonical JSON of plain values, hexadecimal."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Packing a data set into a store: every volume is read, checked and written once; an interrupted pack is resumed.
 
 While packing, a journal lists the volumes that are complete in ``volumes.bin``. The manifest is written last and
-atomically, and the journal removed: a store without a manifest is half-written. Of several processes that want one
-store, one packs it and the others wait.
+atomically, and the journal removed, so a store without a manifest is incomplete. If several processes need a store,
+one packs it and the others wait.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def pack(
     splits: Sequence[str] = SPLITS,
     repair: Callable[[str], object] | None = None,
 ) -> Store:
-    """Pack a data set, or open the store where it is packed already and unchanged.
+    """Pack a data set, or open its store if it is already packed and unchanged.
 
-    Unchanged means: the same cases, targets, patients and splits, from files of the same size and time. A store that is
-    known to be damaged is packed again.
+    Unchanged means the same cases, targets, patients and splits, from files of the same size and time. A store known to
+    be damaged is packed again.
 
     Args:
-        dataset: what to pack.
-        folder: of the store; made if absent. Nothing is written outside it.
-        progress: called with (volumes done, all volumes).
-        splits: that must have a case, and may not share a patient.
-        repair: called with a sentence before a damaged store is packed again. Without it, a manifest that cannot be
-            parsed is refused: it may not be ours.
+        dataset: data set to pack.
+        folder: folder of the store; made if missing. Nothing is written outside it.
+        progress: called with (volumes done, total volumes).
+        splits: splits that must have a case and may not share a patient.
+        repair: called with a sentence before a damaged store is packed again. If None, a manifest that cannot be parsed
+            is refused: it may not be ours.
 
     Raises:
-        DataError: a fault of the data set or of a volume, or a folder that cannot be written.
+        DataError: the data set or a volume has a fault, or a folder cannot be written.
     """
     cases = checked_cases(dataset, splits)
     header = _header(dataset)
@@ -81,7 +81,7 @@ def pack(
 
 
 def mark_damaged(error: DamagedStoreError) -> None:
-    """Have a store that turned out to be damaged packed again by the next :func:`pack`.
+    """Mark a damaged store, so that the next :func:`pack` packs it again.
 
     Raises:
         RunError: its folder cannot be written.
@@ -97,11 +97,11 @@ def _header(dataset: Dataset) -> Header:
 def _state(
     dataset: Dataset, cases: list[Case], header: Header, folder: Path, ours: bool
 ) -> Literal["incomplete", "damaged", "outdated", "current"]:
-    """Compare what a folder holds with the data set.
+    """Compare the content of a folder with the data set.
 
     Raises:
-        DataError: it holds a store of another data set, or a file that is not a store; or, unless the folder is known
-            to be ours, a manifest that cannot be parsed.
+        DataError: it holds a store of another data set, a file that is not a store or, unless the folder is known to be
+            ours, a manifest that cannot be parsed.
     """
     if not (folder / MANIFEST).exists():
         if (folder / VOXELS).exists() and not (folder / JOURNAL).exists():
@@ -136,7 +136,7 @@ def _unchanged(manifest: Manifest, header: Header, dataset: Dataset, cases: list
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that pack; wait for one that does."""
+    """Lock a folder against other processes that pack; wait for one that holds it."""
     handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -146,7 +146,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a store, its manifest last: interrupted here, it is damaged. Whoever has it open keeps the old voxels."""
+    """Remove a store, its manifest last, so that an interruption leaves it damaged. Open stores keep the old voxels."""
     for name in (VOXELS, JOURNAL, MANIFEST):
         (folder / name).unlink(missing_ok=True)
 
@@ -154,9 +154,9 @@ def _clear(folder: Path) -> None:
 def _write(
     dataset: Dataset, cases: list[Case], folder: Path, header: Header, progress: Progress | None
 ) -> list[Record]:
-    """Write the voxels of all cases, after those that an interrupted pack left complete."""
+    """Write the voxels of all cases, after the complete ones of an interrupted pack."""
     with (
-        # The journal first: voxels without one are taken for a file of somebody else.
+        # The journal first: voxels without one are taken for someone else's file.
         open(folder / JOURNAL, "a+", encoding="utf-8", opener=_not_following) as journal,
         open(folder / VOXELS, "a+b", opener=_not_following) as voxels,
     ):
@@ -177,19 +177,19 @@ def _write(
 
 
 def _not_following(path: str, flags: int) -> int:
-    """Open a file; a symbolic link that somebody put in its place leads nowhere."""
+    """Open a file without following a symbolic link that was put in its place."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _append(dataset: Dataset, case: Case, voxels: IO[bytes]) -> Record:
     """Read one volume, write its voxels, and return its record."""
-    before = stamp(dataset, case)  # before reading: a file that changes meanwhile is packed again
+    before = stamp(dataset, case)  # before reading, so that a file that changes meanwhile is packed again
     volume = dataset.read(case)
     array = require_packable(volume, case)
     std = float(array.std(dtype=np.float64))
     offset = voxels.seek(0, os.SEEK_END)
     voxels.write(array.data)
-    voxels.flush()  # the voxels are there before the journal says so
+    voxels.flush()  # the voxels are written before the journal lists them
     return Record(
         id=case.id,
         split=case.split,

@@ -1,4 +1,4 @@
-"""What a volume must be to be packed. Loads no torch."""
+"""The requirements on a volume to be packed. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ssl3d.errors import DataError
 
 
 def require_packable(volume: Volume, case: Case) -> np.ndarray:
-    """Check what a data set's ``read`` returned, and return its voxels contiguous.
+    """Check the return value of a data set's ``read``, and return its voxels contiguous.
 
     Raises:
-        DataError: it is not a :class:`ssl3d.dataset.Volume` of (C, D, H, W), neither uint8 nor float16, empty, not in
-            [0, 1] where it is float16, or its spacing is not three positive numbers.
+        DataError: it is not a :class:`ssl3d.dataset.Volume` of (C, D, H, W), that is uint8, or float16 in
+            [0, 1], and not empty, with a spacing of three positive numbers or none.
     """
     where = case.source
     if not isinstance(volume, Volume):
@@ -23,7 +23,7 @@ def require_packable(volume: Volume, case: Case) -> np.ndarray:
         raise DataError(f"{where} was read with shape {voxels.shape}; a volume is (C, D, H, W), none of them 0")
     if voxels.dtype not in (np.uint8, np.float16):
         raise DataError(f"{where} was read as {voxels.dtype}; a volume is uint8, or float16 in [0, 1]")
-    if voxels.dtype == np.float16 and not (voxels.min() >= 0 and voxels.max() <= 1):  # NaN fails, too
+    if voxels.dtype == np.float16 and not (voxels.min() >= 0 and voxels.max() <= 1):  # NaN also fails
         raise DataError(f"{where} was read with float16 values outside [0, 1], or NaN; scale it")
     spacing = volume.spacing
     if spacing is not None and (len(spacing) != 3 or not all(0 < step < np.inf for step in spacing)):

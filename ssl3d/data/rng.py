@@ -1,8 +1,8 @@
 """Random numbers as an argument: draws that depend on (seed, step, position in the effective batch) alone.
 
-A volume's views must not change with the micro-batch size, the number of processes, or a resume. So no generator
-advances: each number is a function of its key. Scalars come from a counter-based hash of the
-key (SplitMix64, Steele et al. 2014), voxel noise from a generator seeded with it.
+A volume's views must not depend on the micro-batch size, the number of processes, or a resume. So no generator
+advances: each number is a function of its key. Scalars come from a counter-based hash of the key (SplitMix64, Steele
+et al. 2014), voxel noise from a generator seeded with it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What numbers are drawn for: the first part of a key. All are above every seed, which begins the keys of views."""
+    """The purpose of a draw: the first part of a key. All are above every seed, which begins the keys of views."""
 
     ORDER = 2**32  # of the volumes in an epoch
     BACKBONE = ORDER + 1  # initial weights
     METHOD = ORDER + 2  # initial weights of heads
-    ONLINE = ORDER + 3  # dropout and the like in ``online``
+    ONLINE = ORDER + 3  # dropout and similar layers in ``online``
     TARGET = ORDER + 4  # in ``target``
     LOSS = ORDER + 5  # in ``loss``
 
@@ -32,9 +32,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mix(*parts: int | NDArray[np.integer], key: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
-    """Hash integers (or arrays of them, broadcast) into uint64 keys, SplitMix64 chained over the parts.
+    """Hash integers (or arrays of them, broadcast) into uint64 keys, by SplitMix64 chained over the parts.
 
-    ``key`` is what the parts before these were hashed into: ``mix(b, key=mix(a)) == mix(a, b)``.
+    ``key`` is the hash of preceding parts: ``mix(b, key=mix(a)) == mix(a, b)``.
     """
     key = np.zeros((), np.uint64) if key is None else key
     with np.errstate(over="ignore"):
@@ -51,15 +51,15 @@ def _finalise(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass
 class Rng:
-    """Draws for the volumes of a micro-batch, one row per volume.
+    """Random draws for the volumes of a micro-batch, one row per volume.
 
-    The n-th draw has a key of its own, (seed, step, position, n), whatever kind of draw it is.
+    The n-th draw has its own key, (seed, step, position, n), for every kind of draw.
 
     Attributes:
-        seed: of the recipe.
+        seed: seed of the recipe.
         step: the optimiser step.
-        positions: (B,) places of these volumes in the effective batch.
-        device: where the draws are returned.
+        positions: (B,) positions of these volumes in the effective batch.
+        device: device of the returned draws.
     """
 
     seed: int
@@ -75,7 +75,7 @@ class Rng:
     def numbers(self, low: float = 0.0, high: float = 1.0, count: int | None = None) -> NDArray[np.float64]:
         """Return float64 draws from [low, high) on the host, (B,) or (B, count).
 
-        For what steers a computation: reading a number back from a GPU would make the host wait for it.
+        For values that control a computation: reading them back from a GPU would make the host wait.
         """
         keys = self._keys()  # (B,)
         if count is not None:
@@ -96,7 +96,7 @@ class Rng:
         return [torch.Generator(self.device).manual_seed(int(key >> np.uint64(1))) for key in self._keys()]
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Return (B, *shape) standard normal float32 draws. They differ between kinds of device."""
+        """Return (B, *shape) standard normal float32 draws. They differ between types of device."""
         rows = [
             torch.randn(tuple(shape), generator=one, device=self.device, dtype=torch.float32)
             for one in self.generators()

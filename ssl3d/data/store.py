@@ -1,4 +1,4 @@
-"""The packed store: all volumes of a data set in one memory-mapped file, so that a batch is a slice, not a decode."""
+"""The packed store: all volumes of a data set in one memory-mapped file, so that reading a batch needs no decoding."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CPU = torch.device("cpu")
 
 
 class Store:
-    """A packed data set. Volumes are named by their index in ``manifest.cases``.
+    """A packed data set. Volumes are identified by their index in ``manifest.cases``.
 
     Made by :func:`ssl3d.data.pack.pack` or :meth:`open`, not by its constructor.
 
     Attributes:
-        folder: where it is.
-        manifest: what it holds.
+        folder: folder of the store.
+        manifest: description of its content.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Store:
         self.folder = folder
         self.manifest = manifest
         self._voxels = voxels  # (all voxels,), one after the other
-        self._verified: set[int] = set() if verified is None else verified  # volumes whose bytes are those packed
-        self._file = file  # that is mapped, kept open for its length; None where the voxels are in memory
+        self._verified: set[int] = set() if verified is None else verified  # volumes whose bytes have been verified
+        self._file = file  # the mapped file, kept open for its length; None if the voxels are in memory
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a complete store. Maps the voxels; reads none.
+        """Open a complete store. Maps the voxels without reading them.
 
         Raises:
-            DamagedStoreError: a damaged manifest, or voxels of the wrong length.
-            DataError: no manifest, or an unknown version.
+            DamagedStoreError: the manifest is damaged, or the voxels have the wrong length.
+            DataError: there is no manifest, or its version is unknown.
         """
         manifest = Manifest.read(folder)
         path = folder / VOXELS
@@ -61,7 +61,7 @@ class Store:
             raise DamagedStoreError(f"{path} has {length} bytes where its manifest says {manifest.size}", folder)
         dtype = manifest.cases[0].dtype
         size = length // np.dtype(dtype).itemsize
-        # A private mapping: no copy is made, and what is written into it by mistake never reaches the file.
+        # A private mapping: no copy is made, and accidental writes never reach the file.
         voxels = torch.from_file(str(path), shared=False, size=size, dtype=getattr(torch, dtype))
         return cls(folder, manifest, voxels, file=_Mapped(path))
 
@@ -75,7 +75,7 @@ class Store:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Tasks that cases have targets for; the first is the default."""
+        """Tasks with targets; the first is the default."""
         return self.manifest.tasks
 
     @property
@@ -85,7 +85,7 @@ class Store:
 
     @property
     def knows_patients(self) -> bool:
-        """Whether patients are known; if not, every case is taken for one."""
+        """Whether patients are known; if not, every case counts as one."""
         return self.manifest.knows_patients
 
     @property
@@ -101,7 +101,7 @@ class Store:
     def evaluation_fingerprint(self, task: str) -> str:
         """Return the SHA-256 over a task and the training and test cases with a target for it.
 
-        Ids, patients, splits, targets and voxels count.
+        It covers ids, patients, splits, targets and voxels.
 
         Raises:
             DataError: the task is unknown.
@@ -115,7 +115,7 @@ class Store:
         return sha256([kind, rows])
 
     def task(self, name: str) -> Task:
-        """Return the task of a name.
+        """Return the task with this name.
 
         Raises:
             DataError: it is unknown.
@@ -134,7 +134,7 @@ class Store:
         return [self.manifest.cases[index].id for index in indices]
 
     def patients(self, indices: Sequence[int]) -> list[str]:
-        """Return the patients of volumes; those of a data set without known patients are the case ids."""
+        """Return the patients of volumes; the case ids if patients are unknown."""
         return [self.manifest.cases[index].patient for index in indices]
 
     def labelled(self, split: str, task: str) -> list[int]:
@@ -165,10 +165,10 @@ class Store:
         return np.array([case.targets[task] for case in cases], dtype).reshape(shape)
 
     def volumes(self, indices: Sequence[int], device: torch.device = CPU) -> Volumes:
-        """Return volumes as they were packed, on a device.
+        """Return volumes as packed, on a device.
 
-        On the device where the voxels are (the CPU, or that of :meth:`resident`) they are views, not copies: do not
-        write into them. The bytes of a volume are compared with their hash when it is first read.
+        On the device that holds the voxels (the CPU, or that of :meth:`resident`) they are views, not copies, and must
+        not be modified. The bytes of a volume are compared with their hash when it is first read.
 
         Raises:
             DamagedStoreError: a volume is damaged.
@@ -184,7 +184,7 @@ class Store:
         return Volumes(tuple(voxels.to(device) for voxels in shaped), mean, std)
 
     def resident(self, device: torch.device) -> Self:
-        """Return this store with all its voxels held in the memory of a device: the same batches, without transfers.
+        """Return this store with all its voxels in the memory of a device: the same batches, without transfers.
 
         Raises:
             DamagedStoreError: a volume is damaged.
@@ -202,10 +202,10 @@ class Store:
         return type(self)(self.folder, manifest, self._voxels, self._verified, self._file)
 
     def verify(self) -> None:
-        """Hash everything again.
+        """Verify all hashes again.
 
         Raises:
-            DamagedStoreError: the voxels of a case, or the manifest, are not what was packed.
+            DamagedStoreError: the voxels of a case, or the manifest, differ from what was packed.
         """
         self._require_whole()
         self._verified.clear()
@@ -215,7 +215,7 @@ class Store:
             raise DamagedStoreError(f"{self.folder}: the manifest was changed after packing", self._folder_now)
 
     def duplicates(self) -> list[tuple[str, str]]:
-        """Return pairs (train id, test id) of volumes with the same voxels: the test set leaks."""
+        """Return pairs (train id, test id) of volumes with the same voxels, which make the test set leak."""
         train: defaultdict[str, list[str]] = defaultdict(list)
         for case in (self.manifest.cases[index] for index in self.indices("train")):
             train[str(case.content)].append(case.id)
@@ -223,14 +223,14 @@ class Store:
         return [(id, case.id) for case in tests for id in train.get(str(case.content), [])]
 
     def _require_whole(self) -> None:
-        """Raise DamagedStoreError if the mapped file was cut short: reading past its end kills a process (SIGBUS)."""
+        """Raise DamagedStoreError if the mapped file was truncated: reading past its end kills a process (SIGBUS)."""
         if self._file is not None and self._file.size < self.manifest.size:
             message = f"{self.folder / VOXELS} was cut short while it was in use"
             raise DamagedStoreError(message, self._folder_now)
 
     @property
     def _folder_now(self) -> Path | None:
-        """The folder, if this store is still the one that is in it: another process may have packed it again."""
+        """The folder, if it still holds this store: another process may have packed it again."""
         return self.folder if self._file is None or self._file.is_at(self.folder / VOXELS) else None
 
     def _part(self, index: int) -> Tensor:
@@ -251,7 +251,7 @@ class Store:
 
 
 class _Mapped:
-    """An open file, kept for its length: the one that is mapped, also after another one took its name."""
+    """The mapped file, kept open for its length even if another file has taken its name."""
 
     def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -259,11 +259,11 @@ class _Mapped:
 
     @property
     def size(self) -> int:
-        """Its length in bytes, now."""
+        """Its current length in bytes."""
         return os.fstat(self._handle).st_size
 
     def is_at(self, path: Path) -> bool:
-        """Whether this is the file of that name."""
+        """Return whether this is still the file at a path."""
         try:
             return os.path.samestat(path.stat(), os.fstat(self._handle))
         except OSError:

@@ -1,4 +1,4 @@
-"""A batch of volumes as it leaves the store: ragged in depth, in the source's own numbers."""
+"""A batch of volumes as read from the store: ragged in depth, in the source's own dtype."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Volumes:
     Attributes:
         voxels: B tensors (C, D, H, W), uint8 or floating, on the device.
         mean: (B,) float32, mean of each volume's voxels.
-        std: (B,) float32, their standard deviation; 1 where a volume is constant.
+        std: (B,) float32, their standard deviation; 1 if a volume is constant.
     """
 
     voxels: tuple[Tensor, ...]
@@ -27,5 +27,5 @@ class Volumes:
 
     @property
     def device(self) -> torch.device:
-        """Where the voxels are."""
+        """Device of the voxels."""
         return self.voxels[0].device

@@ -1,4 +1,4 @@
-"""The file of features: plain arrays without pickle, ids of volumes and one array per read-out. Loads no torch."""
+"""The file of features: plain arrays without pickle, volume ids and one array per read-out. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-X = "x."  # in front of the name of a read-out, which could be "ids"
+X = "x."  # prefix of a read-out's name, which could otherwise be "ids"
 
 
 def pack_features(ids: Sequence[str], features: Mapping[str, np.ndarray]) -> bytes:
-    """Return the file of features (N, F_r) by read-out, of volumes with N ids."""
+    """Return the content of a file with features (N, F_r) by read-out of volumes with N ids."""
     buffer = io.BytesIO()
     arrays = {f"{X}{name}": x for name, x in features.items()}
     np.savez(buffer, ids=np.array(ids, np.str_), **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle

@@ -1,6 +1,6 @@
-"""The folder of a run: where everything lies, and what each file is called. Loads no torch.
+"""The folder of a run: the location and name of each of its files. Loads no torch.
 
-Stores, encoders and features may lie in a cache folder that runs share; evaluations and tables are the run's own.
+Stores, encoders and features may lie in a cache folder shared by runs; evaluations and tables belong to the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORDS: dict[type[ArtifactRecord], str] = {
     FeaturesRecord: "features.json",
     EvaluationRecord: "evaluation.json",
 }
-ARTIFACT_FILES = (  # that an artifact's folder may hold: what a fresh start deletes
+ARTIFACT_FILES = (  # in an artifact's folder; deleted by a fresh start
     *RECORDS.values(),
     *(WEIGHTS, MODEL_CARD, FEATURES, PREDICTIONS, TRAINING, FAILURE, ERROR, CHECKPOINT, LOG),
 )
@@ -34,11 +34,11 @@ SHORT = 10  # digits of a key in a folder's name
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder.
+    """The folder of a run.
 
     Attributes:
-        path: of the run.
-        cache: of stores, encoders and features, where runs share them; None keeps them in the run.
+        path: path of the run.
+        cache: folder of stores, encoders and features shared by runs; None keeps them in the run.
     """
 
     path: Path
@@ -46,17 +46,17 @@ class RunFolder:
 
     @property
     def shared(self) -> Path:
-        """Where stores, encoders and features lie."""
+        """Parent folder of stores, encoders and features."""
         return self.cache or self.path
 
     @property
     def plan(self) -> Path:
-        """What is to be made: plan.json."""
+        """File of the planned artifacts: plan.json."""
         return self.path / PLAN
 
     @property
     def recipe(self) -> Path:
-        """What was asked for: recipe.toml."""
+        """File of the request: recipe.toml."""
         return self.path / RECIPE
 
     @property
@@ -90,7 +90,7 @@ class RunFolder:
         return self.shared / "leases"
 
     def require_real(self) -> None:
-        """Raise RunError if one of its own folders is a symbolic link: what is written there would land elsewhere."""
+        """Raise RunError if one of its folders is a symbolic link, through which files would be written elsewhere."""
         for folder in (self.stores, self.encoders, self.features, self.evaluations, self.leases, self.shared_leases):
             _require_real(folder)
 
@@ -116,6 +116,6 @@ def _require_real(folder: Path) -> None:
 
 
 def require_run(run: Path) -> None:
-    """Raise RunError if a folder is not a run's."""
+    """Raise RunError if a folder is not a run's folder."""
     if not (run / PLAN).is_file():
         raise RunError(f"{run} is not a run folder (it has no {PLAN}); name a folder that `ssl3d bench` wrote")

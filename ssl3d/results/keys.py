@@ -1,4 +1,4 @@
-"""Keys of artifacts: the hash of what decides one, and nothing else. Loads no torch."""
+"""Keys of artifacts: the hash of exactly what decides them. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, Size, digest
 
-NUMERICS = 2  # of the core: raise it with every change to views, windows, optimisers, features or protocols that
-# changes a number, so that what was made before is made again
+NUMERICS = 2  # of the core: increase it with every change to views, windows, optimisers, features or protocols that
+# changes a number, so that earlier artifacts are made again
 DIGITS = 16
 
 
@@ -16,11 +16,11 @@ def encoder_key(recipe: EncoderRecipe, *, corpus: str | None, sources: Mapping[s
     """Return the key of an encoder.
 
     Args:
-        recipe: of the encoder. References of plugins do not count, their sources do.
-        corpus: fingerprint of the volumes it is pretrained on (with their labels or patients, where the method needs
-            those); None if it is not trained.
+        recipe: recipe of the encoder. The sources of plugins are hashed, not their names.
+        corpus: fingerprint of the volumes it is pretrained on (with their labels or patients, if the method needs
+            them); None if it is not trained.
         sources: hashes of the plugins' sources, by role.
-        weights: hash of the pretrained weights that it starts from; None without.
+        weights: hash of the pretrained weights that it starts from; None if there are none.
     """
     left_out = {"method", "backbone", "corpus", "task"}
     plain = recipe.model_dump(mode="json", exclude=left_out)
@@ -30,7 +30,7 @@ def encoder_key(recipe: EncoderRecipe, *, corpus: str | None, sources: Mapping[s
 def features_key(encoder: str, *, volumes: str, view_size: Size, batch_size: int) -> str:
     """Return the key of the features of a data set's volumes, whose bytes have the hash ``volumes``.
 
-    The number of volumes encoded at once decides rounding.
+    The batch size is included because it affects rounding.
     """
     return _key("features", encoder=encoder, volumes=volumes, view_size=view_size, batch_size=batch_size)
 
@@ -39,9 +39,9 @@ def evaluation_key(recipe: EvaluationRecipe, *, encoder: str, data: str, sources
     """Return the key of an evaluation.
 
     Args:
-        recipe: of the evaluation. The names of data set and protocol do not count, their content does.
-        encoder: its key.
-        data: hash of the bytes of the cases that have a target, of their targets, patients and splits.
+        recipe: recipe of the evaluation. The content of data set and protocol is hashed, not their names.
+        encoder: key of the encoder.
+        data: hash of the bytes, targets, patients and splits of the cases with a target.
         sources: hashes of the protocol's sources, by role.
     """
     plain = recipe.model_dump(mode="json", exclude={"data", "plane", "protocol", "folds", "fold"})

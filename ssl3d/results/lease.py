@@ -1,10 +1,10 @@
-"""Leases: any number of workers share a run, and no artifact is made by two of them at once. Loads no torch.
+"""Leases: any number of workers share a run, and no two of them make the same artifact. Loads no torch.
 
-A lease is a file that its owner created exclusively (O_EXCL, which holds on network file systems too; no file lock is
-relied on) and in which it counts upwards while it lives. A dead owner on the same machine is recognised at once, by its
-process. An owner on another machine is taken for dead when its count has not moved for a time on the observer's clock:
-clocks of two machines are never compared. An owner finds out that its lease was taken over when it asks ``held``, which
-it does before it writes a record.
+A lease is a file that its owner creates exclusively (O_EXCL, which also works on network file systems; file locks are
+not relied on) and in which it increments a counter while it is alive. A dead owner on the same machine is recognised
+immediately by its process. An owner on another machine is considered dead if its counter has not changed for a time on
+the observer's clock: clocks of two machines are never compared. An owner notices that its lease was taken over by
+checking ``held``, which it does before it writes a record.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ssl3d.errors import RunError
 from ssl3d.files import make_folder, require_there, unwritable
 
 BEAT_SECONDS = 5.0
-EXPIRES = 120.0  # many beats: a network file system may show them late
+EXPIRES = 120.0  # many beats: a network file system may show them with a delay
 
 
 class LostError(RunError):
@@ -34,7 +34,7 @@ class LostError(RunError):
 
 
 class _Seen(NamedTuple):
-    """Another worker's lease: its content, since when that is the same, and whether its owner is known to live."""
+    """Another worker's lease: its content, since when it is unchanged, and whether its owner is known to be alive."""
 
     content: bytes
     since: float
@@ -46,9 +46,9 @@ class Leases:
     """The leases in one folder, as one worker sees them.
 
     Attributes:
-        folder: made if absent.
-        beat_seconds: between two counts of an owner.
-        expires: seconds without a count after which an owner on another machine is taken for dead.
+        folder: made if missing.
+        beat_seconds: time between two increments by an owner.
+        expires: seconds without an increment after which an owner on another machine is considered dead.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class Leases:
     _seen: dict[str, _Seen] = field(default_factory=dict)
 
     def acquire(self, key: str) -> Lease | None:
-        """Return the lease on an artifact; None while another worker that lives holds it.
+        """Return the lease on an artifact; None if another live worker holds it.
 
         Raises:
             RunError: the folder cannot be written, is a symbolic link, or (GoneError) was deleted with its run.
@@ -77,7 +77,7 @@ class Leases:
         return lease
 
     def owner_lives(self, key: str) -> bool:
-        """Whether the owner of a lease that was refused is known to live: a process of this machine, or seen counting.
+        """Return whether the owner of a refused lease is known to be alive: a local process, or seen counting.
 
         The owner of any other lease may be dead, which takes ``expires`` seconds to find out.
         """
@@ -94,7 +94,7 @@ class Leases:
                 lease.release()
 
     def _expired(self, path: Path) -> bool:
-        """Whether the owner of a lease is dead; its file is then out of the way."""
+        """Return whether the owner of a lease is dead; its file is then moved out of the way."""
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class Leases:
 
 
 class Lease:
-    """A lease that this process holds, with a thread that counts in it. Made by :meth:`Leases.acquire`."""
+    """A lease held by this process, with a thread that counts in it. Made by :meth:`Leases.acquire`."""
 
     def __init__(self, path: Path, handle: int, beat_seconds: float) -> None:
         self._path, self._handle = path, handle
@@ -129,7 +129,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether the lease is still this process's."""
+        """Whether this process still owns the lease."""
         try:
             there, ours = self._path.stat(), os.fstat(self._handle)
         except OSError:
@@ -137,7 +137,7 @@ class Lease:
         return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
 
     def require(self) -> None:
-        """Raise LostError unless the lease is still this process's, GoneError if its folder is gone."""
+        """Raise LostError unless this process still owns the lease, GoneError if its folder is gone."""
         if not self.held:
             require_there(self._path)
             raise LostError(
@@ -157,11 +157,11 @@ class Lease:
 
     def _beat(self, seconds: float) -> None:
         while not self._ended.wait(seconds):
-            with suppress(OSError):  # a full disk, say: the next count may succeed
+            with suppress(OSError):  # such as a full disk: the next write may succeed
                 self._write()
 
     def _write(self) -> None:
-        """Count, in the open file: a file that was set aside is written to in vain, and harms nobody."""
+        """Write the counter to the open file: writing to a file that was set aside is harmless."""
         self._count += 1
         content = {"count": self._count, "host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
         data = json.dumps({**content, "token": self._token}).encode().ljust(512)
@@ -170,7 +170,7 @@ class Lease:
 
 
 def _create(path: Path, beat_seconds: float) -> Lease | None:
-    """Create a lease's file exclusively; None if it is there."""
+    """Create a lease's file exclusively; None if it exists."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
     except FileExistsError:
@@ -188,11 +188,11 @@ def _set_aside(path: Path, expected: bytes) -> bool:
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         path.rename(aside)
-    except FileNotFoundError:  # another worker was quicker
+    except FileNotFoundError:  # another worker was faster
         return True
     try:
         same = aside.read_bytes() == expected
-        if not same:  # another worker has taken over in between, and this is its lease
+        if not same:  # another worker has taken over meanwhile, and this is its lease
             with suppress(FileExistsError):
                 os.link(aside, path)
         return same
@@ -201,7 +201,7 @@ def _set_aside(path: Path, expected: bytes) -> bool:
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
-    """What a lease's file says; nothing while it is being written."""
+    """Return the content of a lease's file; empty while it is being written."""
     try:
         owner = json.loads(content)
     except ValueError:
@@ -211,14 +211,14 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 @cache
 def _host() -> str:
-    """This machine until it is started again, and the set of processes that are visible from here."""
+    """Identify this machine since its last boot, and the process namespace."""
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     visible = str(namespace.readlink()) if namespace.is_symlink() else ""
     return f"{socket.gethostname()} {boot.read_text().strip() if boot.is_file() else ''} {visible}"
 
 
 def _alive(owner: dict[str, Any]) -> bool:
-    """Whether the process that owns a lease on this machine lives; another one may have its number by now."""
+    """Return whether the local process that owns a lease is alive; another process may have reused its number."""
     pid = owner.get("pid")
     if not isinstance(pid, int):
         return False
@@ -232,7 +232,7 @@ def _alive(owner: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process was started, in ticks since the machine was; empty where the system does not say."""
+    """Return when a process was started, in ticks since boot; empty if the system does not say."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,6 +1,6 @@
-"""The records of artifacts, from which their published schemas are made. Loads no torch.
+"""The records of artifacts, from which the published schemas are generated. Loads no torch.
 
-An artifact is a folder with one JSON record, which is written last and atomically: with it the artifact is complete.
+An artifact is a folder with one JSON record, which is written last and atomically: it marks the artifact as complete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Name = Annotated[str, AfterValidator(_inside)]  # of a folder or file below anot
 
 
 class Record(BaseModel):
-    """Frozen, closed, and finite: what is not known is None, never NaN."""
+    """Frozen, closed, and finite: unknown values are None, never NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -46,7 +46,7 @@ class CorpusRecord(Record):
 
 
 class Collapse(Record):
-    """Measures of collapse of the features, and the verdict."""
+    """Measures of the collapse of features, and the verdict."""
 
     feature_std: float | None = Field(
         None, description="deviation of the normalised features, times sqrt(F); near 0: collapsed"
@@ -56,7 +56,7 @@ class Collapse(Record):
 
 
 class Price(Record):
-    """What a pretraining cost, and on what."""
+    """The cost and hardware of a pretraining."""
 
     pretrain_seconds: float | None = Field(None, description="time of pretraining")
     volumes_per_second: float | None = Field(None, description="training volumes per second, over all epochs")
@@ -66,7 +66,7 @@ class Price(Record):
 
 
 class Provenance(Record):
-    """What an artifact was made by, and when."""
+    """The software that made an artifact, and the time."""
 
     numerics: int = Field(description="version of the core's arithmetic; part of every key")
     sources: dict[str, Hex] = Field({}, description="hashes of the sources of the plugins that ran, by role")
@@ -75,7 +75,7 @@ class Provenance(Record):
 
 
 class ArtifactRecord(Record):
-    """What every record has."""
+    """The fields of every record."""
 
     schema_version: Literal[1] = Field(1, description="of this file")
     key: Hex = Field(description="hash of what decides the artifact and nothing else")
@@ -86,7 +86,7 @@ class ArtifactRecord(Record):
 
 
 class EncoderRecord(ArtifactRecord):
-    """A backbone as a method left it, or as it was published (encoder.json)."""
+    """A backbone after pretraining, or as published (encoder.json)."""
 
     kind: Literal["encoder"] = "encoder"
     recipe: EncoderRecipe
@@ -105,7 +105,7 @@ class EncoderRecord(ArtifactRecord):
 
     @property
     def settings(self) -> str:
-        """Hash of everything that decides the encoder but seed, fold and task: encoders of one row share it."""
+        """Hash of everything that decides the encoder except seed, fold and task: encoders of one row share it."""
         made_by = {"numerics": self.made_by.numerics, "sources": self.made_by.sources}
         return digest([encoder_choices(self.recipe), made_by, self.weights], 10)
 
@@ -140,7 +140,7 @@ class DataRecord(Record):
 
 
 class Score(Record):
-    """How an encoder did under one protocol, on the test cases."""
+    """The scores of an encoder under one protocol, on the test cases."""
 
     metrics: dict[str, float | None] = Field(description="by name; null where one is undefined, see reasons")
     reasons: dict[str, str] = Field({}, description="why a metric is null, by its name")
@@ -155,7 +155,7 @@ class Score(Record):
 
 
 class EvaluationRecord(ArtifactRecord):
-    """One encoder on one task under one protocol, with all training labels or a part of them (evaluation.json)."""
+    """One encoder on one task under one protocol, with all or some of the training labels (evaluation.json)."""
 
     kind: Literal["evaluation"] = "evaluation"
     recipe: EvaluationRecipe
@@ -169,23 +169,23 @@ class EvaluationRecord(ArtifactRecord):
 
     @property
     def settings(self) -> str:
-        """Hash of the recipe but seed, fold, draw, and the part of the labels, with the protocol's sources."""
+        """Hash of the recipe except seed, fold, draw and label subset, with the protocol's sources."""
         return digest([evaluation_choices(self.recipe), self.made_by.numerics, self.made_by.sources], 10)
 
 
 def encoder_choices(recipe: EncoderRecipe) -> dict[str, Any]:
-    """Return what encoders of one row share of their recipes: everything but seed, fold and task."""
+    """Return the part of the recipe that encoders of one row share: everything except seed, fold and task."""
     corpus = [{**part.model_dump(mode="json"), "fold": 0} for part in recipe.corpus]
     return {**recipe.model_dump(mode="json", exclude={"seed", "task", "corpus"}), "corpus": corpus}
 
 
 def evaluation_choices(recipe: EvaluationRecipe) -> dict[str, Any]:
-    """Return what evaluations of one row share of their recipes: everything but seed, fold, task and labels."""
+    """Return what evaluations of one row share of their recipes: everything except seed, fold, task and labels."""
     return recipe.model_dump(mode="json", exclude={"seed", "fold", "labels", "positives", "draw", "task"})
 
 
 class FailureRecord(Record):
-    """An artifact that could not be made (failure.json in its folder, in place of its record)."""
+    """An artifact that could not be made (failure.json in its folder, instead of its record)."""
 
     schema_version: Literal[1] = 1
     kind: Literal["encoder", "features", "evaluation"] = Field(description="of the artifact")
@@ -215,7 +215,7 @@ class PlannedEvaluation(Record):
 
 
 class PlanRecord(Record):
-    """What a run is to make (plan.json): requests of repeated calls are merged."""
+    """The artifacts of a run (plan.json): requests of repeated calls are merged."""
 
     schema_version: Literal[1] = 1
     base: dict[str, Any] = Field(description="what all calls on this folder share, in plain values")

@@ -1,4 +1,4 @@
-"""README.md of an encoder: what it is, what it was trained on, how to load it. Loads no torch."""
+"""README.md of an encoder: description, training data, and how to load it. Loads no torch."""
 
 from __future__ import annotations
 

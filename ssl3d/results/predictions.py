@@ -1,4 +1,4 @@
-"""predictions.csv and training.csv: one row per case, the truth behind every score. Loads no torch."""
+"""predictions.csv and training.csv: one row per case, the source of all scores. Loads no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predictions_frame(
         patients: N ids.
         targets: (N,) class indices or values; (N, L) of a multi-label task.
         probabilities: (N, K).
-        task: that they are of.
+        task: task of the predictions.
     """
     columns: dict[str, object] = {"case": list(cases), "patient": list(patients)}
     if task.kind == "multilabel":
@@ -38,20 +38,21 @@ def predictions_frame(
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV; floats are written so that they are read back to the bit.
+    """Return a table as CSV; floats are written so that reading restores them exactly.
 
-    A spreadsheet would take some texts for formulas (``=HYPERLINK(...)`` as the id of a case). They get an apostrophe
-    in front, which :func:`unguarded` removes. So do plain ids such as ``-12``; columns of numbers are left alone.
+    A spreadsheet would interpret some texts as formulas (``=HYPERLINK(...)`` as the id of a case). They are prefixed
+    with an apostrophe, which :func:`unguarded` removes. This includes plain ids such as ``-12``, but not columns of
+    numbers.
     """
     texts = [name for name, column in table.items() if column.dtype in ("object", "str")]
     safe = table.assign(**{str(name): table[name].map(_guarded, na_action="ignore") for name in texts})
     text = safe.to_csv(index=False, lineterminator="\n")
-    # With the other end of line a lone carriage return is quoted; without quotes it would begin a row.
+    # With CRLF line ends, a lone carriage return is quoted; without quotes it would begin a row.
     return safe.to_csv(index=False, lineterminator="\r\n") if "\r" in text else text
 
 
 def unguarded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from the CSV of :func:`to_csv` with the texts that were written there."""
+    """Return a table read from the CSV of :func:`to_csv` with the original texts."""
     texts = [name for name, column in table.items() if column.dtype == "str"]
     restored = {str(name): table[name].map(_restored, na_action="ignore").astype("str") for name in texts}
     return table.assign(**restored)
@@ -66,10 +67,10 @@ def _restored(text: str) -> str:
 
 
 def parse_predictions(data: bytes, where: str) -> pd.DataFrame:
-    """Return the bytes of a file as the table of :func:`predictions_frame`.
+    """Parse the bytes of a file as the table of :func:`predictions_frame`.
 
     Raises:
-        DamagedError: they are not such a table; names ``where``.
+        DamagedError: they are not such a table; the message names ``where``.
     """
     try:
         table = pd.read_csv(io.BytesIO(data), dtype=dict.fromkeys(TEXTS, "str"), keep_default_na=False)

@@ -1,4 +1,4 @@
-"""What an artifact was made by: sources, versions, time. Loads no torch."""
+"""The provenance of an artifact: sources, versions, time. Loads no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PACKAGES = ("ssl3d", "torch", "torchvision", "lightly", "timm", "pytorchvideo", 
 
 
 def made_by(sources: Mapping[str, str], distributions: Iterable[str] = ()) -> Provenance:
-    """Return the provenance of an artifact that is finished now.
+    """Return the provenance of an artifact that is completed now.
 
     Args:
         sources: hashes of the plugins' sources, by role ("method", "backbone", "protocol").
-        distributions: that the plugins come from.
+        distributions: packages that the plugins come from.
     """
     return Provenance(numerics=NUMERICS, sources=dict(sources), versions=versions(distributions), finished_at=now())
 
 
 def versions(distributions: Iterable[str] = ()) -> dict[str, str]:
-    """Return versions of Python, of the packages that decide numbers, and of further distributions."""
+    """Return the versions of Python, of the packages that affect results, and of further distributions."""
     names = dict.fromkeys((*PACKAGES, *sorted(distributions)))
     found = {name: _version(name) for name in names}
     return {"python": sys.version.split()[0], **{name: text for name, text in found.items() if text}}

@@ -42,7 +42,7 @@ def open_run(run: Path) -> RunFolder:
 
 
 def read_results(run: Path, *more: Path) -> Results:
-    """Return what one or several runs have come to. An evaluation that several runs hold counts once.
+    """Return the results of one or several runs. An evaluation in several runs counts once.
 
     Raises:
         RunError: a folder is not a run's, or (:class:`ssl3d.results.records.DamagedError`) a file of it is damaged.
@@ -62,17 +62,17 @@ def read_results(run: Path, *more: Path) -> Results:
 
 
 def read_evaluation(folder: Path) -> tuple[EvaluationRecord, dict[str, bytes]]:
-    """Return the record of an evaluation and its checked files by name.
+    """Return the record of an evaluation, and its verified files by name.
 
     Raises:
-        DamagedError: the record or a file is damaged or absent.
+        DamagedError: the record or a file is damaged or missing.
     """
     record = read_record(folder, EvaluationRecord)
     return record, {name: read_file(folder, record, name) for name in record.files}
 
 
 class _Reader:
-    """Reads one run, each encoder's record once."""
+    """Reader of one run that reads each encoder's record once."""
 
     def __init__(self, run: Path) -> None:
         self.plan = read_plan(run)

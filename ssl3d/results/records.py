@@ -1,7 +1,7 @@
-"""Records on the disk: written last and atomically, read back with their hashes checked. Loads no torch.
+"""Records on disk: written last and atomically, and read with their hashes checked. Loads no torch.
 
-A record's file is the JSON of its model (:mod:`ssl3d.results.model`) and ``content_sha256``, the hash of everything
-else in it. The record names the hashes of the artifact's other files, so an edited or truncated file is found.
+A record's file is the JSON of its model (:mod:`ssl3d.results.model`) and ``content_sha256``, the hash of the rest. The
+record lists the hashes of the artifact's other files, so an edited or truncated file is detected.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ AGAIN = "the same `ssl3d bench` command makes it again"
 
 
 class DamagedError(RunError):
-    """A file of an artifact is absent, truncated, edited, or not what its record says."""
+    """A file of an artifact is missing, truncated, edited, or differs from its record."""
 
 
 def write_record(
     folder: Path, record: R, contents: Mapping[str, str | bytes] | None = None, *, also: Iterable[str] = ()
 ) -> R:
-    """Write an artifact's files, and then its record, each atomically; return the record with their hashes.
+    """Write an artifact's files and then its record, each atomically; return the record with their hashes.
 
     Args:
-        folder: of the artifact.
+        folder: folder of the artifact.
         record: its ``files`` are filled in.
         contents: files to write, by name.
-        also: names of files that are there already.
+        also: names of existing files.
 
     Raises:
         RunError: the folder cannot be written.
@@ -59,7 +59,7 @@ def read_record(folder: Path, kind: type[R]) -> R:
     """Return the record of an artifact.
 
     Raises:
-        DamagedError: it is absent, damaged, edited, of another schema version, or lies in another artifact's folder.
+        DamagedError: it is missing, damaged, edited, of another schema version, or in another artifact's folder.
     """
     path = folder / RECORDS[kind]
     record = read_model(path, kind)
@@ -71,7 +71,7 @@ def read_record(folder: Path, kind: type[R]) -> R:
 
 
 def find_record(folder: Path, kind: type[R], *, key: str | None = None) -> R | None:
-    """Return the record of an artifact; None if it is absent, damaged, or of another key."""
+    """Return the record of an artifact; None if it is missing, damaged, or has another key."""
     if not (folder / RECORDS[kind]).is_file():
         return None
     try:
@@ -82,7 +82,7 @@ def find_record(folder: Path, kind: type[R], *, key: str | None = None) -> R | N
 
 
 def sound(folder: Path, record: ArtifactRecord) -> bool:
-    """Whether every file that a record names is there with the hash it names."""
+    """Return whether all files in a record exist with the recorded hashes."""
     return all(
         (folder / name).is_file() and file_sha256(folder / name) == digest for name, digest in record.files.items()
     )
@@ -92,7 +92,7 @@ def read_file(folder: Path, record: ArtifactRecord, name: str) -> bytes:
     """Return the bytes of a file of an artifact, checked against the record.
 
     Raises:
-        DamagedError: the record names no such file, or it is absent, unreadable or changed.
+        DamagedError: the file is not in the record, or it is missing, unreadable or changed.
     """
     path = folder / name
     if name not in record.files:
@@ -115,10 +115,10 @@ def write_model(path: Path, model: BaseModel) -> None:
 
 
 def read_model(path: Path, kind: type[M]) -> M:
-    """Return a model that :func:`write_model` wrote.
+    """Return a model written by :func:`write_model`.
 
     Raises:
-        DamagedError: it is absent, not JSON, edited, of another schema version, or not of this kind.
+        DamagedError: it is missing, not JSON, edited, of another schema version, or not of this kind.
     """
     content = read_json(path)
     expected = content.pop(CONTENT, None)
@@ -136,7 +136,7 @@ def read_model(path: Path, kind: type[M]) -> M:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; raises DamagedError if the file holds none."""
+    """Return a JSON object; raises DamagedError if the file contains none."""
     try:
         content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:

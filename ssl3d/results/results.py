@@ -1,4 +1,4 @@
-"""What a run has come to, as read from its records: the only input of tables, report and audit. Loads no torch."""
+"""The results of a run, read from its records: the only input of tables, report and audit. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ssl3d.results.model import EncoderRecord, EvaluationRecord, PlannedEncoder,
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation that is complete.
+    """A complete evaluation.
 
     Attributes:
-        record: of the evaluation.
-        encoder: record of the encoder that was evaluated.
-        predictions: a row per test case: case, patient, label, p_0 .. p_{K-1}.
-        training: out-of-fold predictions of the training cases, in the same form; None without any.
-        folder: of the evaluation; None of a derived one (planes combined), which is not an artifact.
-        encoder_folder: of the encoder.
+        record: record of the evaluation.
+        encoder: record of the evaluated encoder.
+        predictions: one row per test case: case, patient, label, p_0 .. p_{K-1}.
+        training: out-of-fold predictions of the training cases, in the same form; None if there are none.
+        folder: folder of the evaluation; None for a derived one (planes combined), which is not an artifact.
+        encoder_folder: folder of the encoder.
     """
 
     record: EvaluationRecord
@@ -34,7 +34,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Failed:
-    """An evaluation that was planned and could not be made, with one sentence on why."""
+    """A planned evaluation that could not be made, with the reason in one sentence."""
 
     evaluation: PlannedEvaluation
     encoder: PlannedEncoder
@@ -43,13 +43,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a run, or several, has come to.
+    """All results of one or several runs.
 
     Attributes:
-        evaluated: in the order of the plan.
-        failed: likewise.
-        pending: evaluations that are planned and neither made nor failed.
-        encoders: every complete encoder by key, also those without an evaluation.
+        evaluated: complete evaluations in the order of the plan.
+        failed: failed evaluations in the order of the plan.
+        pending: planned evaluations that are neither complete nor failed.
+        encoders: all complete encoders by key, including those without an evaluation.
     """
 
     evaluated: tuple[Evaluated, ...] = ()

@@ -1,4 +1,4 @@
-"""The JSON Schemas of records, for those who read results without ssl3d. Loads no torch.
+"""The JSON Schemas of records, for reading results without ssl3d. Loads no torch.
 
 ``python -m ssl3d.results.schema FOLDER`` writes one file per kind of record.
 """
@@ -32,7 +32,7 @@ KINDS: dict[str, type[Record]] = {
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a kind of record's file."""
+    """Return the JSON Schema (draft 2020-12) of a kind of record."""
     inner = KINDS[kind].model_json_schema()
     described = {"type": "string", "description": "SHA-256 of everything else in this file, as canonical JSON"}
     return {

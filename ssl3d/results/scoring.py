@@ -1,4 +1,4 @@
-"""From a protocol's prediction to the score in its record. Loads scikit-learn, not torch."""
+"""Scoring of a protocol's prediction for its record. Loads scikit-learn, not torch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def score(
     """Score a prediction of the test cases, once.
 
     Args:
-        prediction: of a protocol.
-        targets: (N_test,) class indices, or values of a regression; (N_test, L) of 0 and 1 of a multi-label task.
-        task: that was predicted.
-        patients: (N_test,) patient of each test case; None: each case is of a patient of its own.
-        seconds: time that the protocol took.
+        prediction: prediction of a protocol.
+        targets: (N_test,) class indices or regression values; (N_test, L) of 0 and 1 for a multi-label task.
+        task: predicted task.
+        patients: (N_test,) patient of each test case; None: each case has its own patient.
+        seconds: time taken by the protocol.
 
     Raises:
-        DataError: no test case, targets that the task does not have, or a prediction that does not fit.
+        DataError: there are no test cases, targets are not valid for the task, or a prediction does not fit.
     """
     found = measure(targets, prediction.probabilities, task, prediction.threshold)
     auc_interval = None

@@ -1,9 +1,9 @@
-"""The sources of a plugin: an edit that could change its numbers changes the keys of what it makes. Loads no torch.
+"""The sources of a plugin: an edit that could change its results changes the keys of its artifacts. Loads no torch.
 
-Counted are the file of the plugin's class and every module that it imports, directly or not, from its own package (or,
-for a loose file, from its own folder). Files are found by their paths: a module that a function imports counts before
-the function runs. The core is not counted: its numerics version is (:mod:`ssl3d.results.keys`). Other packages are
-recorded by their versions.
+Included are the file of the plugin's class and every module that it imports, directly or indirectly, from its own
+package (or, for a loose file, from its own folder). Files are found by their paths: a module imported in a function
+counts before the function runs. The core is not included but has a numerics version (:mod:`ssl3d.results.keys`).
+Other packages are recorded by their versions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import ModuleType
 from ssl3d.recipe import digest
 from ssl3d.scan_imports import CORE, LOOSE, Root, read_source
 
-_imported_texts: dict[ModuleType, str] = {}  # what was imported, as it was when it was first read
-_unimported_texts: dict[Path, str] = {}  # what was not imported yet, as it was when it was last read
+_imported_texts: dict[ModuleType, str] = {}  # text of imported modules, when first read
+_unimported_texts: dict[Path, str] = {}  # text of modules not imported yet, when last read
 
 
 def sources_hash(kind: type) -> str:
@@ -28,12 +28,12 @@ def sources_hash(kind: type) -> str:
 
 
 def source_files(kind: type) -> list[Path]:
-    """Return the files behind a plugin's class and the plugins that it is derived from; none of the core."""
+    """Return the files behind a plugin's class and the plugins it derives from, without the core's."""
     return list(_texts(kind))
 
 
 def keep_imported() -> None:
-    """Fix the texts of modules that were imported since they were hashed: an edit after that does not run here."""
+    """Fix the texts of modules imported since they were hashed, because later edits do not run in this process."""
     for path, text in _unimported_texts.items():
         module = _module_at(path)
         if module is not None:
@@ -42,7 +42,7 @@ def keep_imported() -> None:
 
 
 def _texts(kind: type) -> dict[Path, str]:
-    """Return the sources behind a plugin's class and the plugins that it is derived from, by file."""
+    """Return the sources behind a plugin's class and the plugins it derives from, by file."""
     contracts = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == CORE]
     plugins = [base for base in kind.__mro__ if any(issubclass(base, contract) for contract in contracts)]
     found: dict[Path, str] = {}
@@ -54,7 +54,7 @@ def _texts(kind: type) -> dict[Path, str]:
 
 
 def _closure(module: ModuleType) -> dict[Path, str]:
-    """Return the sources of a module and of all that it imports from below the same root, by file."""
+    """Return the sources, by file, of a module and everything it imports from below the same root."""
     start = Path(str(module.__file__)).resolve()
     return Root.of(module).closure(start, lambda path: _text_of(module) if path == start else _text(path))
 
@@ -65,7 +65,7 @@ def _counts(module: ModuleType) -> bool:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file: as it was imported, or as it is now if it was not imported yet."""
+    """Return the text of a file: as imported, or the current text if it is not imported yet."""
     module = _module_at(path)
     if module is not None:
         return _text_of(module)
@@ -74,9 +74,9 @@ def _text(path: Path) -> str:
 
 
 def _text_of(module: ModuleType) -> str:
-    """Return the source of a module, as it was when it was first asked for: about what was imported.
+    """Return the source of a module when first requested, approximately as imported.
 
-    A loose file that was edited is imported again, as another module (:mod:`ssl3d.registry`).
+    A loose file is imported again after an edit, as another module (:mod:`ssl3d.registry`).
     """
     if module not in _imported_texts:
         _imported_texts[module] = read_source(Path(str(module.__file__)))
@@ -84,10 +84,10 @@ def _text_of(module: ModuleType) -> str:
 
 
 def _module_at(path: Path) -> ModuleType | None:
-    """Return the module that an import statement made of a file; None if it was not imported."""
-    end = str(Path(*path.parts[-2:])) if path.name == "__init__.py" else path.name  # which spares resolving the others
+    """Return the module imported from a file; None if it was not imported."""
+    end = str(Path(*path.parts[-2:])) if path.name == "__init__.py" else path.name  # avoids resolving the others
     for name, module in list(sys.modules.items()):
-        # vars, not getattr: some modules import others when they are asked for a name
+        # vars, not getattr: some modules import others on attribute access
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
         if not file or name.startswith(LOOSE) or not str(file).endswith(end):
             continue

@@ -1,1 +1,1 @@
-"""From records to leaderboard, comparisons and curves, and their formats. Loads no torch."""
+"""Leaderboard, comparisons and curves from records, and their formats. Loads no torch."""

@@ -1,4 +1,4 @@
-"""The leaderboard against one baseline that was named beforehand: differences, with intervals and corrected tests.
+"""The leaderboard compared with one baseline named in advance: differences, intervals and corrected tests.
 
 Loads no torch.
 """
@@ -24,7 +24,7 @@ COLUMNS: Columns = {
         "float64", "that p corrected for the comparisons with the baseline in this table and protocol (Holm)"
     ),
 }
-_COMPARED = ["data", "task", "plane", "protocol"]  # rows that share them are compared with each other
+_COMPARED = ["data", "task", "plane", "protocol"]  # rows with equal values are compared with each other
 _NAME = ["method", "backbone", "settings"]
 Row = Mapping[str, Any]
 
@@ -32,15 +32,15 @@ Row = Mapping[str, Any]
 def against(board: pd.DataFrame, pairs: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the leaderboard with the columns of :data:`COLUMNS` added.
 
-    Only comparisons with the baseline count in Holm's correction: it was named, so no others were made.
+    Only comparisons with the baseline count in Holm's correction: it was named in advance, so no others were made.
 
     Args:
         board: the leaderboard.
         pairs: the comparisons of the same results.
-        name: METHOD, or METHOD on BACKBONE, followed by (SETTINGS) where only these distinguish two rows.
+        name: METHOD, or METHOD on BACKBONE, followed by (SETTINGS) if needed to distinguish two rows.
 
     Raises:
-        RunError: no row has the name, several of one table have it, or it has no AUC.
+        RunError: no row has the name, several rows of one table have it, or it has no AUC.
     """
     rows = _rows(board)
     chosen = [row for row in rows if name in _names(row)]
@@ -72,7 +72,7 @@ def _compare(rows: list[Row], found: list[dict[str, Any]], pairs: list[Row], bas
 
 
 def _against(pair: Row, baseline: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The other side of a pair with the baseline, and its difference to the baseline."""
+    """Yield the other side of each pair with the baseline, and its difference from the baseline."""
     for side, other, sign in (("b", "a", 1), ("a", "b", -1)):
         if tuple(pair[f"{part}_{side}"] for part in _NAME) == baseline:
             low, high = sorted((sign * pair["ci_low"], sign * pair["ci_high"]))
@@ -82,13 +82,13 @@ def _against(pair: Row, baseline: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, 
 
 
 def _names(row: Row) -> list[str]:
-    """What a row may be called, the shortest name first."""
+    """Return the possible names of a row, the shortest first."""
     short, long = str(row["method"]), f"{row['method']} on {row['backbone']}"
     return [short, long, f"{short} ({row['settings']})", f"{long} ({row['settings']})"]
 
 
 def _check_alone(chosen: list[Row], name: str) -> None:
-    """Raise RunError if a name stands for several rows of one table."""
+    """Raise RunError if a name matches several rows of one table."""
     for row in chosen:
         others = [other for other in chosen if _compared(other) == _compared(row)]
         if len(others) > 1:
@@ -102,6 +102,6 @@ def _compared(row: Row) -> tuple[Any, ...]:
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:
-    """Rows as plain values; what is missing is None."""
+    """Return rows as plain values; missing ones are None."""
     plain = table.astype(object).where(table.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]

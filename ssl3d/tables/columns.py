@@ -1,4 +1,4 @@
-"""Tables with fixed, typed columns that a CSV file gives back unchanged. Loads no torch."""
+"""Tables with fixed, typed columns that survive a round trip through CSV. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl3d.results.predictions import unguarded
 
 
 class ColumnType(NamedTuple):
-    """Type and meaning of a column. Types are those of pandas: str, Int64, float64, boolean; all can be missing."""
+    """Type and meaning of a column. Types are pandas': str, Int64, float64, boolean; all allow missing values."""
 
     dtype: str
     meaning: str
@@ -47,13 +47,13 @@ def typed(rows: Sequence[Mapping[str, Any]], columns: Columns) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: Columns) -> pd.DataFrame:
-    """Return a table written by :func:`ssl3d.results.predictions.to_csv`, as it was."""
+    """Return a table written by :func:`ssl3d.results.predictions.to_csv`, unchanged."""
     types: dict[str, Any] = {name: column.dtype for name, column in columns.items()}
     return unguarded(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""]))
 
 
 def joined(sentences: Iterable[str | None]) -> str:
-    """Return different sentences as one text, in order of appearance."""
+    """Join distinct sentences into one text, in order of appearance."""
     return "; ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 

@@ -1,10 +1,10 @@
-"""Planes of an exam combined as MRNet's authors do: logistic regression on the planes' predictions.
+"""Combining the planes of an exam as MRNet's authors do: logistic regression on the planes' predictions.
 
-Bien et al. 2018 (PLOS Medicine 15(11), e1002699) weigh the predictions of the three planes by a logistic regression on
-the training exams. Here each plane's log-odds are those of training exams that the plane's classifier had not seen
-(out of fold), so a plane that has memorised its training exams is not trusted for it; the regression has no penalty.
-Exams are matched by the id of the case. The result is an evaluation like any other, derived and never written. Loads no
-torch; scikit-learn only where there are several planes.
+Bien et al. 2018 (PLOS Medicine 15(11), e1002699) weight the predictions of the three planes by a logistic regression
+on the training exams. Here each plane's log-odds come from training exams that the plane's classifier had not seen
+(out of fold), so a plane that has memorised its training exams gains no weight; the regression has no penalty. Exams
+are matched by case id. The result is an evaluation like any other, derived and never written. Loads no torch, and
+scikit-learn only if there are several planes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Recipes = tuple[EncoderRecipe, EvaluationRecipe]
 
 @dataclass(frozen=True)
 class PlaneSet:
-    """Evaluations that differ in their plane alone.
+    """Evaluations that differ only in their plane.
 
     Attributes:
-        recipes: that they share, without anything that belongs to one plane.
+        recipes: their common recipes, without anything specific to a plane.
         planes: by name, in alphabetical order: the evaluation, or why it cannot be combined with the others.
     """
 
@@ -50,16 +50,16 @@ class PlaneSet:
 
 
 def combine_planes(results: Results) -> list[Evaluated | Failed]:
-    """Return an evaluation of all planes combined for each set of evaluations that differ in their plane alone.
+    """Return a combined evaluation for each set of evaluations that differ only in their plane.
 
-    One that cannot be made is a failed evaluation with the reason; those of single planes stand without it. There is
-    none where there is one plane, or no plane has out-of-fold predictions.
+    One that cannot be made is a failed evaluation with the reason, and does not affect those of single planes. There is
+    none if there is one plane, or no plane has out-of-fold predictions.
     """
     return [_derived(planes) for planes in _plane_sets(results)]
 
 
 def _plane_sets(results: Results) -> list[PlaneSet]:
-    """Evaluations with all labels, by all but their plane, where there are several planes and one can be combined."""
+    """Group evaluations with all labels by everything but plane, if there are several and one can be combined."""
     every: list[Evaluated | Failed] = [*results.evaluated, *results.failed]
     known = [one for one in every if _is_of_plane(_evaluation(one))]
     names: dict[tuple[str, str], set[str]] = defaultdict(set)  # planes of a data set and task
@@ -96,9 +96,9 @@ def _is_of_plane(recipe: EvaluationRecipe) -> bool:
 
 
 def _without_plane(one: Evaluated | Failed, *, shared: bool) -> Recipes:
-    """What planes of one exam share: all but the plane and the axis that swaps left and right, never flipped.
+    """Return what planes of one exam share: all but the plane and the left-right axis, along which no flip happens.
 
-    An encoder that is ``shared``, evaluated in several planes, keeps its corpus.
+    A ``shared`` encoder, which is evaluated in several planes, keeps its corpus.
     """
     encoder, evaluation = one.encoder.recipe, _evaluation(one)
     corpus = tuple(part if shared else part.model_copy(update={"plane": None}) for part in encoder.corpus)
@@ -133,7 +133,7 @@ def _derived(planes: PlaneSet) -> Evaluated | Failed:
     if not absent:
         try:
             return combined(planes)
-        except RunError as error:  # the tables of single planes stand without it
+        except RunError as error:  # the tables of single planes do not depend on it
             absent = [str(error)]
     encoder, evaluation = _planned(planes)
     return Failed(evaluation, encoder, f"planes are not combined: {', '.join(absent)}")
@@ -162,7 +162,7 @@ def combined(planes: PlaneSet) -> Evaluated:
     """Return the evaluation of all planes of an exam.
 
     Raises:
-        RunError: planes disagree on the class of an exam, share none, or their training exams are of one class.
+        RunError: planes disagree on the class of an exam, have none in common, or their training exams have one class.
     """
     from ssl3d.results.scoring import score  # noqa: PLC0415  # scikit-learn, only where there are several planes
 
@@ -178,7 +178,7 @@ def combined(planes: PlaneSet) -> Evaluated:
 
 
 def _fit(names: Sequence[str], planes: PlaneSet, test: pd.Series) -> Prediction:
-    """Fit on the training exams of all planes, predict the test exams; the threshold is from the training exams."""
+    """Fit on the training exams of all planes, predict the test exams; the threshold comes from the training exams."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # only runs with several planes need it
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
@@ -204,14 +204,14 @@ def _fit(names: Sequence[str], planes: PlaneSet, test: pd.Series) -> Prediction:
 
 
 def _log_odds(table: pd.DataFrame, cases: pd.Series, N: int) -> np.ndarray:
-    """log(p_k / p_0), k = 1..K-1, of cases: (n, K-1). N cases cannot distinguish a p below 1/(2N) from 0: clipped."""
+    """Return log(p_k / p_0), k = 1..K-1, (n, K-1), clipped: N cases cannot distinguish a p below 1/(2N) from 0."""
     p = probabilities_of(table.set_index("case").loc[cases.index])
     logs = np.log(np.clip(p, 1 / (2 * N), 1 - 1 / (2 * N)))
     return np.asarray(logs[:, 1:] - logs[:, :1])
 
 
 def _shared_cases(tables: Sequence[pd.DataFrame], planes: PlaneSet) -> pd.DataFrame:
-    """Label and patient of the exams that every plane has, by id."""
+    """Return label and patient, by id, of the exams that every plane has."""
     labels = pd.concat(
         [pd.Series(targets_of(table), index=table["case"]) for table in tables], axis=1, join="inner"
     ).sort_index()

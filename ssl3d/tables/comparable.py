@@ -1,4 +1,4 @@
-"""What may stand in one table: evaluations on the same data in the same way. Loads no torch."""
+"""Checks that evaluations in one table used the same data in the same way. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Within = Callable[[Evaluated], Hashable]
 
 
 def check_comparable(evaluated: Iterable[Evaluated]) -> None:
-    """Check that the evaluations of each table (data set, task and plane) were made on the same data in the same way.
+    """Check that the evaluations of each table (data set, task and plane) used the same data in the same way.
 
     Raises:
         RunError: evaluations of one table differ in folds, classes or inner folds; or, within a fold, in the
-            fingerprint of the data or the number of training or test cases; or, at one part of the labels, in how many
-            of them were used; or, within a protocol, in its settings. Says in what, and between which evaluations.
+            fingerprint of the data or the number of training or test cases; or, for one label subset, in the number of
+            labels; or, within a protocol, in its settings. The message says in what, and between which evaluations.
     """
     known = list(evaluated)
     for what, get, within in _CONDITIONS:
@@ -31,10 +31,10 @@ def check_comparable(evaluated: Iterable[Evaluated]) -> None:
 
 
 def check_shared(runs: Sequence[Results]) -> None:
-    """Check that each run shares a table with another one: else nothing of it is compared across runs.
+    """Check that each run shares a table with another one; otherwise nothing is compared across runs.
 
     Raises:
-        RunError: one does not.
+        RunError: a run shares none.
     """
     tables = [{_table(one) for one in run.evaluated} for run in runs if run.evaluated]
     for index, own in enumerate(tables if len(tables) > 1 else ()):
@@ -88,7 +88,7 @@ _CONDITIONS: tuple[tuple[str, Get, Within], ...] = (
 
 
 def version_note(made_by: Iterable[Provenance]) -> str:
-    """Return which packages had more than one version where these were made; empty if none."""
+    """Return the packages that had more than one version among these artifacts; empty if none."""
     found: dict[str, dict[str, None]] = {}
     for one in made_by:
         for name, version in one.versions.items():

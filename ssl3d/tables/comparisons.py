@@ -50,24 +50,24 @@ def comparisons(entries: Sequence[Entry], pairs: Sequence[Pair]) -> pd.DataFrame
     """Return one row per pair; see :data:`COLUMNS`.
 
     Args:
-        entries: all of them, which decide how much of a name is needed in a verdict.
-        pairs: of these entries.
+        entries: all entries, which decide how much of a name a verdict needs.
+        pairs: pairs of these entries.
     """
     names = short_names({entry.key for entry in entries})
     return typed([_row(pair, names) for pair in pairs], COLUMNS)
 
 
 def short_names(keys: Collection[Key]) -> dict[Key, str]:
-    """Return names of entries for sentences: method, and backbone and settings where they are needed."""
+    """Return short names of entries for sentences: method, with backbone and settings if needed."""
     pairs = {(key.method, key.backbone) for key in keys}
-    several = len(pairs) > len({method for method, _ in pairs})  # controls have a backbone of their own each
+    several = len(pairs) > len({method for method, _ in pairs})  # each control has its own backbone
     names = {key: f"{key.method} on {key.backbone}" if several else key.method for key in keys}
     counts = Counter((key.compared, name) for key, name in names.items())
     return {key: f"{name} ({key.settings})" if counts[key.compared, name] > 1 else name for key, name in names.items()}
 
 
 def _better(pair: Pair, a: str, b: str) -> str:
-    """Return what a separated pair shows: one seed on either side says nothing about methods."""
+    """Return the conclusion from a separated pair: one seed on either side says nothing about methods."""
     if pair.about == "methods":
         return f"{a} better than {b}"
     return f"this encoder of {a} scores higher than this encoder of {b}"

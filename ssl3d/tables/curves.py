@@ -1,4 +1,4 @@
-"""Curves: AUC against the share of labels, or of positives among them. Loads no torch."""
+"""Curves: AUC against the fraction of labels, or of positives among them. Loads no torch."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ COLUMNS: Columns = {
     "settings": ColumnType("str", "hash of everything that decides the numbers, code included, but seed and fold"),
     "note": ColumnType("str", "why there is no AUC, what was left out, or what the interval leaves out"),
 }
-SEVERAL_DRAWS = "DeLong and draws"  # what an interval over the draws of one seed is from
+SEVERAL_DRAWS = "DeLong and draws"  # source of an interval over the draws of one seed
 ONE_SEED = "one seed: the interval leaves out the variance of the encoder's seed"
 Folds = Mapping[int, Evaluated]
 
 
 class Point(NamedTuple):
-    """A point of a curve: what is varied, and how far."""
+    """A point of a curve: the quantity that varies, and its value."""
 
     condition: str
     share: float
 
     @classmethod
     def of(cls, recipe: EvaluationRecipe) -> Point:
-        """Return the point that an evaluation belongs to."""
+        """Return the point of an evaluation."""
         return cls("labels", recipe.labels) if recipe.positives is None else cls("positives", recipe.positives)
 
 
@@ -65,9 +65,9 @@ class Repeated(NamedTuple):
 
     Attributes:
         seeds: in order.
-        draws: those that every seed has in every fold.
+        draws: draws that every seed has in every fold.
         folds: evaluations by (seed, draw), then by fold.
-        note: which draws are left out.
+        note: draws that are left out.
     """
 
     seeds: tuple[int, ...]
@@ -77,19 +77,19 @@ class Repeated(NamedTuple):
 
 
 def curves(evaluated: Sequence[Evaluated], board: Sequence[Standing]) -> pd.DataFrame:
-    """Return one row per method, backbone, protocol and share; see :data:`COLUMNS`. Empty where there are no curves.
+    """Return one row per method, backbone, protocol and share; see :data:`COLUMNS`. Empty if there are no curves.
 
-    The curve of labels ends with all of them. The draws of a seed share its encoder, so the mean over them is one
-    repetition: the variance of these means, of encoders and draws together, is added to that of the patients (see
-    :mod:`ssl3d.evaluate.statistics.inference`). With one seed the draws are the repetitions, and the note says that the
-    variance of the encoder's seed is left out. A draw that is not done for every seed and fold is left out.
+    The curve of labels ends with all of them. The draws of a seed share its encoder, so their mean is one repetition:
+    the variance of these means, of encoders and draws together, is added to that of the patients (see
+    :mod:`ssl3d.evaluate.statistics.inference`). With one seed the draws are the repetitions, and a note says that the
+    variance of the encoder's seed is not included. Draws that are not complete for every seed and fold are left out.
 
     Args:
-        evaluated: with all labels, or a part of them.
-        board: standings of those with all labels.
+        evaluated: evaluations with all or some of the labels.
+        board: standings with all labels.
 
     Raises:
-        RunError: test cases of evaluations in one table differ.
+        RunError: the test cases of evaluations in one table differ.
     """
     points: dict[Key, dict[Point, list[Evaluated]]] = {}
     for one in evaluated:
@@ -126,7 +126,7 @@ def _repeated(group: Iterable[Evaluated]) -> Repeated:
 
 
 def _row(key: Key, point: Point, repeated: Repeated, cases: Mapping[Where, pd.DataFrame]) -> dict[str, Any]:
-    """The row of a part of the labels: its draws take the place of seeds, seed after seed."""
+    """Return the row of a label subset: its draws, seed after seed, are treated as seeds."""
     layers = [repeated.folds[seed, draw] for seed in repeated.seeds for draw in repeated.draws]
     parts = [
         part
@@ -145,7 +145,7 @@ def _row(key: Key, point: Point, repeated: Repeated, cases: Mapping[Where, pd.Da
 
 
 def _whole_row(standing: Standing) -> dict[str, Any]:
-    """The row of all labels, as on the leaderboard."""
+    """Return the row for all labels, as on the leaderboard."""
     entry = standing.entry
     row = _common(entry, Point("labels", 1.0), (standing.interval, standing.interval_from), len(entry.seeds), 1)
     first = entry.done[0].record
@@ -173,7 +173,7 @@ def _common(
 
 
 def _interval(entry: Entry, seeds: int, draws: int) -> tuple[Interval | None, str]:
-    """The interval and where it is from; with one draw, as on the leaderboard."""
+    """Return the interval and its source; with one draw, as on the leaderboard."""
     if draws > 1:
         interval = repeated_interval(entry, _repetitions(seeds, draws))
         source = SEVERAL_SEEDS if seeds > 1 else SEVERAL_DRAWS
@@ -183,5 +183,5 @@ def _interval(entry: Entry, seeds: int, draws: int) -> tuple[Interval | None, st
 
 
 def _repetitions(seeds: int, draws: int) -> int:
-    """How many vary independently: the seeds, or the draws of a single one."""
+    """Return the number of independent repetitions: the seeds, or the draws of a single one."""
     return seeds if seeds > 1 else draws

@@ -36,7 +36,7 @@ LOG_COLUMNS: Columns = {
 
 
 def document() -> str:
-    """Return Markdown: a table for each CSV, with name, type and meaning of its columns."""
+    """Return Markdown: one table per CSV, with the name, type and meaning of its columns."""
     return "\n\n".join(_parts()) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Evaluations put together: the seeds and folds of one row. Loads no torch."""
+"""Grouping of evaluations: the seeds and folds of one row. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssl3d.tables.entry import PLUS, Entry, Key, Part
 from ssl3d.tables.means import means
 
 SETTINGS_DIGITS = 8
-Where = tuple[str, str, str, int]  # data set, task, plane, fold: evaluations that share them share their test cases
+Where = tuple[str, str, str, int]  # data set, task, plane, fold: these determine the test cases
 
 
 def key_of(one: Evaluated) -> Key:
@@ -28,12 +28,12 @@ def key_of(one: Evaluated) -> Key:
 def entries(evaluated: Sequence[Evaluated], failed: Sequence[Failed] = ()) -> list[Entry]:
     """Group evaluations with all labels into entries, by table and protocol, then by AUC, best first.
 
-    Entries without an AUC come last; those of a regression are in the order of their mean absolute error. Test cases
-    are matched by their id. Where several tasks were evaluated on the same cases, their mean is an entry, too (see
+    Entries without an AUC come last; those of a regression are ordered by their mean absolute error. Test cases are
+    matched by id. If several tasks were evaluated on the same cases, their mean is also an entry (see
     :mod:`ssl3d.tables.means`).
 
     Raises:
-        RunError: test cases of evaluations in one table differ.
+        RunError: the test cases of evaluations in one table differ.
     """
     groups: dict[Key, list[Evaluated]] = {}
     whole = [one for one in evaluated if not one.record.recipe.condition]
@@ -55,7 +55,7 @@ def where_of(one: Evaluated) -> Where:
 
 
 def reference_cases(evaluated: Iterable[Evaluated]) -> dict[Where, pd.DataFrame]:
-    """Return the test cases of each table and fold as the first evaluation has them: patients and labels by case id."""
+    """Return patients and labels by case id of each table's and fold's test cases, as in the first evaluation."""
     found: dict[Where, pd.DataFrame] = {}
     for one in evaluated:
         if where_of(one) not in found:
@@ -66,7 +66,7 @@ def reference_cases(evaluated: Iterable[Evaluated]) -> dict[Where, pd.DataFrame]
 def parts_of(layers: Sequence[Evaluated], cases: pd.DataFrame) -> list[Part]:
     """Return the parts of one fold of several seeds: one, or one per label of a multi-label task.
 
-    Labels of a multi-label task that all test cases have, or none, are left out if there are others.
+    Labels of a multi-label task that all test cases have, or none has, are left out if there are others.
 
     Raises:
         RunError: the test cases, labels or patients of an evaluation differ from the reference.
@@ -90,13 +90,13 @@ def _key(encoder: EncoderRecipe, evaluation: EvaluationRecipe, settings: str) ->
 
 
 def _planned_key(encoder: EncoderRecipe, evaluation: EvaluationRecipe) -> Key:
-    """The key as far as recipes alone tell: what was planned has no code or weights to be hashed."""
+    """Return the key as far as recipes determine it: a planned evaluation has no code or weights to hash."""
     choices = [encoder_choices(encoder), evaluation_choices(evaluation)]
     return _key(encoder, evaluation, digest(choices, SETTINGS_DIGITS))
 
 
 def _attach(failed: Sequence[Failed], groups: Mapping[Key, Sequence[Evaluated]]) -> dict[Key, list[Failed]]:
-    """Failed evaluations by the key of the entry with their recipes, and with their sources if there are several."""
+    """Assign failed evaluations to the entry with their recipes, and with their sources if there are several."""
     planned: dict[Key, list[Key]] = {}
     for key, group in groups.items():
         planned.setdefault(_planned_key(group[0].encoder.recipe, group[0].record.recipe), []).append(key)
@@ -110,7 +110,7 @@ def _attach(failed: Sequence[Failed], groups: Mapping[Key, Sequence[Evaluated]])
 
 
 def _table_order(key: Key) -> tuple[str, bool, str, bool, str]:
-    """Data sets, tasks and planes by name; what is derived from several of them comes last."""
+    """Sort data sets, tasks and planes by name, derived ones last."""
     return key.data, key.is_mean, key.task, PLUS in key.plane, key.plane
 
 
@@ -123,7 +123,7 @@ def _merit(entry: Entry) -> tuple[bool, float, Key]:
 def _entry(
     key: Key, group: Sequence[Evaluated], failed: Sequence[Failed], cases: Mapping[Where, pd.DataFrame]
 ) -> Entry:
-    """Put the evaluations of one key together: only seeds count that are complete in every fold."""
+    """Combine the evaluations of one key: only seeds that are complete in every fold count."""
     seeds, notes = _by_seed_and_fold(group)
     folds = range((group[0].record.recipe if group else failed[0].evaluation.recipe).folds or 1)
     whole = {seed: found for seed, found in seeds.items() if len(found) == len(folds)}
@@ -148,7 +148,7 @@ def _entry(
 
 
 def _by_seed_and_fold(group: Sequence[Evaluated]) -> tuple[dict[int, dict[int, Evaluated]], list[str]]:
-    """One evaluation per seed and fold, and notes on further ones. The same encoder reached twice counts once."""
+    """Return one evaluation per seed and fold, and notes on further ones. An encoder reached twice counts once."""
     seeds: dict[int, dict[int, Evaluated]] = {}
     seen: set[tuple[str, int]] = set()
     notes: dict[str, None] = {}
@@ -173,7 +173,7 @@ def _by_case(one: Evaluated) -> pd.DataFrame:
 
 
 def _probabilities(one: Evaluated, cases: pd.DataFrame) -> np.ndarray:
-    """Probabilities (N, K) in the order of the reference cases."""
+    """Return the probabilities (N, K) in the order of the reference cases."""
     rows = _by_case(one)
     said = f"evaluation {one.record.name} cannot be compared"
     if set(rows.index) != set(cases.index):

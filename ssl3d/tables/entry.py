@@ -1,4 +1,4 @@
-"""An entry: what becomes one row of the leaderboard, and what distinguishes it from others. Loads no torch."""
+"""An entry: the content of one leaderboard row, and what distinguishes it from others. Loads no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from ssl3d.results.results import Evaluated, Failed
 
-PLUS = " + "  # joins the names of planes that were combined
-MEAN = "mean of "  # begins the name of several tasks together
+PLUS = " + "  # joins the names of combined planes
+MEAN = "mean of "  # prefix of the name of several tasks
 
 
 class Key(NamedTuple):
@@ -20,12 +20,12 @@ class Key(NamedTuple):
 
     Attributes:
         data: data set with its variant, without its plane.
-        task: that is predicted; several, after :data:`MEAN`.
-        plane: of the exam; several, joined by :data:`PLUS`; "" where there are none.
+        task: predicted task; several, after :data:`MEAN`.
+        plane: plane of the exam; several, joined by :data:`PLUS`; "" if there are none.
         protocol: its name.
         method: its name.
         backbone: its name.
-        settings: hash of everything else that decides the numbers, code included, but seed and fold.
+        settings: hash of everything else that decides the numbers, including code, except seed and fold.
     """
 
     data: str
@@ -38,12 +38,12 @@ class Key(NamedTuple):
 
     @property
     def table(self) -> tuple[str, str, str]:
-        """Data set, task and plane: entries that share them stand in one table."""
+        """Data set, task and plane, which identify a table."""
         return self.data, self.task, self.plane
 
     @property
     def compared(self) -> tuple[str, str, str, str]:
-        """Data set, task, plane and protocol: entries that share them are compared with each other."""
+        """Data set, task, plane and protocol: entries with equal values are compared with each other."""
         return self.data, self.task, self.plane, self.protocol
 
     @property
@@ -62,11 +62,11 @@ class Part:
     """Predictions of one task, or of one label of a multi-label task, on the test cases of one fold.
 
     Attributes:
-        cases: N ids in alphabetical order; parts with the same ones share their cases.
+        cases: N ids in alphabetical order; equal in parts with the same cases.
         labels: (N,).
         probabilities: (S, N, K), one layer per seed.
-        aucs: S of them, None where a class is missing.
-        patients: (N,) patient of each case; None: each case is of a patient of its own.
+        aucs: S values, None if a class is missing.
+        patients: (N,) patient of each case; None: each case has its own patient.
     """
 
     cases: tuple[str, ...]
@@ -76,22 +76,22 @@ class Part:
     patients: np.ndarray | None = None
 
     def of(self, seeds: Sequence[int]) -> Part:
-        """Return some of the seeds, by their index."""
+        """Return a subset of the seeds, by index."""
         return replace(self, probabilities=self.probabilities[list(seeds)], aucs=tuple(self.aucs[i] for i in seeds))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What becomes one row of the leaderboard.
+    """The content of one leaderboard row.
 
     Attributes:
-        key: what distinguishes it.
-        seeds: those that are complete, in every fold.
+        key: distinguishes it from others.
+        seeds: seeds that are complete in every fold.
         done: their evaluations.
-        failed: failed evaluations, where no complete one has the same seed and fold.
-        parts: one per fold, and per task or label where it is a mean over those; none if no seed is complete. The AUC
-            is the mean over them.
-        notes: what the reader of the row should know.
+        failed: failed evaluations without a complete one of the same seed and fold.
+        parts: one per fold, and per task or label if it is a mean over those; none if no seed is complete. The AUC is
+            the mean over them.
+        notes: notes for the reader of the row.
         unfinished: complete evaluations of seeds that lack a fold or a task.
     """
 
@@ -118,7 +118,7 @@ class Entry:
 
     @property
     def blocks(self) -> dict[tuple[str, ...], list[Part]]:
-        """Parts by their cases: those of one block share them, blocks are disjoint."""
+        """Parts grouped by their cases; the cases of different blocks are disjoint."""
         found: dict[tuple[str, ...], list[Part]] = {}
         for part in self.parts:
             found.setdefault(part.cases, []).append(part)
@@ -126,7 +126,7 @@ class Entry:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels (N,) of the test cases, fold after fold; (0,) for a mean over tasks or labels."""
+        """Labels (N,) of the test cases, fold by fold; (0,) for a mean over tasks or labels."""
         return np.concatenate([part.labels for part in self._one_task] or [np.zeros(0, np.int64)])
 
     @property
@@ -140,10 +140,10 @@ class Entry:
 
     @property
     def cases(self) -> int:
-        """Number of test cases, of all folds together."""
+        """Number of test cases in all folds."""
         return sum(map(len, self.blocks))
 
     @property
     def patients(self) -> int:
-        """Number of patients that the test cases are of; folds share none."""
+        """Number of patients of the test cases; folds share none."""
         return sum({one.record.recipe.fold: one.record.data.n_test_patients for one in self.done}.values())

@@ -1,4 +1,4 @@
-"""The evaluations: one row each, complete or failed, with everything that is known of it. Loads no torch."""
+"""The evaluations: one row each, complete or failed, with all known values. Loads no torch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ COLUMNS: Columns = {
 
 
 def evaluations(results: Results) -> pd.DataFrame:
-    """Return one row per evaluation, those that failed at the end; see :data:`COLUMNS`."""
+    """Return one row per evaluation, failed ones last; see :data:`COLUMNS`."""
     return typed([*map(_row, results.evaluated), *map(_failed_row, results.failed)], COLUMNS)
 
 

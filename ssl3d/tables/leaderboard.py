@@ -72,7 +72,7 @@ def leaderboard(standings: Sequence[Standing]) -> pd.DataFrame:
 
 
 def has_failed(entry: Entry) -> bool:
-    """Whether an evaluation of an entry failed. Where planes are not combined, one of theirs is missing."""
+    """Return whether an evaluation of an entry failed. If planes cannot be combined, one of theirs is missing."""
     return bool(entry.failed) and not entry.key.is_combined
 
 
@@ -108,7 +108,7 @@ def _status(entry: Entry) -> str:
 
 
 def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
-    """What the evaluations of a row have in common, or the mean of it."""
+    """Return the values that the evaluations of a row share, or their means."""
     encoders = list({one.encoder.key: one.encoder for one in group}.values())
     flags = [encoder.collapse.collapsed for encoder in encoders if encoder.collapse.collapsed is not None]
     errors = [encoder.gradient_error for encoder in encoders if encoder.gradient_error is not None]
@@ -133,7 +133,7 @@ def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
 
 
 def _readouts(group: Sequence[Evaluated]) -> str:
-    """Return the read-outs, the most frequent first: "multi", or "multi 4, last 1" where seeds or folds disagree."""
+    """Return the read-outs, the most frequent first: "multi", or "multi 4, last 1" if seeds or folds disagree."""
     found = Counter(one.record.readout for one in group).most_common()
     return found[0][0] if len(found) == 1 else ", ".join(f"{name} {count}" for name, count in found)
 
@@ -155,7 +155,7 @@ def _notes(entry: Entry) -> list[str]:
 
 
 def _code_notes(entries: Sequence[Entry]) -> Mapping[Key, str]:
-    """Notes on entries of one table and name whose code differs, each naming the settings of the other ones."""
+    """Return notes on entries of one table and name whose code differs; each names the others' settings."""
     alike: dict[Key, list[Entry]] = {}
     for entry in entries:
         if entry.done:
@@ -175,7 +175,7 @@ def _code(entry: Entry) -> tuple[object, ...]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values; None if one is missing, or all."""
+    """Return the mean of the values; None if any is missing, or there are none."""
     values = list(values)
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None

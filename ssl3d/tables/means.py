@@ -12,9 +12,9 @@ from ssl3d.tables.entry import MEAN, Entry, Key
 
 
 def means(found: Sequence[Entry]) -> list[Entry]:
-    """Return an entry of the mean over tasks for each data set, plane, protocol, method, backbone and settings.
+    """Return the entry of the mean over tasks for each data set, plane, protocol, method, backbone and settings.
 
-    Tasks count that give each case one class. There is no mean where a plane has one such task, or where an entry lacks
+    Only tasks with one class per case count. There is no mean if a plane has only one such task, or if an entry lacks
     one of them or was evaluated on other test cases for another task.
     """
     groups: dict[Key, dict[str, Entry]] = {}
@@ -32,12 +32,12 @@ def means(found: Sequence[Entry]) -> list[Entry]:
 
 
 def _same_cases(group: Mapping[str, Entry]) -> bool:
-    """Whether those tasks that have a complete seed were evaluated on the same cases, fold by fold."""
+    """Return whether the tasks with a complete seed were evaluated on the same cases, fold by fold."""
     return len({tuple(part.cases for part in entry.parts) for entry in group.values() if entry.parts}) <= 1
 
 
 def _mean(key: Key, group: Mapping[str, Entry]) -> Entry:
-    """One entry out of one per task; only seeds count that are complete for every task."""
+    """Combine one entry per task into one; only seeds that are complete for every task count."""
     members = list(group.values())
     seeds = tuple(seed for seed in members[0].seeds if all(seed in entry.seeds for entry in members))
     notes = [f"{task}: {note}" for task, entry in group.items() for note in entry.notes]

@@ -1,4 +1,4 @@
-"""Records of several planes put together as one, for what is derived from them. Loads no torch."""
+"""Merging the records of several planes into one, for derived evaluations. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ssl3d.results.model import (
 from ssl3d.tables.comparable import version_note
 from ssl3d.tables.entry import PLUS
 
-_EXACTNESS = ("exact", "exact up to random layers", "not exact", "plain", "not trained")  # the least is said
+_EXACTNESS = ("exact", "exact up to random layers", "not exact", "plain", "not trained")  # the weakest one is reported
 
 
 def merge_evaluations(
     records: Sequence[EvaluationRecord], planned: PlannedEvaluation, score: Score, patients: Sequence[str]
 ) -> EvaluationRecord:
-    """Return the record of an evaluation that is derived from those of several planes.
+    """Return the record of an evaluation derived from those of several planes.
 
     Args:
         records: one per plane.
         planned: its key, name, recipe and encoder.
-        score: on the test cases that the planes share.
-        patients: of each of these cases.
+        score: score on the test cases that the planes share.
+        patients: patient of each of these cases.
     """
     return records[0].model_copy(
         update={
@@ -43,11 +43,11 @@ def merge_evaluations(
 
 
 def merge_encoders(records: Sequence[EncoderRecord], planned: PlannedEncoder) -> EncoderRecord:
-    """Return the record of several planes' encoders as one.
+    """Return one record for the encoders of several planes.
 
     Args:
-        records: one per plane; an encoder that several planes share counts once.
-        planned: key, name and recipe.
+        records: one per plane; an encoder shared by several planes counts once.
+        planned: its key, name and recipe.
     """
     first, distinct = records[0], list({record.key: record for record in records}.values())
     flags = [record.collapse.collapsed for record in distinct if record.collapse.collapsed is not None]
@@ -87,7 +87,7 @@ def _data(records: Sequence[DataRecord], plane: str, patients: Sequence[str]) ->
 
 
 def _price(records: Sequence[EncoderRecord]) -> Mapping[str, float | None]:
-    """What all planes took, one after the other."""
+    """Return the total cost of all planes."""
     found: dict[str, float | None] = {"volumes_per_second": None}
     for name, put in (("pretrain_seconds", sum), ("flops", sum), ("peak_memory_bytes", max)):
         values = [getattr(record.price, name) for record in records]

@@ -13,18 +13,18 @@ from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 from ssl3d.tables.entry import Entry
 
 LEVEL = 0.05  # of tests, after Holm's correction; intervals are at 95%
-ONE_SEED, SEVERAL_SEEDS = "DeLong", "DeLong and seeds"  # what intervals and tests are from
+ONE_SEED, SEVERAL_SEEDS = "DeLong", "DeLong and seeds"  # sources of intervals and tests
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two entries compared.
+    """A comparison of two entries.
 
     Attributes:
-        a: the one with the higher AUC.
-        b: the other.
+        a: the entry with the higher AUC.
+        b: the other entry.
         test: the difference of the AUCs, its interval and p value.
-        p_holm: p corrected over all pairs that are compared (one table, one protocol).
+        p_holm: p corrected over all compared pairs (of one table and protocol).
         family: number of these pairs.
     """
 
@@ -36,12 +36,12 @@ class Pair:
 
     @property
     def method(self) -> str:
-        """What the test is from: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`."""
+        """Source of the test: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`."""
         return SEVERAL_SEEDS if max(len(self.a.seeds), len(self.b.seeds)) > 1 else ONE_SEED
 
     @property
     def about(self) -> Literal["encoders", "methods"]:
-        """What the test speaks about: a side with one seed is one encoder, which is not its method."""
+        """What the test applies to: with one seed on a side, to encoders rather than methods."""
         return "methods" if min(len(self.a.seeds), len(self.b.seeds)) > 1 else "encoders"
 
     @property
@@ -51,22 +51,22 @@ class Pair:
 
     @property
     def detectable(self) -> float | None:
-        """True difference that the corrected test finds with 80% power; None if nothing is known."""
+        """True difference that the corrected test detects with 80% power; None if unknown."""
         return smallest_detectable(self.test.se, self.test.df, self.family, level=LEVEL)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """An entry with its interval and rank. Without an AUC it has neither.
+    """An entry with its interval and rank, both None without an AUC.
 
     Attributes:
         entry: the entry.
-        interval: of its AUC.
+        interval: interval of its AUC.
         interval_from: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`.
-        rank: among the entries with several seeds, shared by those that share a letter. None with one seed: an encoder
-            has been compared then, and not its method.
+        rank: among the entries with several seeds, shared by those that share a letter. None with one seed, since then
+            an encoder was compared rather than its method.
         group: letters; entries that share one cannot be separated.
-        smallest: test patients of the smallest class of any task: with few, intervals are wide and approximate.
+        smallest: test patients of the smallest class of any task; if few, intervals are wide and approximate.
     """
 
     entry: Entry
@@ -80,9 +80,9 @@ class Standing:
 def standings(entries: Sequence[Entry]) -> tuple[list[Standing], list[Pair]]:
     """Return all entries with intervals and ranks, and every pair within a table and protocol.
 
-    Patients and seeds vary: see :mod:`ssl3d.evaluate.statistics.inference`. The seeds of two entries are independent;
-    their patients are the same. One seed is one encoder: the variance of seeds is left out. Folds count as
-    independent, given the encoders: their test patients are disjoint.
+    Patients and seeds vary: see :mod:`ssl3d.evaluate.statistics.inference`. Two entries have independent seeds and the
+    same patients. One seed is one encoder, so the variance of seeds is not included. Folds count as independent, given
+    the encoders: their test patients are disjoint.
 
     Args:
         entries: ordered by table and AUC.
@@ -101,11 +101,11 @@ def standings(entries: Sequence[Entry]) -> tuple[list[Standing], list[Pair]]:
 
 
 def repeated_interval(entry: Entry, repetitions: int) -> Interval | None:
-    """Return the interval of an entry with several layers for each repetition, of which the mean is taken first.
+    """Return the interval of an entry with several layers per repetition, which are averaged first.
 
     Args:
-        entry: its "seeds" are repetitions times layers, repetition after repetition; two at least.
-        repetitions: those that vary independently.
+        entry: its "seeds" are repetitions times layers, repetition by repetition; at least two.
+        repetitions: number of independent repetitions.
     """
     return None if entry.auc is None else interval(_estimate(entry).grouped(repetitions))
 

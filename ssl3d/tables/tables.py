@@ -1,4 +1,4 @@
-"""Everything that is derived from results, each part computed once. Loads no torch; scikit-learn for planes only."""
+"""Everything derived from results, each part computed once. Loads no torch, and scikit-learn only for planes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ssl3d.tables.standings import Pair, Standing, standings
 class Tables:
     """Entries, standings, pairs and tables of results: one value for every table, page and figure.
 
-    Its first use raises RunError where evaluations that belong in one table are not comparable.
+    Its first use raises RunError if evaluations that belong in one table are not comparable.
 
     Attributes:
-        results: what runs have come to.
+        results: results of one or several runs.
     """
 
     results: Results
 
     @cached_property
     def evaluated(self) -> tuple[Evaluated, ...]:
-        """Complete evaluations, also those of planes combined, which are derived."""
+        """Complete evaluations, including derived ones of combined planes."""
         found = (*self.results.evaluated, *(one for one in self._combined if isinstance(one, Evaluated)))
         check_comparable(found)
         return found
@@ -73,7 +73,7 @@ class Tables:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row per part of the labels: :data:`ssl3d.tables.curves.COLUMNS`. Empty where only all were used."""
+        """One row per label subset: :data:`ssl3d.tables.curves.COLUMNS`. Empty if all evaluations use all labels."""
         return curves.curves(self.evaluated, self.standings)
 
     @cached_property

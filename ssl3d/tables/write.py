@@ -1,4 +1,4 @@
-"""The tables of a run as files. They are derived from records and can be made again at any time. Loads no torch."""
+"""The tables of a run as files. They are derived from records and can be regenerated at any time. Loads no torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_tables(run: Path, tables: Tables) -> None:
 
 
 def table_files(tables: Tables) -> dict[str, str]:
-    """Return the content of every file of tables by its name; curves.csv only where there are curves.
+    """Return the content of every table file by name; curves.csv only if there are curves.
 
     Raises:
         RunError: evaluations of one table are not comparable.
@@ -50,6 +50,6 @@ def table_files(tables: Tables) -> dict[str, str]:
 
 
 def markdown(tables: Tables) -> str:
-    """Return what leaderboard.md holds: the leaderboard, below a line on planned evaluations without a result."""
+    """Return the content of leaderboard.md: the leaderboard, after a line on planned evaluations without a result."""
     above, text = unfinished(tables.results), to_markdown(tables.leaderboard, tables.comparisons)
     return f"{above}\n\n{text}" if above else text

@@ -1,1 +1,1 @@
-"""Reading what data sets come as: tables of labels, NIfTI, and .npy."""
+"""Reading the files of data sets: tables of labels, NIfTI, and .npy."""

@@ -21,7 +21,7 @@ MOST_COLUMNS = 10_000
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its line number, counted from 1, and its fields without surrounding space."""
+    """One row of a table: its line number, counted from 1, and its stripped fields."""
 
     number: int
     fields: tuple[str, ...]
@@ -33,12 +33,12 @@ def read_rows(path: Path, delimiters: str = ",") -> list[Row]:
     CRLF, a byte order mark and a missing final newline are accepted.
 
     Args:
-        path: of the file.
-        delimiters: that may separate fields (",;\t"); the one that is most frequent in the first line does.
+        path: path of the file.
+        delimiters: possible separators (",;\t"); the one most frequent in the first line is used.
 
     Raises:
-        DataError: the file is absent, unreadable, too large for a table, not UTF-8, or not CSV, or a field is too long
-            or holds a character that cannot be seen.
+        DataError: the file is missing, unreadable, too large, not UTF-8, or not CSV; or a field is too long or contains
+            an invisible character.
     """
     name = shortened(str(path), 200)
     with open_file(path, name) as raw:
@@ -60,7 +60,7 @@ def read_rows(path: Path, delimiters: str = ",") -> list[Row]:
 
 
 def _lines(file: TextIO, table: str) -> Iterator[str]:
-    """Yield the lines of a table, none of them without bound."""
+    """Yield the lines of a table, each of bounded length."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -1,4 +1,4 @@
-"""Opening files of a data set: regular files only, inside its root, and volumes of a bounded size. Loads no torch."""
+"""Opening files of a data set: regular files inside its root, and volumes of bounded size. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import BinaryIO
 from ssl3d.errors import DataError
 
 ABSENT = "is absent"
-LARGEST = 2**29  # voxels: 4 GiB in the double precision that intensities are scaled in
-LARGEST_SETTING = "SSL3D_LARGEST_VOLUME"  # environment variable: voxels, in place of LARGEST
+LARGEST = 2**29  # voxels: 4 GiB in double precision, in which intensities are scaled
+LARGEST_SETTING = "SSL3D_LARGEST_VOLUME"  # environment variable: voxels, overrides LARGEST
 LINKS_SETTING = "SSL3D_FOLLOW_LINKS"  # environment variable: 1 allows links that lead outside the root
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def is_folder(path: Path) -> bool:
-    """Say whether a path is a folder: not if it cannot be looked up."""
+    """Return whether a path is a folder; False if it cannot be looked up."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -33,11 +33,11 @@ def is_folder(path: Path) -> bool:
 
 
 def file_problem(path: Path, root: Path | None = None) -> str | None:
-    """Say why a path cannot be read as a file: None, or what follows "the file".
+    """Return why a path cannot be read as a file, as the end of a sentence after "the file"; None if it can.
 
     Args:
-        path: of the file.
-        root: folder that no link may lead out of; None if links may lead anywhere.
+        path: path of the file.
+        root: folder that links may not lead out of; None if they may lead anywhere.
     """
     try:
         mode = stat.S_IFMT(path.stat().st_mode)
@@ -58,11 +58,11 @@ def open_file(path: Path, where: str) -> BinaryIO:
     """Open a regular file for reading.
 
     Args:
-        path: of the file.
+        path: path of the file.
         where: its name in messages.
 
     Raises:
-        DataError: it is absent, no regular file (a FIFO would be waited for without end), or unreadable.
+        DataError: it is missing, not a regular file (a FIFO would block forever), or unreadable.
     """
     problem = file_problem(path)
     if problem is None:
@@ -74,7 +74,7 @@ def open_file(path: Path, where: str) -> BinaryIO:
 
 
 def require_bounded(shape: Sequence[int], where: str) -> None:
-    """Check, before memory is taken, that every side of an array is 0 or more, and that it is not too large.
+    """Check, before allocating, that every side of an array is 0 or more, and that it is not too large.
 
     Raises:
         DataError: a side is negative, or there are more voxels than allowed.

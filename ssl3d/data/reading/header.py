@@ -1,4 +1,4 @@
-"""The header of a table of volumes: which columns are labels, and of which kind of task. Loads no torch."""
+"""The header of a table of volumes: which columns are labels, and their kinds of task. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ssl3d.errors import DataError, nearest, quoted, shortened
 from ssl3d.task import Kind
 
 RESERVED = ("path", "split", "patient", "exam")  # never labels
-DESCRIBING = ("age", "sex", "site")  # labels only where the header gives them a kind
+DESCRIBING = ("age", "sex", "site")  # labels only if the header gives them a kind
 HELP = "expected is a table with a column 'path', one column per label, and a column 'split' (train, val, test)"
 _CELL = re.compile(r"(?P<name>[^:]+)(?::\s*(?P<kind>\w+)\s*(?:\((?P<argument>[^()]*)\))?)?")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of labels, as the header declares it.
+    """A column of labels, as declared in the header.
 
     Attributes:
-        place: of its fields in a row.
-        name: of the label.
-        kind: of its task; None where it follows from the values.
-        argument: in brackets after the kind: the classes in order ("mild<moderate<severe"), the unit of a regression,
+        place: index of its fields in a row.
+        name: name of the label.
+        kind: kind of its task; None if it is inferred from the values.
+        argument: bracketed text after the kind: the ordered classes ("mild<moderate<severe"), the unit of a regression,
             or the multi-label task that the label belongs to.
     """
 
@@ -36,12 +36,12 @@ class Column:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes that the header names, from class 0 upwards."""
+        """Classes listed in the header, from class 0 upwards."""
         return tuple(part.strip() for part in self.argument.split("<")) if self.argument else ()
 
     @property
     def task(self) -> str:
-        """Name of the task that the column is for, or a part of."""
+        """Name of the task that the column defines or belongs to."""
         return self.argument if self.kind == "multilabel" else self.name
 
 
@@ -50,9 +50,9 @@ class Header:
     """The columns of a table.
 
     Attributes:
-        width: how many there are.
-        places: of the reserved columns that the table has, by name.
-        labels: the others but those that describe a patient, in order.
+        width: number of columns.
+        places: indices of the reserved columns that the table has, by name.
+        labels: the remaining columns except those that describe a patient, in order.
     """
 
     width: int
@@ -65,10 +65,10 @@ def parse_header(table: str, row: Row) -> Header:
 
     Args:
         table: its name in messages.
-        row: the first one.
+        row: the first row.
 
     Raises:
-        DataError: there is no column "path", a column has no name, or two have one, or a kind is unknown.
+        DataError: there is no column "path", a column has no name, two have the same name, or a kind is unknown.
     """
     where = f"{table} row {row.number}"
     if "path" not in (field.partition(":")[0].strip().lower() for field in row.fields):

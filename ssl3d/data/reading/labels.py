@@ -1,4 +1,4 @@
-"""Columns of labels as tasks and targets: kinds and classes follow from the header, or else from the values.
+"""Columns of labels as tasks and targets: kinds and classes come from the header, or else from the values.
 
 Loads no torch.
 """
@@ -15,12 +15,12 @@ from ssl3d.data.reading.header import Column
 from ssl3d.errors import quoted, shortened
 from ssl3d.task import Target, Task
 
-UNKNOWN = ("", "na", "n/a", "nan", "null")  # fields without a label, in any case of letters
+UNKNOWN = ("", "na", "n/a", "nan", "null")  # fields without a label, case-insensitive
 MANY = 10  # classes; with more, a class with few cases is more likely to be a number or a name
-FEWEST = 5  # cases per class on average, where there are many
+FEWEST = 5  # cases per class on average, if there are many classes
 OLDEST = 120  # years
-LARGEST = 999  # whole number that is taken for a class
-MOST_TEXT = 200  # characters of a list in a message
+LARGEST = 999  # largest whole number accepted as a class
+MOST_TEXT = 200  # maximum characters of a list in a message
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Labels:
     Attributes:
         tasks: in the order of their columns.
         targets: by task, one mapping per row.
-        faults: of the columns, at the header.
-        row_faults: of fields, as (row, sentence).
+        faults: faults of columns, at the header.
+        row_faults: faults of fields, as (row, sentence).
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -41,14 +41,14 @@ class Labels:
 
 
 class ColumnError(Exception):
-    """A column that cannot be a task; the message is the sentence of its fault."""
+    """A column cannot be a task; the message is the sentence of its fault."""
 
 
 def read_labels(columns: Sequence[Column], rows: Sequence[Sequence[str]], where: str) -> Labels:
     """Turn columns of text into tasks and targets.
 
     Args:
-        columns: of labels.
+        columns: columns of labels.
         rows: the fields of every row.
         where: place of the header, for faults.
     """
@@ -71,7 +71,7 @@ def read_labels(columns: Sequence[Column], rows: Sequence[Sequence[str]], where:
 
 
 def _known(text: str) -> str:
-    """Return a field, empty where its label is unknown."""
+    """Return a field, or an empty text if its label is unknown."""
     return "" if text.lower() in UNKNOWN else text
 
 
@@ -124,7 +124,7 @@ def _not_a_class(column: Column, name: str, classes: Sequence[str]) -> str:
 
 
 def _declared(column: Column, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes of a column whose kind the header gives."""
+    """Return the classes of a column whose kind is given in the header."""
     if column.argument:
         named = tuple(_class_name(name) for name in column.classes)
         if len(set(named)) < len(named):
@@ -147,7 +147,7 @@ def _declared(column: Column, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _inferred(column: Column, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes of a column whose kind follows from its values: whole numbers, or else words."""
+    """Return the classes of a column whose kind is inferred: whole numbers, or else words."""
     known = [name for name in names if name]
     numbers = [name for name in known if _number(name) is not None]
     if 2 * len(numbers) >= len(known) and known:
@@ -210,12 +210,12 @@ def _all(names: Sequence[str]) -> str:
 
 
 def _digits(name: str) -> bool:
-    """Say whether a name is a whole number; ``isdigit`` alone takes a superscript for one, which ``int`` refuses."""
+    """Return whether a name is a whole number; ``isdigit`` alone accepts superscripts, which ``int`` rejects."""
     return name.isascii() and name.isdigit()
 
 
 def _class_name(text: str) -> str:
-    """Return the name of a class: a whole number without leading zeros and decimals ("1.0"), or the text as it is."""
+    """Return the name of a class: a whole number without leading zeros and decimals ("1.0"), or the unchanged text."""
     value = _number(text)
     return str(int(value)) if value is not None and value.is_integer() else text
 

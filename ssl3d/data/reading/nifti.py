@@ -1,4 +1,4 @@
-"""Reading NIfTI: canonical axes with the slices first, spacing in millimetres, and the axis of left and right."""
+"""Reading NIfTI: canonical axes with slices first, spacing in millimetres, and the left-right axis."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ssl3d.data.reading.nifti_header import LONGEST, NiftiHeader, parse_nifti_he
 from ssl3d.dataset import Spacing
 from ssl3d.errors import DataError
 
-CHUNK = 2**20  # bytes that are read at once
+CHUNK = 2**20  # bytes read at once
 TAIL = 2**20  # bytes that may follow the voxels: some writers pad their files
 GZIP = b"\x1f\x8b"  # first bytes of a compressed file
 COARSER = 1.1  # spacing by which one axis must exceed the others to count as the slices
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a unit of the header; others are taken for millimetres
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # per unit of the header; other units are taken as millimetres
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a file's header says of its volume.
+    """The geometry of a volume from its file's header.
 
     Attributes:
         shape: (D, H, W).
-        spacing: millimetres along these; None where it is unknown.
-        left_right: which of these runs from side to side; None where it is unknown.
+        spacing: millimetres along these axes; None if unknown.
+        left_right: the axis that runs from side to side; None if unknown.
     """
 
     shape: tuple[int, ...]
@@ -45,25 +45,25 @@ def read_geometry(path: Path, where: str) -> Geometry:
     """Read the header of a NIfTI file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         where: its name in messages.
 
     Raises:
-        DataError: it is not a NIfTI file, or not one volume with three axes.
+        DataError: it is not a NIfTI file, or not one three-dimensional volume.
     """
     with _opened(path, where) as file:
         return _geometry(parse_nifti_header(file.read(LONGEST), where), where)[1]
 
 
 def read_nifti(path: Path, where: str) -> tuple[np.ndarray, Geometry]:
-    """Return the voxels (D, H, W) of a NIfTI file, scaled as its header says, and what the header says.
+    """Return the voxels (D, H, W) of a NIfTI file, scaled as its header says, and its geometry.
 
-    Axes are brought to canonical order (x to the right, y to the front, z up). D is the axis with the coarsest
-    spacing, z where none is more than 10% coarser than the others; H and W are the two others, the later one first:
-    (z, y, x), (y, z, x) or (x, z, y). Memory is bounded by what the header says, and what it says is bounded.
+    Axes are brought to canonical order (x to the right, y to the front, z up). D is the axis with the coarsest spacing,
+    or z if none is more than 10% coarser than the others; H and W are the other two, the later one first: (z, y, x),
+    (y, z, x) or (x, z, y). Memory is bounded by the header, whose sizes are bounded.
 
     Raises:
-        DataError: as for :func:`read_geometry`, or the file is truncated, longer than its header says, or damaged.
+        DataError: see :func:`read_geometry`; or the file is truncated, longer than its header says, or damaged.
     """
     nibabel: Any = importlib.import_module("nibabel")
     with _opened(path, where) as file:
@@ -73,7 +73,7 @@ def read_nifti(path: Path, where: str) -> tuple[np.ndarray, Geometry]:
         content = _content(file, start, header.size, where)
     stored: np.ndarray = np.frombuffer(memoryview(content)[header.offset : header.size], header.dtype)
     voxels = stored.reshape(header.shape, order="F")
-    with np.errstate(all="ignore"):  # what overflows is infinite, which is a fault of the volume
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is reported as a fault of the volume
         voxels = nibabel.volumeutils.apply_read_scaling(voxels, np.float64(header.slope), np.float64(header.inter))
     canonical = nibabel.orientations.apply_orientation(voxels, _orientation(header, where))
     return np.asarray(canonical).transpose(order), geometry
@@ -81,7 +81,7 @@ def read_nifti(path: Path, where: str) -> tuple[np.ndarray, Geometry]:
 
 @contextmanager
 def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
-    """Open a file, decompressed if its content is gzip's, whatever its name."""
+    """Open a file, decompressed if its content is gzip, whatever its name."""
     with open_file(path, where) as raw:
         try:
             packed = raw.read(2) == GZIP
@@ -97,7 +97,7 @@ def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
 
 
 def _content(file: IO[bytes], start: bytes, size: int, where: str) -> bytearray:
-    """Return the first ``size`` bytes of a file and those after them, up to its end, where gzip has its checksum."""
+    """Return at least the first ``size`` bytes of a file, read to the end, where gzip has its checksum."""
     if not isinstance(file, gzip.GzipFile):
         length = os.fstat(file.fileno()).st_size  # type: ignore[unreachable,unused-ignore]
         _require_length(min(length, size), length - size, size, where)
@@ -119,7 +119,7 @@ def _require_length(length: int, after: int, size: int, where: str) -> None:
 
 
 def _orientation(header: NiftiHeader, where: str) -> np.ndarray:
-    """Return axis and direction in canonical order of each axis of the file, (3, 2)."""
+    """Return canonical axis and direction of each axis of the file, (3, 2)."""
     nibabel: Any = importlib.import_module("nibabel")
     try:
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""The header of a NIfTI file, of either version and byte order, checked before anything follows from it."""
+"""The header of a NIfTI file, of either version and byte order, fully checked before use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ LONGEST = 540  # bytes of a header: version 2 has 540, version 1 has 348
 VERSIONS = {348: ("Nifti1Header", 344, b"n+1\0", 352), 540: ("Nifti2Header", 4, b"n+2\0\r\n\x1a\n", 544)}
 LATEST_START = 2**26  # offset of the voxels in bytes: 64 MiB of extensions before them
 MOST_AXES = 7
-IGNORED_LEVEL = 100  # above every problem that nibabel repairs: it raises for none
+IGNORED_LEVEL = 100  # above all problems that nibabel repairs, so that it never raises
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a header says.
+    """The contents of a header.
 
     Attributes:
-        shape: of the voxels as they are stored, the first axis varying fastest, without a fourth axis of length 1.
-        dtype: of the voxels.
-        offset: of the first voxel in bytes.
-        slope: that stored values are multiplied by.
-        inter: that is then added.
+        shape: shape of the stored voxels, first axis fastest, without a fourth axis of length 1.
+        dtype: dtype of the voxels.
+        offset: byte offset of the first voxel.
+        slope: factor of stored values.
+        inter: added after scaling.
         affine: (4, 4), from voxels to space, finite.
         zooms: spacing along the axes.
-        unit: of the spacing.
+        unit: unit of the spacing.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class NiftiHeader:
 
     @property
     def size(self) -> int:
-        """Bytes up to the last voxel."""
+        """Number of bytes up to the end of the voxels."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -59,7 +59,7 @@ def parse_nifti_header(start: bytes, where: str) -> NiftiHeader:
         where: its name in messages.
 
     Raises:
-        DataError: it is no header of NIfTI, or says what cannot be read.
+        DataError: it is not a NIfTI header, or describes something that cannot be read.
     """
     raw, least = _raw_header(start, where)
     shape = _shape(raw, where)
@@ -75,7 +75,7 @@ def parse_nifti_header(start: bytes, where: str) -> NiftiHeader:
 
 
 def require_3d(shape: Iterable[int], where: str) -> tuple[int, ...]:
-    """Return a shape without trailing axes of length 1 beyond the third, which NIfTI writers like to add.
+    """Return a shape without trailing axes of length 1 beyond the third, which some NIfTI writers add.
 
     Raises:
         DataError: it does not have three axes.
@@ -88,18 +88,18 @@ def require_3d(shape: Iterable[int], where: str) -> tuple[int, ...]:
 
 
 def _raw_header(start: bytes, where: str) -> tuple[Any, int]:
-    """Return the header as nibabel has it, unchecked, and the least offset of voxels after it."""
+    """Return nibabel's unchecked header, and the minimum offset of voxels after it."""
     for order, name in (("<", "little"), (">", "big")):
         length = int.from_bytes(start[:4], name)  # type: ignore[arg-type]
         kind, place, magic, least = VERSIONS.get(length, ("", 0, b"", 0))
         if kind and len(start) >= length and start[place : place + len(magic)] == magic:
-            nibabel: Any = importlib.import_module("nibabel")  # a quarter of a second, only for those who have NIfTI
+            nibabel: Any = importlib.import_module("nibabel")  # a quarter of a second, only for NIfTI users
             return getattr(nibabel, kind)(start[:length], endianness=order, check=False), least
     raise DataError(f"{where} cannot be read as NIfTI (it does not begin with its header); restore or convert it")
 
 
 def _shape(raw: Any, where: str) -> tuple[int, ...]:
-    """Return the shape with three axes, which is neither negative nor too large."""
+    """Return the shape with three axes, checked to be neither negative nor too large."""
     rank = int(raw["dim"][0])
     if not 1 <= rank <= MOST_AXES:
         raise DataError(f"{where} has {rank} axes in its NIfTI header, where 3 are expected; restore or convert it")
@@ -111,7 +111,7 @@ def _shape(raw: Any, where: str) -> tuple[int, ...]:
 
 
 def _dtype(raw: Any, where: str) -> np.dtype[np.generic]:
-    """Return the type of the voxels: real numbers."""
+    """Return the dtype of the voxels, which must be real numbers."""
     codes: Any = importlib.import_module("nibabel.nifti1").data_type_codes
     code = int(raw["datatype"])
     dtype = np.dtype(codes.dtype[code]) if code in codes.dtype else np.dtype(np.void)
@@ -126,7 +126,7 @@ def _dtype(raw: Any, where: str) -> np.dtype[np.generic]:
 
 
 def _scaling(raw: Any, where: str) -> tuple[float, float]:
-    """Return slope and intercept; a slope of 0 or NaN means none, as writers leave it."""
+    """Return slope and intercept; a slope of 0 or NaN means no scaling."""
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
@@ -138,8 +138,8 @@ def _scaling(raw: Any, where: str) -> tuple[float, float]:
 
 
 def _repair(raw: Any) -> None:
-    """Repair smaller faults, such as a negative spacing or an unknown code, as nibabel does where it opens a file."""
-    quiet = logging.Logger("nifti")  # not nibabel's, which writes about repairs to the terminal
+    """Repair minor faults, such as a negative spacing or an unknown code, as nibabel does when opening a file."""
+    quiet = logging.Logger("nifti")  # not nibabel's logger, which prints repairs to the terminal
     quiet.addHandler(logging.NullHandler())
     with np.errstate(all="ignore"):
         raw.check_fix(logger=quiet, error_level=IGNORED_LEVEL)
@@ -151,7 +151,7 @@ def _affine(raw: Any, where: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         try:
             affine = np.asarray(raw.get_best_affine(), np.float64)
-        except (ValueError, broken):  # a quaternion that is no rotation
+        except (ValueError, broken):  # a quaternion that is not a rotation
             affine = np.full((4, 4), np.nan)
     if not np.isfinite(affine).all():
         raise DataError(f"{where} has an affine that is not finite in its NIfTI header; correct its header")

@@ -1,4 +1,4 @@
-"""Reading arrays of an .npz archive: header first, then the content that it declares, no more."""
+"""Reading arrays of an .npz archive: first the header, then exactly the content that it declares."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ssl3d.data.reading.voxels import NpyHeader, npy_header
 BROKEN = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error,
     EOFError, OSError, ValueError, OverflowError, UnicodeError,
-    RuntimeError,  # encrypted; and NotImplementedError, a compression that zipfile does not know
+    RuntimeError,  # encrypted; includes NotImplementedError, an unknown compression
 )  # fmt: skip
 
 
 class ArchiveError(Exception):
-    """An archive is damaged, or lacks a member; the message is the reason alone."""
+    """An archive is damaged or lacks a member; the message is the reason only."""
 
 
 def read_npz_header(path: Path, key: str, where: str) -> NpyHeader:
-    """Return the header of an array, which has exactly the length that it says.
+    """Return the header of an array whose length matches it exactly.
 
     Args:
-        path: of the archive.
-        key: of the array.
+        path: path of the archive.
+        key: name of the array.
         where: its name in messages.
 
     Raises:
-        ArchiveError: the archive or the member is damaged or absent.
-        DataError: the member is no plain array of real numbers.
+        ArchiveError: the archive or the member is damaged or missing.
+        DataError: the member is not a plain array of real numbers.
     """
     with _member(path, key, where) as (_, header):
         return header
@@ -47,17 +47,17 @@ def read_npz(path: Path, key: str, where: str, require: Callable[[NpyHeader], No
     """Return an array.
 
     Args:
-        path: of the archive.
-        key: of the array.
+        path: path of the archive.
+        key: name of the array.
         where: its name in messages.
-        require: raises an error if the header is not the expected one; nothing is decompressed before it returns.
+        require: raises an error if the header is unexpected; nothing is decompressed before it returns.
 
     Raises:
-        ArchiveError, DataError: as for :func:`read_npz_header`.
+        ArchiveError, DataError: see :func:`read_npz_header`.
     """
     with _member(path, key, where) as (member, header):
         require(header)
-        content = member.read()  # up to its end, where the checksum is compared
+        content = member.read()  # to its end, where the checksum is compared
         if len(content) != header.size - header.start:
             raise ArchiveError(f"{key} is truncated")
     return header.array(content)
@@ -65,7 +65,7 @@ def read_npz(path: Path, key: str, where: str, require: Callable[[NpyHeader], No
 
 @contextmanager
 def _member(path: Path, key: str, where: str) -> Iterator[tuple[IO[bytes], NpyHeader]]:
-    """Open an array behind its header."""
+    """Open an array, positioned after its header."""
     with open_file(path, str(path)) as file:
         try:
             with zipfile.ZipFile(file) as archive:

@@ -1,4 +1,4 @@
-"""Reading and checking voxels: .npy files without pickle, and what makes a volume unusable."""
+"""Reading and checking voxels: .npy files without pickle, and checks for unusable volumes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import numpy as np
 from ssl3d.data.reading.files import open_file, require_bounded
 from ssl3d.errors import DataError
 
-PERCENTILES = (0.5, 99.5)  # of a volume's own voxels, which are mapped to 0 and 1
+PERCENTILES = (0.5, 99.5)  # of a volume's own voxels, mapped to 0 and 1
 LONGEST_HEADER = 10_000  # bytes, as numpy allows
-LENGTHS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}  # how each version of .npy writes the length of its header
+LENGTHS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}  # format of the header length, by .npy version
 BROKEN_HEADER = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError, struct.error)
 
 
@@ -28,10 +28,10 @@ class NpyHeader:
     """The header of an .npy file.
 
     Attributes:
-        shape: of the array.
+        shape: shape of the array.
         fortran: whether the first axis varies fastest.
-        dtype: of its elements, real numbers.
-        start: offset of the first element in bytes.
+        dtype: dtype of its elements, real numbers.
+        start: byte offset of the first element.
     """
 
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class NpyHeader:
 
     @property
     def size(self) -> int:
-        """Bytes that the whole file has if it is complete."""
+        """Size of the complete file in bytes."""
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
     def array(self, content: bytes | bytearray) -> np.ndarray:
@@ -51,11 +51,11 @@ class NpyHeader:
 
 
 def npy_header(file: IO[bytes], where: str) -> NpyHeader:
-    """Read the header of an open .npy file, of 10,000 bytes at most.
+    """Read the header of an open .npy file, at most 10,000 bytes long.
 
     Raises:
-        DataError: it is not an .npy file, holds pickled Python objects or anything but real numbers, or has a shape
-            that is negative or too large.
+        DataError: it is not an .npy file, contains pickled Python objects or anything but real numbers, or its shape is
+            negative or too large.
     """
     try:
         shape, fortran, dtype, start = _read_header(file)
@@ -72,7 +72,7 @@ def npy_header(file: IO[bytes], where: str) -> NpyHeader:
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Return shape, whether the order is Fortran's, type, and offset of the first element."""
+    """Return shape, whether the order is Fortran's, dtype, and offset of the first element."""
     start = file.read(8)
     if start[:6] != np.lib.format.MAGIC_PREFIX or tuple(start[6:]) not in LENGTHS:
         raise ValueError("no .npy file, or of an unknown version")
@@ -84,7 +84,7 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.ge
     text = file.read(count)
     read = np.lib.format.read_array_header_1_0 if form == "<H" else np.lib.format.read_array_header_2_0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of odd literals
+        warnings.simplefilter("ignore")  # on headers written by Python 2, and odd literals
         shape, fortran, dtype = read(io.BytesIO(length + text))
     if dtype.shape or dtype.subdtype or any(type(side) is not int for side in shape):
         raise ValueError("elements that are arrays, or sides that are no numbers")
@@ -110,7 +110,7 @@ def read_npy(path: Path, where: str) -> np.ndarray:
 
 
 def _checked_header(file: IO[bytes], where: str) -> NpyHeader:
-    """Return the header of a file that has exactly the length that it says."""
+    """Return the header of a file whose length matches it exactly."""
     try:
         header = npy_header(file, where)
         length = os.fstat(file.fileno()).st_size
@@ -123,10 +123,10 @@ def _checked_header(file: IO[bytes], where: str) -> NpyHeader:
 
 
 def require_voxels(volume: np.ndarray, where: str) -> None:
-    """Check that a volume holds something to learn from.
+    """Check that a volume is usable for learning.
 
     Raises:
-        DataError: it is empty, holds NaN or infinity, or is one constant.
+        DataError: it is empty, contains NaN or infinity, or is constant.
     """
     if volume.size == 0:
         raise DataError(f"{where} is empty: its shape is {volume.shape}; restore it or remove it from the table")
@@ -138,13 +138,13 @@ def require_voxels(volume: np.ndarray, where: str) -> None:
 
 
 def scale_robustly(volume: np.ndarray) -> np.ndarray:
-    """Map a volume's own 0.5 and 99.5 percentiles to 0 and 1, clip, and return it as float16.
+    """Map a volume's 0.5 and 99.5 percentiles to 0 and 1, clip, and return it as float16.
 
-    Where the two are equal, as in a mask with few voxels set, its minimum and maximum are mapped instead.
+    If the two are equal, as in a mask with few voxels set, its minimum and maximum are mapped instead.
     """
-    values = volume.astype(np.float64)  # exact for every integer type but the largest 64-bit numbers
+    values = volume.astype(np.float64)  # exact for all integers but the largest 64-bit ones
     if not math.isfinite(float(values.max()) - float(values.min())):
-        values *= 0.25  # numbers so large that their differences are none
+        values *= 0.25  # numbers so large that their difference overflows
     low, high = np.percentile(values, PERCENTILES)
     if low == high:
         low, high = values.min(), values.max()

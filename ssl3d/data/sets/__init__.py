@@ -1,1 +1,1 @@
-"""The data sets that come with ssl3d, one per file."""
+"""The data sets included in ssl3d, one per file."""

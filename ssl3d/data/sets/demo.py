@@ -1,4 +1,4 @@
-"""The demo: generated, labelled knees in MRNet's layout, made in seconds. Synthetic: without clinical meaning."""
+"""The demo: labelled knees in MRNet's layout, generated in seconds. Synthetic, without clinical meaning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssl3d.dataset import Case, Dataset, Volume
 from ssl3d.errors import DataError, nearest
 from ssl3d.task import Task
 
-VERSION: Final = 2  # of the generator: raise it with every change of a voxel or label, so that stores are packed again
+VERSION: Final = 2  # of the generator: increase it when a voxel or label changes, so that stores are packed again
 SEED: Final = 20220800
 # Streams of random numbers of a case. No stream is 0: to numpy, [a, b] and [a, b, 0] are the same seed, and anatomy
 # that shares its draws with the labels would give them away.
@@ -24,16 +24,16 @@ CASES: Final = (160, 80)  # train, valid
 SIZE: Final = 48
 SLICES: Final = (10, 20)
 PREVALENCE: Final = {"train": 0.35, "valid": 0.45}  # it shifts between the two, as in MRNet
-EFFUSION: Final = 0.2  # share of knees with nothing but, or also, fluid: abnormal
+EFFUSION: Final = 0.2  # fraction of knees with fluid, alone or with a tear: abnormal
 
 
 class Demo(Dataset):
     """Generated knees: 160 to train on, 80 to test on, (1, 10 to 20, 48, 48), uint8; three planes, MRNet's three tasks.
 
-    Everything follows from the case id; nothing is read and no global random state is used. The lesions are small, and
-    the knees are shifted, rotated, scaled and lit at random, so that an untrained encoder finds few of them and a
-    pretrained one can find many. PCA (32) and logistic regression on the voxels find torn ligaments with AUC 0.88.
-    Every exam is of a patient of its own.
+    Everything follows from the case id; nothing is read, and no global random state is used. Lesions are small, and the
+    knees are shifted, rotated, scaled and lit at random, so that an untrained encoder detects few of them and a
+    pretrained one can detect many. PCA (32) and logistic regression on the voxels detect torn ligaments with AUC 0.88.
+    Every exam belongs to a different patient.
     """
 
     card: ClassVar[Card] = Card(
@@ -60,7 +60,7 @@ class Demo(Dataset):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """MRNet's."""
+        """The tasks of MRNet."""
         return TASKS
 
     @property
@@ -90,11 +90,11 @@ def knee(number: int, folder: str, plane: str, size: int, slices: tuple[int, int
     """Generate the volume (S, size, size), uint8, of a case.
 
     Args:
-        number: of the case.
+        number: number of the case.
         folder: train or valid, which differ in prevalence.
-        plane: of the slices.
-        size: rows and columns.
-        slices: fewest and most; case 0 has the most, case 1 the fewest, others any number between.
+        plane: plane of the slices.
+        size: number of rows and columns.
+        slices: minimum and maximum; case 0 has the most, case 1 the fewest, others a number in between.
     """
     fewest, most = slices
     rng = np.random.default_rng([SEED, number, DEPTH, PLANES.index(plane)])
@@ -116,7 +116,7 @@ def _lesions(number: int, folder: str) -> Lesions:
 
 
 def _numbers(cases: tuple[int, int]) -> list[tuple[str, int]]:
-    """Return (folder, number) of all cases; numbers continue from train to valid, as MRNet's do."""
+    """Return (folder, number) of all cases; numbers continue from train to valid, as in MRNet."""
     train, valid = cases
     return [("train" if number < train else "valid", number) for number in range(train + valid)]
 
@@ -130,14 +130,14 @@ def write_demo(
 ) -> None:
     """Write generated knees as files in MRNet's exact layout: .npy in folders by plane, tables without header.
 
-    With ``size=48, cases=(160, 80), slices=(10, 20)`` they are, byte for byte, those of :class:`Demo`.
+    With ``size=48, cases=(160, 80), slices=(10, 20)`` they equal those of :class:`Demo` byte for byte.
 
     Args:
-        folder: made if absent; must be empty.
-        size: rows and columns.
-        cases: how many to train on, and to test on (``valid``).
-        slices: fewest and most; the first case has the most, the second the fewest.
-        progress: called with (volumes written, all volumes).
+        folder: made if missing; must be empty.
+        size: number of rows and columns.
+        cases: number of training and test cases (``valid``).
+        slices: minimum and maximum; the first case has the most, the second the fewest.
+        progress: called with (volumes written, total volumes).
 
     Raises:
         DataError: the folder is not empty or cannot be written, or a number is out of bounds.
@@ -161,7 +161,7 @@ def write_demo(
 
 
 def _write_tables(folder: Path, cases: tuple[int, int]) -> None:
-    """Write the six tables; they are written last, so that a half-written demo is recognised by their absence."""
+    """Write the six tables, last, so that their absence shows that a demo is incomplete."""
     for part in FOLDERS:
         by_case = {number: labels(number, part) for kind, number in _numbers(cases) if kind == part}
         for task in FINDINGS:

@@ -29,14 +29,14 @@ LARGEST_TYPE = 8  # bytes of a number; larger ones are rounded to double precisi
 
 
 class Folder(Dataset):
-    """Volumes in ``root``, listed in ``labels.csv`` there (or in the table that ``folder:TABLE.csv`` names).
+    """Volumes in ``root``, listed in its ``labels.csv`` (or in the table named by ``folder:TABLE.csv``).
 
     The table is separated by commas, semicolons or tabs. Its columns:
 
-    - ``path``: of a ``.nii``, ``.nii.gz`` or ``.npy`` file inside the root. Files that the table does not list are
-      ignored, so that several tables can choose from one folder.
-    - ``split``: ``train``, ``test``, ``val``, or ``unlabelled`` (or ``pretrain``) for volumes that only encoders are
-      trained on. With ``--folds`` the column may be left out.
+    - ``path``: of a ``.nii``, ``.nii.gz`` or ``.npy`` file inside the root. Files not listed in the table are ignored,
+      so that several tables can select from one folder.
+    - ``split``: ``train``, ``test``, ``val``, or ``unlabelled`` (or ``pretrain``) for volumes used only to train
+      encoders. With ``--folds`` the column may be omitted.
     - ``patient``, ``exam`` (optional): cases of one patient are never separated.
     - ``age``, ``sex``, ``site`` (optional): not labels, unless the header gives them a kind.
     - every other column is a label. An empty field, NA, N/A, NaN or null means unknown. The header may give a kind:
@@ -50,11 +50,10 @@ class Folder(Dataset):
       ``edema:multilabel(finding)``             0 or 1, together with the other labels of the task "finding"
       ========================================  ====================================================================
 
-    ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with the slices first, see
-    :func:`ssl3d.data.reading.nifti.read_nifti`. Any real type of number is accepted; each volume is scaled by its own
-    0.5 and 99.5 percentiles to [0, 1], float16. A volume has at most 2^29 voxels, or as many as the environment
-    variable ``SSL3D_LARGEST_VOLUME`` says. Links that lead outside the root are followed only where
-    ``SSL3D_FOLLOW_LINKS=1`` is set.
+    ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with slices first, see
+    :func:`ssl3d.data.reading.nifti.read_nifti`. Any real dtype is accepted; each volume's 0.5 and 99.5 percentiles are
+    scaled to [0, 1], float16. A volume has at most 2^29 voxels, or the number in the environment variable
+    ``SSL3D_LARGEST_VOLUME``. Links that lead outside the root are followed only if ``SSL3D_FOLLOW_LINKS=1`` is set.
     """
 
     card: ClassVar[Card] = Card(
@@ -76,21 +75,21 @@ class Folder(Dataset):
 
     @property
     def name(self) -> str:
-        """The folder's own name, and the table's where it was chosen."""
+        """Name of the folder, and of the table if one was chosen."""
         return self.family + (f":{shortened(self.variant)}" if self.variant else "")
 
     @property
     def family(self) -> str:
-        """The folder's own name: its tables list the same patients."""
+        """Name of the folder: all its tables list the same patients."""
         try:
             root = self._root.resolve()
-        except (OSError, ValueError, RuntimeError):  # no folder, which the cases report
+        except (OSError, ValueError, RuntimeError):  # there is no folder, as the cases report
             root = self._root
         return f"folder {printable(root.name)}"
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """One for each column of labels; several columns of a multi-label task are one."""
+        """One task per column of labels; the columns of a multi-label task form one."""
         if self._labels.faults:
             raise DataFaultsError(self._labels.faults)
         return tuple(self._labels.tasks)
@@ -102,22 +101,22 @@ class Folder(Dataset):
 
     @property
     def view_size(self) -> tuple[int, int, int]:
-        """Median size of the volumes, down to a multiple of 4, within 8 to 112."""
+        """Median size of the volumes, rounded down to a multiple of 4, within 8 to 112."""
         sizes = np.array([geometry.shape for geometry in self._geometry])  # (cases, 3)
         D, H, W = (min(max(int(side) // 4 * 4, 8), 112) for side in np.median(sizes, axis=0))
         return D, H, W
 
     @property
     def left_right(self) -> int | None:  # type: ignore[override]  # from the files' headers, not from the class
-        """The axis that NIfTI headers call x, if they agree; None if they do not, or there are none."""
+        """The axis that NIfTI headers call x; None if they disagree or there are no headers."""
         axes = {geometry.left_right for geometry in self._geometry}
         return axes.pop() if len(axes) == 1 else None
 
     def cases(self) -> list[Case]:
-        """Return the cases in the order of the table; an id is the path as the table has it.
+        """Return the cases in the order of the table; an id is the path as written there.
 
         Raises:
-            DataError: the root or table is missing, or the header is wrong.
+            DataError: the root or table is missing, or the header is invalid.
             DataFaultsError: columns or rows have faults.
         """
         faults: list[Fault] = []
@@ -135,7 +134,7 @@ class Folder(Dataset):
             else:
                 cases[case.id] = case, row.number
             faults += [self._fault(row, sentence) for sentence in row_faults.get(index, [])]
-        faults += self._labels.faults  # last, for a wrong row may be their cause
+        faults += self._labels.faults  # last, because a wrong row may be their cause
         if faults:
             raise DataFaultsError(faults)
         if not cases:
@@ -146,7 +145,8 @@ class Folder(Dataset):
         """Return one volume: (1, D, H, W), float16 in [0, 1].
 
         Raises:
-            DataError: the file is damaged, of a wrong rank or type, empty, constant, or holds NaN or infinity.
+            DataError: the file is damaged, has the wrong rank or dtype, is empty or constant, or contains NaN or
+                infinity.
         """
         where = self._where(case)
         path = self._root / case.id
@@ -158,7 +158,7 @@ class Folder(Dataset):
             voxels, geometry = read_nifti(path, where)
             spacing = geometry.spacing
         if voxels.dtype.itemsize > LARGEST_TYPE:
-            with np.errstate(over="ignore"):  # infinity is found next
+            with np.errstate(over="ignore"):  # infinity is checked next
                 voxels = voxels.astype(np.float64)
         require_voxels(voxels, where)
         return Volume(scale_robustly(voxels)[None], spacing)  # (1, D, H, W)
@@ -186,7 +186,7 @@ class Folder(Dataset):
 
     @cached_property
     def _labels(self) -> Labels:
-        """Tasks and targets; rows of a wrong length, which :meth:`cases` reports, have none."""
+        """Tasks and targets; rows of the wrong length have none, and are reported by :meth:`cases`."""
         width = self._header.width
         fields = [row.fields if len(row.fields) == width else ("",) * width for row in self._rows]
         columns = self._header.labels if fields else ()
@@ -194,7 +194,7 @@ class Folder(Dataset):
 
     @cached_property
     def _geometry(self) -> list[Geometry]:
-        """What the header of each volume's file says."""
+        """The geometry of each volume from its file's header."""
         return [_geometry(self._root / case.id, self._where(case)) for case in self.cases()]
 
     def _where(self, case: Case) -> str:
@@ -231,7 +231,7 @@ class Folder(Dataset):
         return Case(path, split, path, named.get("patient", "") or exam, exam, targets)
 
     def _path(self, text: str) -> str:
-        """Return a path of the table in one spelling, checked."""
+        """Return a path of the table in normalised form, checked."""
         path = self._relative(text)
         if not text or _escapes(path):
             raise DataError(
@@ -246,7 +246,7 @@ class Folder(Dataset):
         return path
 
     def _relative(self, text: str) -> str:
-        """Return a path in one spelling, relative to the root if it lies inside."""
+        """Return a path in normalised form, relative to the root if it lies inside."""
         path = PurePosixPath(text)
         for root in (self._root, self._root.resolve()) if path.is_absolute() else ():
             if path.is_relative_to(root):
@@ -255,7 +255,7 @@ class Folder(Dataset):
 
 
 def _require_new(case: Case, cases: dict[str, tuple[Case, int]], exams: dict[str, str]) -> None:
-    """Check that a path is listed once, and that an exam is of one patient."""
+    """Check that a path is listed only once, and that an exam belongs to one patient."""
     if case.id in cases:
         raise DataError(f"the path is listed in row {cases[case.id][1]} already; remove one of the two")
     patient = exams.setdefault(case.exam, case.patient)
@@ -266,7 +266,7 @@ def _require_new(case: Case, cases: dict[str, tuple[Case, int]], exams: dict[str
 
 
 def _escapes(text: str) -> bool:
-    """Say whether a path could lead out of the folder that it is relative to, on any system."""
+    """Return whether a path could lead outside the folder it is relative to, on any system."""
     windows = PureWindowsPath(text)
     return text.startswith("/") or bool(windows.anchor) or ".." in windows.parts
 

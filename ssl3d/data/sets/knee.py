@@ -1,6 +1,6 @@
-"""A generated knee: shapes given by formulas in continuous space, drawn on any grid. Synthetic, for testing software.
+"""A generated knee: shapes given by formulas in continuous space, drawn on any grid. Synthetic, for software tests.
 
-Space is x from side to side, y from back to front, z from below upwards, each in [-1, 1]. A sagittal volume is drawn
+Space is x from side to side, y from back to front, z from bottom to top, each in [-1, 1]. A sagittal volume is drawn
 as (x, -z, y), a coronal one as (y, -z, x), an axial one as (z, -y, x): slices, rows, columns.
 """
 
@@ -19,10 +19,10 @@ TEXTURE_WAVES = 24
 
 @dataclass(frozen=True)
 class Lesions:
-    """What is wrong with a knee.
+    """The lesions of a knee.
 
     Attributes:
-        acl: the ligament is interrupted, with a bright spot where it is.
+        acl: the ligament is interrupted, with a bright spot in the gap.
         meniscus: a bright line runs through one horn of the meniscus.
         effusion: fluid above the joint.
     """
@@ -36,12 +36,12 @@ def draw(lesions: Lesions, seed: Sequence[int], plane: str, shape: tuple[int, in
     """Return a knee (D, H, W), uint8, spanning 0 to 255 as MRNet's volumes do.
 
     Args:
-        lesions: what is wrong with it.
-        seed: decides the anatomy; the same in every plane and at every size.
-        plane: of the slices.
-        shape: of the grid.
+        lesions: lesions of the knee.
+        seed: decides the anatomy, which is the same in every plane and at every size.
+        plane: plane of the slices.
+        shape: shape of the grid.
     """
-    rng = np.random.default_rng(seed)  # the draws below have the same order, whatever the lesions
+    rng = np.random.default_rng(seed)  # the draws below have the same order for all lesions
     grid = _grid(plane, shape)
     placed = _placed(grid, rng)
     tissue = _bones(placed, rng) + np.float32(0.06) * _texture(grid, plane, rng)
@@ -64,7 +64,7 @@ def _grid(plane: str, shape: tuple[int, int, int]) -> Grid:
 
 
 def _placed(grid: Grid, rng: np.random.Generator) -> Grid:
-    """Shift, rotate and scale the knee in the scanner."""
+    """Shift, rotate and scale the knee within the scanner."""
     x, y, z = (axis - np.float32(shift) for axis, shift in zip(grid, rng.uniform(-0.17, 0.17, 3), strict=True))
     angle, scale = rng.uniform(-0.3, 0.3), np.float32(rng.uniform(0.88, 1.12))
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -93,7 +93,7 @@ def _squared_distance(grid: Grid, centre: np.ndarray, radii: np.ndarray) -> np.n
 
 
 def _bones(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Femur, tibia and patella in soft tissue."""
+    """Draw femur, tibia and patella in soft tissue."""
     body = 0.30 * _ball(grid, np.zeros(3), np.array([0.95, 0.9, 1.5]) * rng.uniform(0.92, 1.08), 0.1)
     femur = _ball(grid, np.array([0, -0.05, 0.82]), np.array([0.72, 0.5, 0.5]) * rng.uniform(0.9, 1.1, 3), 0.12)
     tibia = _ball(grid, np.array([0, -0.05, -0.85]), np.array([0.75, 0.5, 0.45]) * rng.uniform(0.9, 1.1, 3), 0.12)
@@ -117,14 +117,14 @@ def _texture(grid: Grid, plane: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ligament(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
-    """The anterior cruciate: an oblique band from the back of the femur to the front of the tibia."""
+    """Draw the anterior cruciate: an oblique band from the back of the femur to the front of the tibia."""
     top = np.array([0.05, -0.36, 0.42]) + rng.normal(0, 0.03, 3)
     bottom = np.array([-0.05, 0.34, -0.44]) + rng.normal(0, 0.03, 3)
     width, height = rng.uniform(0.10, 0.13), rng.uniform(0.40, 0.50)
     where, gap, spot = rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.3), rng.uniform(0.5, 0.6)
     axis = bottom - top
     projected = sum((c - np.float32(t)) * np.float32(a) for c, t, a in zip(grid, top, axis, strict=True))
-    along = np.clip(projected / np.float32(axis @ axis), 0, 1)  # place on the band, 0 to 1
+    along = np.clip(projected / np.float32(axis @ axis), 0, 1)  # position on the band, 0 to 1
     spread = (2.0, 1.0, 1.0)  # wider from side to side: two or three sagittal slices show it
     away = sum(
         ((c - np.float32(t) - along * np.float32(a)) / np.float32(w * width)) ** 2
@@ -140,7 +140,7 @@ def _ligament(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
 
 
 def _menisci(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
-    """Four dark wedges between the bones; a tear is a bright line through one of them."""
+    """Draw four dark wedges between the bones; a tear is a bright line through one of them."""
     side, horn = rng.choice([-1, 1], 2)
     total: np.ndarray = np.zeros((), np.float32)
     for sx in (-1, 1):
@@ -157,13 +157,13 @@ def _menisci(grid: Grid, rng: np.random.Generator, torn: bool) -> np.ndarray:
 
 
 def _fluid(grid: Grid, rng: np.random.Generator, much: bool) -> np.ndarray:
-    """Joint fluid behind the patella: a little in every knee, more where there is an effusion."""
+    """Draw joint fluid behind the patella: a little in every knee, more with an effusion."""
     height = rng.uniform(0.3, 0.45) if much else rng.uniform(0.0, 0.12)
     return np.asarray(np.float32(height) * _blob(grid, np.array([0.0, 0.5, 0.55]), np.array([0.4, 0.14, 0.25])))
 
 
 def _vessels(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Bright spots without meaning, so that a lesion is not simply the brightest spot of a volume."""
+    """Draw bright spots without meaning, so that a lesion is not simply the brightest spot of a volume."""
     total: np.ndarray = np.zeros((), np.float32)
     for _ in range(4):
         centre = rng.uniform(-0.85, 0.85, 3)
@@ -173,7 +173,7 @@ def _vessels(grid: Grid, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scanned(tissue: np.ndarray, grid: Grid, rng: np.random.Generator, noise: np.random.Generator) -> np.ndarray:
-    """Add what a scanner does: a bias field, noise, gain and offset; then uint8 from 0 to 255."""
+    """Add the effects of a scanner: a bias field, noise, gain and offset; then convert to uint8 from 0 to 255."""
     slope = rng.normal(0, 0.1, 3).astype(np.float32)
     bias = np.exp(slope[0] * grid[0] + slope[1] * grid[1] + slope[2] * grid[2])
     image = tissue * bias + np.float32(rng.uniform(0.02, 0.04)) * noise.standard_normal(tissue.shape, np.float32)

@@ -25,14 +25,14 @@ TASK = "label"
 class MedMNIST3D(Dataset):
     """One set of MedMNIST3D, ``medmnist3d:adrenalmnist3d``, or at 64 voxels a side, ``medmnist3d:adrenalmnist3d_64``.
 
-    The official ``NAME.npz`` is found under the root, or downloaded into it by the ``medmnist`` package, whose own
-    folder is used where no root is given. Volumes are uint8 (1, 28, 28, 28) or (1, 64, 64, 64), without spacing; the
-    official splits are kept. Patients are not published: every volume is taken for one. In AdrenalMNIST3D and
-    VesselMNIST3D voxels are shapes (0 or 255), not grey values.
+    The official ``NAME.npz`` is read from the root, or downloaded into it by the ``medmnist`` package, whose own folder
+    is used if no root is given. Volumes are uint8 (1, 28, 28, 28) or (1, 64, 64, 64), without spacing; the official
+    splits are kept. Patients are not published: every volume counts as one. In AdrenalMNIST3D and VesselMNIST3D voxels
+    are shapes (0 or 255), not grey values.
 
     Args:
-        root, plane, variant: as for :class:`ssl3d.dataset.Dataset`.
-        download: download the file where it is absent.
+        root, plane, variant: see :class:`ssl3d.dataset.Dataset`.
+        download: download the file if it is missing.
     """
 
     card: ClassVar[Card] = Card(
@@ -49,7 +49,7 @@ class MedMNIST3D(Dataset):
         self, root: Path | None = None, plane: str = "", variant: str | None = None, download: bool = True
     ) -> None:
         super().__init__(root, plane, variant)
-        medmnist = importlib.import_module("medmnist")  # slow, and brings torch with it: only when used
+        medmnist = importlib.import_module("medmnist")  # slow, and imports torch: only when used
         sets = {name: info for name, info in medmnist.INFO.items() if name.endswith("3d")}
         known = [name + size for name in sets for size in ("", "_64")]
         if variant is None:
@@ -65,7 +65,7 @@ class MedMNIST3D(Dataset):
         self._side = 64 if variant.endswith("_64") else 28
         self._download = download
         self._images: tuple[str, np.ndarray] | None = None  # voxels of the split read last
-        default: str | None = medmnist.info.DEFAULT_ROOT  # None where the home folder cannot be written
+        default: str | None = medmnist.info.DEFAULT_ROOT  # None if the home folder cannot be written
         if root is None and default is not None:
             self.root = Path(default)
 
@@ -76,7 +76,7 @@ class MedMNIST3D(Dataset):
 
     @property
     def family(self) -> str:
-        """Name without the size: both sizes are of the same volumes in the same order."""
+        """Name without the size: both sizes contain the same volumes in the same order."""
         return f"medmnist3d:{self._set}"
 
     @property
@@ -91,10 +91,10 @@ class MedMNIST3D(Dataset):
         return (self._side, self._side, self._side)
 
     def cases(self) -> list[Case]:
-        """Return all volumes in the file's order; the file is downloaded first where it is absent.
+        """Return all volumes in the file's order; the file is downloaded first if it is missing.
 
         Raises:
-            DataError: the file is absent and cannot be downloaded, damaged, or not laid out as the official one.
+            DataError: the file is missing and cannot be downloaded, damaged, or has an unexpected layout.
         """
         self._fetch()
         return [
@@ -106,7 +106,7 @@ class MedMNIST3D(Dataset):
     def read(self, case: Case) -> Volume:
         """Return one volume: (1, D, H, W), uint8."""
         if self._images is None or self._images[0] != case.split:
-            self._images = None  # at 64 voxels a split takes hundreds of megabytes: never hold two
+            self._images = None  # at size 64 a split takes hundreds of megabytes: never hold two
             require = partial(self._require_images, case.split)
             self._images = (case.split, self._read(f"{case.split}_images", require))
         index = int(case.id.removeprefix(case.split))
@@ -125,7 +125,7 @@ class MedMNIST3D(Dataset):
         return f"download {url} and save it there as {self.variant}.npz (MD5 {md5})"
 
     def _fetch(self) -> None:
-        """Make sure that the file is there."""
+        """Download the file if it is missing."""
         file = self._file
         problem = file_problem(file)
         if problem is None:
@@ -140,7 +140,7 @@ class MedMNIST3D(Dataset):
         try:
             maker(split="test", download=True, size=self._side, root=str(file.parent))
         except (RuntimeError, OSError) as error:
-            file.unlink(missing_ok=True)  # what an interrupted download leaves would be taken for the file
+            file.unlink(missing_ok=True)  # a partial download would be taken for the file
             raise DataError(f"{file} is missing and could not be downloaded; {self._remedy}") from error
 
     def _labels(self, split: str) -> list[int]:
@@ -157,7 +157,7 @@ class MedMNIST3D(Dataset):
         return [int(label) for label in labels[:, 0]]
 
     def _volumes(self, split: str) -> int:
-        """Return the number of a split's images, from their header alone."""
+        """Return the number of images in a split, from their header alone."""
         key = f"{split}_images"
         try:
             header = read_npz_header(self._file, key, f"{self._file}: {key}")

@@ -1,4 +1,4 @@
-"""MRNet, the knee MRI of Stanford, as it is handed out (Bien et al. 2018, PLOS Medicine 15(11), e1002699)."""
+"""MRNet, the knee MRI data set of Stanford, as distributed (Bien et al. 2018, PLOS Medicine 15(11), e1002699)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASKS = tuple(Task(name=name, kind="binary", classes=("no", "yes")) for name in 
 SYNTHETIC = "SYNTHETIC.txt"  # beside files that `ssl3d data demo` generated
 PLANES = ("sagittal", "coronal", "axial")
 ID = "[0-9]{4}"  # of an exam
-NO_LABEL = -1  # of a row with a fault, which is raised
+NO_LABEL = -1  # for a faulty row, whose fault is raised
 FOLDERS = {"train": "train", "valid": "test"}  # the official validation exams are the test set, scored once
 LAYOUT = (
     "expected is MRNet-v1.0 with {train,valid}/{sagittal,coronal,axial}/0000.npy and "
@@ -41,8 +41,8 @@ class MRNet(Dataset):
     """Knee MRI exams, three planes, three binary tasks. One plane is one data set.
 
     Volumes are uint8 (1, S, 256, 256), ragged in S, without spacing; copies resized in plane are accepted if all have
-    one size. The folder ``valid`` is the split "test". Cases are sorted by their four-digit id, since the tables of
-    ``valid`` are ordered by label. Patients are not published: every exam is taken for one. Dot files and files other
+    the same size. The folder ``valid`` is the split "test". Cases are sorted by their four-digit id, because the tables
+    of ``valid`` are ordered by label. Patients are not published: every exam counts as one. Dot files and files other
     than .npy are ignored.
     """
 
@@ -63,13 +63,13 @@ class MRNet(Dataset):
             raise DataError(f"mrnet has no variants, so 'mrnet:{variant}' is invalid; choose a plane with --plane")
         if self.plane not in PLANES:
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
-        # Sagittal slices run from one side of the knee to the other; elsewhere the columns do.
+        # Sagittal slices run from one side of the knee to the other; in other planes the columns do.
         self.left_right = 0 if self.plane == "sagittal" else 2
         self.synthetic = root is not None and file_problem(root / SYNTHETIC) is None
 
     @property
     def name(self) -> str:
-        """Name with the plane, marked where the files are generated."""
+        """Name with the plane, marked if the files are generated."""
         return f"mrnet {'(synthetic) ' if self.synthetic else ''}{self.plane}"
 
     @property
@@ -79,7 +79,7 @@ class MRNet(Dataset):
 
     @property
     def view_size(self) -> tuple[int, int, int]:
-        """The clip of BYOLMed3D, at half its in-plane size."""
+        """The clip size of BYOLMed3D, at half its in-plane size."""
         return (16, 112, 112)
 
     def cases(self) -> list[Case]:
@@ -103,7 +103,7 @@ class MRNet(Dataset):
         """Return one exam: (1, S, H, W), uint8.
 
         Raises:
-            DataError: the file is not an intact uint8 volume (S, H, W), or its size in plane differs from the others'.
+            DataError: the file is not an intact uint8 volume (S, H, W), or its in-plane size differs from the others'.
         """
         path, where = self._root / case.source, case.source
         volume = read_npy(path, where)
@@ -127,12 +127,12 @@ class MRNet(Dataset):
 
     @cached_property
     def _in_plane(self) -> tuple[int, ...]:
-        """Size in plane of most training volumes, rows and columns, from their headers."""
+        """In-plane size (rows, columns) of most training volumes, from their headers."""
         found = Counter(self._sizes()).most_common(1)
         return found[0][0] if found else ()
 
     def _sizes(self) -> Iterator[tuple[int, ...]]:
-        """Yield the size in plane of every training volume whose header can be read; faults are found by ``read``."""
+        """Yield the in-plane size of every training volume with a readable header; ``read`` finds faults."""
         folder = self._root / "train" / self.plane
         for name in sorted(_npy_names(folder)):
             with suppress(DataError):
@@ -141,7 +141,7 @@ class MRNet(Dataset):
                     yield shape[1:]
 
     def _folders(self) -> Path:
-        """Return the root, its folders checked."""
+        """Return the root after checking its folders."""
         root = self._root
         if not is_folder(root):
             raise DataError(f"{shortened(str(root), 200)} is not a folder; {LAYOUT}")
@@ -165,7 +165,7 @@ class MRNet(Dataset):
         return by_task
 
     def _volume_mismatches(self, root: Path, folder: str, by_task: dict[str, Table]) -> list[Fault]:
-        """Compare the tables with the volumes that are there."""
+        """Compare the tables with the existing volumes."""
         present = {name.removesuffix(".npy") for name in _npy_names(root / folder / self.plane)}
         rows = {id: (task, row) for task in reversed(FINDINGS) for id, (_, row) in by_task[task].items()}
         absent = [
@@ -200,7 +200,7 @@ def _npy_names(folder: Path) -> list[str]:
 
 
 def _table(name: str, rows: list[Row], faults: list[Fault]) -> Table:
-    """Return the good rows of a table, and add a fault for each other one."""
+    """Return the valid rows of a table, and add a fault for each other row."""
     table: Table = {}
     if not rows:
         faults.append(Fault(name, "the table is empty; restore it"))
@@ -213,12 +213,12 @@ def _table(name: str, rows: list[Row], faults: list[Fault]) -> Table:
         else:
             faults.append(Fault(f"{name} row {row.number}", problem))
             if row.fields[0] not in table and re.fullmatch(ID, row.fields[0]):
-                table[row.fields[0]] = (NO_LABEL, row.number)  # the case is listed: not a second fault of this row
+                table[row.fields[0]] = (NO_LABEL, row.number)  # listed, so that the row gives no second fault
     return table
 
 
 def _problem(row: Row, first: bool) -> str | None:
-    """Say what is wrong with a row taken alone."""
+    """Return what is wrong with a row on its own."""
     if len(row.fields) != 2:
         return f"the row has {len(row.fields)} fields; case and label are expected, as in 0000,1; correct it"
     id, label = row.fields
@@ -232,7 +232,7 @@ def _problem(row: Row, first: bool) -> str | None:
 
 
 def _task_mismatches(folder: str, by_task: dict[str, Table]) -> list[Fault]:
-    """Find cases that are in the table of one task and not in that of another."""
+    """Find cases that are in the table of one task but not in another's."""
     return [
         Fault(
             f"{folder}-{task}.csv row {row} (case {id})",
@@ -246,7 +246,7 @@ def _task_mismatches(folder: str, by_task: dict[str, Table]) -> list[Fault]:
 
 
 def _in_both(tables: dict[str, dict[str, Table]]) -> list[Fault]:
-    """Find cases that are in both train and valid: the test set would be trained on."""
+    """Find cases that are in both train and valid, which would train on the test set."""
     return [
         Fault(
             f"valid-acl.csv row {row}",

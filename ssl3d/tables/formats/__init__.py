@@ -1,1 +1,1 @@
-"""The leaderboard as text: Markdown, LaTeX, a terminal, a picture. Each calls synthetic data synthetic."""
+"""The leaderboard as Markdown, LaTeX, terminal output or picture. Each marks synthetic data as synthetic."""

@@ -1,4 +1,4 @@
-"""The sentences above and below a table: its data, how it was made, what it shows and does not show. Loads no torch."""
+"""The sentences around a table: its data, how it was made, and what it shows or cannot show. Loads no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for
 
 
 def by_table(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Return the rows of both for each data set, task and plane, in the order of the leaderboard."""
+    """Return the rows of both tables for each data set, task and plane, in the order of the leaderboard."""
     keys = leaderboard[list(_TABLE)].drop_duplicates()
     return [(_of(leaderboard, key), _of(comparisons, key)) for key in keys.itertuples(index=False)] or [
         (leaderboard, comparisons)
@@ -41,7 +41,7 @@ def by_table(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple
 
 
 def _of(rows: pd.DataFrame, key: tuple[Any, ...]) -> pd.DataFrame:
-    """Rows of one data set, task and plane; each may be missing."""
+    """Return the rows of one data set, task and plane; each of these may be missing."""
     chosen = pd.Series(True, index=rows.index)
     for name, value in zip(_TABLE, key, strict=True):
         chosen &= rows[name].isna() if pd.isna(value) else (rows[name] == value).fillna(False).astype(bool)
@@ -49,7 +49,7 @@ def _of(rows: pd.DataFrame, key: tuple[Any, ...]) -> pd.DataFrame:
 
 
 def caption(leaderboard: pd.DataFrame) -> str:
-    """Return one line: the data, called synthetic where they are, task, plane, numbers of test volumes and patients."""
+    """Return one line: the data, marked if synthetic, task, plane, and numbers of test volumes and patients."""
     if leaderboard.empty:
         return "No evaluation is complete."
     known = leaderboard[leaderboard["n_test"].notna()]
@@ -85,7 +85,7 @@ def remarks(leaderboard: pd.DataFrame) -> str:
 
 
 def conclusion(comparisons: pd.DataFrame) -> str:
-    """Return what the test set could and could not show, protocol by protocol; empty without a pair."""
+    """Return what the test set could and could not show, by protocol; empty if there are no pairs."""
     sentences = []
     for protocol, pairs in comparisons.groupby("protocol", sort=False):
         tied = int((pairs["verdict"] == "cannot be separated").sum())
@@ -102,7 +102,7 @@ def conclusion(comparisons: pd.DataFrame) -> str:
 
 
 def versus(leaderboard: pd.DataFrame) -> str:
-    """Return what the columns of a named baseline hold; empty without one."""
+    """Return what the columns of a named baseline contain; empty if there is none."""
     if "baseline" not in leaderboard or leaderboard.empty:
         return ""
     name = leaderboard["baseline"].iloc[0]
@@ -119,6 +119,6 @@ def departures(leaderboard: pd.DataFrame) -> list[str]:
 
 
 def unfinished(results: Results) -> str:
-    """Return a sentence on the planned evaluations that have no result yet; empty if there are none."""
+    """Return a sentence on planned evaluations without a result; empty if there are none."""
     count = len(results.pending)
     return f"{count} planned {'evaluation has' if count == 1 else 'evaluations have'} no result yet." if count else ""

@@ -29,7 +29,7 @@ _ESCAPES = {
 
 
 def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return LaTeX tables (booktabs): one for each data set, task and plane, and one of the price.
+    """Return LaTeX tables (booktabs): one per data set, task and plane, and one of the price.
 
     The highest AUC of each protocol is bold; methods that cannot be separated share a letter.
     """

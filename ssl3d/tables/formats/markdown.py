@@ -12,7 +12,7 @@ PRICE = "Price of pretraining, mean over seeds"
 
 
 def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return Markdown: for each data set, task and plane caption, table, conclusion; then price and departures."""
+    """Return Markdown: caption, table and conclusion per data set, task and plane; then price and departures."""
     parts = [part for board, pairs in by_table(leaderboard, comparisons) for part in _parts(board, pairs)]
     cost = price(leaderboard)
     parts += [] if cost.empty else [f"{PRICE}:", _table(cost)]
@@ -34,7 +34,7 @@ def _table(table: pd.DataFrame) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep a text in its cell, out of the markup, and from steering a terminal."""
+    """Escape a text so that it stays in its cell, is not read as markup, and cannot control a terminal."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
     for mark in "|`*_[]!":
         text = text.replace(mark, f"\\{mark}")

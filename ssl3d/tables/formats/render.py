@@ -1,4 +1,4 @@
-"""The leaderboard in the form that is asked for. Loads no torch."""
+"""The leaderboard in the requested format. Loads no torch."""
 
 from __future__ import annotations
 

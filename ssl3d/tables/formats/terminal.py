@@ -34,7 +34,7 @@ _KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "group", "difference", "p"})
 
 
 def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> None:
-    """Print every table with its caption and conclusion, and the price; as Markdown where there is no terminal."""
+    """Print every table with its caption and conclusion, and the price; as Markdown if there is no terminal."""
     from rich.console import Console  # noqa: PLC0415  # only terminals need rich
 
     console = Console()
@@ -77,7 +77,7 @@ def show_comparisons(comparisons: pd.DataFrame) -> None:
 def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) -> Table:
     """Return one table (see :func:`by_table`) for a terminal ``width`` characters wide.
 
-    What does not fit is in the CSV alone.
+    Columns that do not fit are only in the CSV.
     """
     from rich import box  # noqa: PLC0415  # only terminals need rich
     from rich.table import Table  # noqa: PLC0415
@@ -113,7 +113,7 @@ def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
 
 
 def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 130) -> str:
-    """Return a picture of what a terminal ``width`` characters wide shows; it refers to nothing outside itself."""
+    """Return a picture of the output of a terminal ``width`` characters wide, without external references."""
     import io  # noqa: PLC0415
     import re  # noqa: PLC0415
 
@@ -126,18 +126,18 @@ def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 13
     if cost is not None:
         console.print(cost)
     drawn = console.export_svg(title="ssl3d leaderboard", unique_id="leaderboard")
-    return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # fonts from the web; the reader's own will do
+    return re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # web fonts; the reader's own are sufficient
 
 
 def _plain(text: str) -> str:
-    """Return text of others so that rich shows it as it is and the terminal obeys none of it."""
+    """Return external text so that rich shows it unchanged and it cannot control the terminal."""
     from rich.markup import escape  # noqa: PLC0415  # only terminals need rich
 
     return escape(printable(text))
 
 
 def _narrowed(table: pd.DataFrame, width: int) -> pd.DataFrame:
-    """Leave out columns, the least informative first, until a table of texts fits."""
+    """Drop columns, the least informative first, until a table of texts fits."""
     for name in _LEAVE_OUT:
         widths = [max(len(column), *map(len, table[column])) + 3 for column in table.columns]
         if sum(widths) <= width:

@@ -1,4 +1,4 @@
-"""The leaderboard as texts: the columns that people read, and those of the price. Loads no torch."""
+"""The leaderboard as text: the columns shown to readers, and those of the price. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Row = Mapping[str, Any]
 
 
 def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
-    """Return one table as texts: the columns that people read, without those that are empty or say nothing new."""
+    """Return one table as text: the columns shown to readers, without empty and uninformative ones."""
     titles = _SHOWN if "baseline" in leaderboard else {name: _SHOWN[name] for name in _SHOWN if name not in _VERSUS}
     table = _texts(leaderboard, titles)
     if not leaderboard.duplicated(["data", "task", "plane", "protocol", "method", "backbone"]).any():
-        table = table.drop(columns="settings")  # needed only where names coincide
+        table = table.drop(columns="settings")  # needed only if names coincide
     if leaderboard["corpus"].nunique() < 2 and not any(map(_is_transfer, leaderboard.to_dict("records"))):
         table = table.drop(columns="corpus")
     if (table["AUC"] == _NO_AUC).all() and leaderboard["mae"].notna().any():
@@ -27,7 +27,7 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
 
 
 def price(leaderboard: pd.DataFrame) -> pd.DataFrame:
-    """Return what pretraining cost as texts, one row per method, backbone and corpus; empty if nothing was measured."""
+    """Return the cost of pretraining as text, one row per method, backbone and corpus; empty if not measured."""
     table = _texts(leaderboard[leaderboard["pretrain_seconds"].notna()], _PRICE).drop_duplicates(ignore_index=True)
     if table["corpus"][table["corpus"] != ""].nunique() < 2:
         table = table.drop(columns="corpus")
@@ -40,7 +40,7 @@ def _texts(rows: pd.DataFrame, titles: Mapping[str, Callable[..., str]]) -> pd.D
 
 
 def _is_transfer(row: Mapping[Any, Any]) -> bool:
-    """Whether the encoder was pretrained on something else than the data set and plane that it was evaluated on."""
+    """Return whether the encoder was pretrained on a different data set or plane than it was evaluated on."""
     if pd.isna(row["corpus"]):
         return False
     planes = [""] if pd.isna(row["plane"]) else str(row["plane"]).split(PLUS)
@@ -99,7 +99,7 @@ def _scaled(name: str, unit: float, after: str = "") -> Callable[[Row], str]:
 
 
 _NO_AUC = "none"
-_VERSUS = ("difference", "p")  # a baseline that was named
+_VERSUS = ("difference", "p")  # with a named baseline
 _SHOWN: Mapping[str, Callable[..., str]] = {
     "protocol": _text("protocol"),
     "rank": _text("rank"),
