@@ -1,1 +1,1 @@
-"""Verify a run against its own files, and reproduce what it says."""
+"""Verification of a run against its own files, and reproduction of its results."""

@@ -1,4 +1,4 @@
-"""One artifact against its own record: names, key, files, and links to what it was made from. Writes nothing."""
+"""Checks of one artifact against its own record: names, key, files, and links to its inputs. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from ssl3d.results.records import CONTENT, DamagedError, file_sha256, read_file,
 
 R = TypeVar("R", bound=ArtifactRecord)
 FindEncoder = Callable[[str], EncoderRecord | None]  # by key
-REFERENCES = {"method", "backbone", "corpus", "task"}  # of an encoder's recipe: names, which are not in its key
+REFERENCES = {"method", "backbone", "corpus", "task"}  # of an encoder's recipe: names that are not part of its key
 
 
 def checked_record(folder: Path, kind: type[R], name: str, found: Findings) -> R | None:
-    """Check the record of an artifact and the hashes of its files; return the record as far as it can be read.
+    """Check the record of an artifact and the hashes of its files; return the record if it can be read.
 
     Args:
-        folder: of the artifact.
-        kind: of its record.
-        name: that the record should have.
-        found: collects what is wrong.
+        folder: folder of the artifact.
+        kind: type of its record.
+        name: name that the record should have.
+        found: collects the faults.
     """
     found.attempt(read_record, folder, kind)
     try:
         content = read_json(folder / RECORDS[kind])
         record = kind.model_validate({key: value for key, value in content.items() if key != CONTENT})
     except (DamagedError, ValidationError):
-        return None  # which read_record has reported
+        return None  # reported by read_record
     found.compare(RECORDS[kind], "name", record.name, name)
     found.compare(RECORDS[kind], "end of the name", record.name.rpartition("-")[2], record.key[:SHORT])
     for file, digest in record.files.items():
@@ -77,13 +77,13 @@ def check_encoder(folder: Path, name: str, planned: PlannedEncoder | None, found
         found.compare("plan.json", f"encoders.{planned.key}.key", planned.key, record.key)
         ours, theirs = (
             one.recipe.model_dump(mode="json", exclude=REFERENCES) for one in (planned, record)
-        )  # another run, which shares the cache, may have named a plugin otherwise
+        )  # another run with the same cache may have used another name for a plugin
         found.compare("plan.json", f"encoders.{planned.key}.recipe", ours, theirs)
     return record
 
 
 def check_features(folder: Path, name: str, encoder: FindEncoder, found: Findings) -> None:
-    """Check features against their record, and that they are those of the encoder as it is now."""
+    """Check features against their record, and that they come from the current encoder."""
     record = checked_record(folder, FeaturesRecord, name, found)
     if record is None:
         return
@@ -132,7 +132,7 @@ def _require(record: ArtifactRecord, kind: type[ArtifactRecord], file: str, foun
 
 
 def _same_numerics(record: ArtifactRecord, found: Findings) -> bool:
-    """Whether this version of the core computes keys as the record's did."""
+    """Return whether this version of the core computes keys as the record's did."""
     version = record.made_by.numerics
     if version != NUMERICS:
         found.notes.append(f"its key is not recomputed: it was made by numerics version {version}, this is {NUMERICS}")
@@ -142,7 +142,7 @@ def _same_numerics(record: ArtifactRecord, found: Findings) -> bool:
 def _check_link(
     record: FeaturesRecord | EvaluationRecord, kind: type[ArtifactRecord], encoder: FindEncoder, found: Findings
 ) -> None:
-    """Check that the encoder that was used is the one that is there."""
+    """Check that the encoder that was used is the existing one."""
     made_from = encoder(record.encoder)
     if made_from is None:
         found.notes.append(f"its encoder {record.encoder[:SHORT]} is not there, so the link to it is not checked")

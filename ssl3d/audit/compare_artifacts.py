@@ -1,4 +1,4 @@
-"""Two artifacts of one recipe: which numbers are equal, by how much the others differ, and what may explain that."""
+"""Comparison of two artifacts with one recipe: differences of numbers, and possible explanations."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FoundEvaluation = tuple[Path, EvaluationRecord]
 
 @dataclass(frozen=True)
 class Compared:
-    """One part of an artifact against the same part of another.
+    """The comparison of one part of two artifacts.
 
     Attributes:
         part: "encoder", "predictions", "training predictions" or "scores".
-        same: whether they are equal to the bit.
-        largest: largest difference of two numbers; None where they cannot be compared.
-        where: the number that differs most, or why they cannot be compared.
+        same: whether they are bitwise equal.
+        largest: largest difference of two numbers; None if they cannot be compared.
+        where: number with the largest difference, or why they cannot be compared.
     """
 
     part: str
@@ -45,10 +45,10 @@ class Compared:
 
 
 def compare_encoders(recorded: Found, again: Found) -> Compared:
-    """Compare the weights of an encoder with those of the same encoder made again.
+    """Compare the weights of an encoder with those of its reproduction.
 
     Raises:
-        RunError: a file of weights is damaged.
+        RunError: a weights file is damaged.
     """
     if not (recorded[0] / WEIGHTS).is_file():
         return Compared("encoder", same=True, where=f"not compared, {recorded[0] / WEIGHTS} is not there")
@@ -56,7 +56,7 @@ def compare_encoders(recorded: Found, again: Found) -> Compared:
 
 
 def compare_evaluations(recorded: FoundEvaluation, again: FoundEvaluation) -> Iterator[Compared]:
-    """Compare predictions and scores of an evaluation with those of the same evaluation made again.
+    """Compare predictions and scores of an evaluation with those of its reproduction.
 
     Raises:
         RunError: a file of predictions is damaged.
@@ -68,7 +68,7 @@ def compare_evaluations(recorded: FoundEvaluation, again: FoundEvaluation) -> It
 
 
 def circumstances(recorded: ArtifactRecord, again: ArtifactRecord) -> Iterator[str]:
-    """Yield a sentence for each circumstance of two artifacts that differs."""
+    """Yield a sentence for each circumstance that differs between two artifacts."""
     then, now = recorded.made_by, again.made_by
     for name in dict.fromkeys([*then.versions, *now.versions]):
         yield from _change(name, then.versions.get(name, "absent"), now.versions.get(name, "absent"))
@@ -100,8 +100,8 @@ def _change(what: str, was: object, is_now: object) -> Iterator[str]:
 
 
 def _tensors(folder: Path, record: EncoderRecord) -> dict[str, np.ndarray]:
-    """Weights and buffers by name, as float64, which holds each of them exactly."""
-    read_file(folder, record, WEIGHTS)  # compares the hash
+    """Return weights and buffers by name, as float64, which represents all of them exactly."""
+    read_file(folder, record, WEIGHTS)  # verifies the hash
     try:
         return {name: value.double().numpy() for name, value in load_file(folder / WEIGHTS).items()}
     except (SafetensorError, OSError) as error:
@@ -110,7 +110,7 @@ def _tensors(folder: Path, record: EncoderRecord) -> dict[str, np.ndarray]:
 
 
 def _rows(folder: Path, record: EvaluationRecord, name: str) -> dict[str, np.ndarray]:
-    """Targets and predictions by case; empty without the file."""
+    """Return targets and predictions by case; empty if the file is missing."""
     if name not in record.files:
         return {}
     table: pd.DataFrame = parse_predictions(read_file(folder, record, name), str(folder / name))
@@ -119,7 +119,7 @@ def _rows(folder: Path, record: EvaluationRecord, name: str) -> dict[str, np.nda
 
 
 def _numbers(record: EvaluationRecord) -> dict[str, np.ndarray]:
-    """Every number of a score; NaN for what is undefined."""
+    """Return all numbers of a score; NaN if undefined."""
     score = record.score
     low, high = score.auc_interval or (None, None)
     found = {**score.metrics, "interval low": low, "interval high": high, "threshold": score.threshold}
@@ -127,7 +127,7 @@ def _numbers(record: EvaluationRecord) -> dict[str, np.ndarray]:
 
 
 def _compare(part: str, recorded: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray]) -> Compared:
-    """Compare arrays by name, to the bit."""
+    """Compare arrays by name, bitwise."""
     odd = sorted(set(recorded) ^ set(again))
     if odd:
         return Compared(part, same=False, where=f"{odd[0]} is on one side only")

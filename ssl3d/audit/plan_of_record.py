@@ -1,4 +1,4 @@
-"""A plan that makes one encoder, and one evaluation of it, as their records describe them."""
+"""A plan that makes one encoder, and one of its evaluations, as described in their records."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def plan_of_record(
 ) -> Plan:
     """Return the plan.
 
-    Test cases of every data set that the run evaluates on are left out of the corpus, as they were then.
+    Test cases of all data sets that the run evaluates on are left out of the corpus, as they were in the run.
 
     Args:
-        encoder: its record.
-        evaluation: recipe of an evaluation of it; None for the encoder alone.
-        run: the plan of the run that they are of; None where it is not known.
+        encoder: record of the encoder.
+        evaluation: recipe of one of its evaluations; None for the encoder alone.
+        run: plan of the run that they belong to; None if unknown.
         roots: folders of the data sets' files.
 
     Raises:
@@ -51,7 +51,7 @@ def plan_of_record(
 
 
 def settled(record: EncoderRecord) -> EncoderRecipe:
-    """Return an encoder's recipe with what it left to trials ("auto") as they were decided: nothing is tried again."""
+    """Return an encoder's recipe with "auto" settings replaced by the recorded decisions: no trial is repeated."""
     engine, asked = record.engine, record.recipe.pretrain
     if engine is None or asked is None:
         return record.recipe
@@ -81,7 +81,7 @@ def _data_plane(named: Named, roots: Mapping[str, Path], evaluation: EvaluationR
 def _experiment(
     recipe: EncoderRecipe, evaluation: EvaluationRecipe | None, data: Iterable[str], folds: int | None
 ) -> Experiment:
-    """What is asked for, in the words of a user."""
+    """Return the request as a user would write it."""
     values = {
         "methods": (recipe.method,),
         "backbones": (recipe.backbone,),

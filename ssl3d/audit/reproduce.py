@@ -1,4 +1,4 @@
-"""An encoder, and an evaluation of it, made again from their records in a folder of its own, and compared."""
+"""Making an encoder, and one of its evaluations, again from their records in a separate folder, and comparing them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Reproduction:
     """An artifact that was made again, compared with its record.
 
     Attributes:
-        name: of the artifact.
-        folder: of the run in which it was made again.
-        reason: why it failed; None if it did not.
+        name: name of the artifact.
+        folder: folder of the run in which it was made again.
+        reason: why it failed; None if it succeeded.
         parts: encoder, predictions and scores, each compared with the record.
-        circumstances: what differs: versions, sources, hardware, data, engine. They may explain a difference.
+        circumstances: differences in versions, sources, hardware, data or engine, which may explain a difference.
     """
 
     name: str
@@ -53,18 +53,18 @@ class Reproduction:
 
     @property
     def same(self) -> bool:
-        """Whether all numbers are equal to the bit."""
+        """Whether all numbers are bitwise equal."""
         return self.reason is None and all(part.same for part in self.parts)
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What is to be made again.
+    """The artifacts to make again.
 
     Attributes:
         encoder: folder and record.
-        evaluation: likewise; None for the encoder alone.
-        run: plan of the run; None where an encoder lies in a cache or was copied.
+        evaluation: folder and record; None for the encoder alone.
+        run: plan of the run; None if an encoder lies in a cache or was copied.
     """
 
     encoder: Found
@@ -75,22 +75,22 @@ class _Recorded:
 def reproduce(
     folder: Path, options: Options, progress: Progress | None = None, allow_code: bool = False
 ) -> Reproduction:
-    """Make an encoder or an evaluation again and compare; called again, it goes on where it was interrupted.
+    """Make an encoder or an evaluation again and compare; a repeated call resumes where it was interrupted.
 
-    Of an evaluation, the encoder is pretrained again, too. Nothing is taken from the run or from a cache.
+    For an evaluation, the encoder is also pretrained again. Nothing is reused from the run or a cache.
 
     Args:
-        folder: of an encoder, ``RUN/encoders/NAME``, or an evaluation, ``RUN/evaluations/DATASET-TASK/NAME``.
-        options: where the work is done; without ``out``, in ``reproduce-NAME`` beside the run; without ``roots``, on
-            the files that the run was made from.
-        progress: receives how far the work is.
-        allow_code: import plugins that the records name by file or module, too.
+        folder: folder of an encoder, ``RUN/encoders/NAME``, or an evaluation, ``RUN/evaluations/DATASET-TASK/NAME``.
+        options: where to work; ``out`` defaults to ``reproduce-NAME`` beside the run, and ``roots`` to the files that
+            the run was made from.
+        progress: receives progress reports.
+        allow_code: also import plugins that the records name by file or module.
 
     Raises:
-        RunError: there is no such artifact, what it was made from is gone or was changed, or its records name code that
-            is not allowed.
+        RunError: there is no such artifact, its inputs are missing or were changed, or its records name code that is
+            not allowed.
         UserError: the data or the folder cannot be used.
-        Interrupted, KeyboardInterrupt: a signal asked to stop; the same call goes on from there.
+        Interrupted, KeyboardInterrupt: a signal asked to stop; the same call resumes.
     """
     folder = folder.resolve()
     recorded = _recorded(folder)
@@ -113,7 +113,7 @@ def reproduce(
 
 
 def _recorded(folder: Path) -> _Recorded:
-    """Read the records of what is to be made again."""
+    """Read the records of the artifacts to make again."""
     if (folder / RECORDS[EncoderRecord]).is_file():
         plan = folder.parents[1] / PLAN
         run = read_plan(plan.parent) if plan.is_file() else None
@@ -134,7 +134,7 @@ def _recorded(folder: Path) -> _Recorded:
 
 
 def _named(recorded: _Recorded) -> list[Named]:
-    """Every plugin that would be imported: test cases of all data sets of the run are left out of the corpus."""
+    """Return every plugin to import: the corpus leaves out the test cases of all data sets of the run."""
     recipes = [one.recipe for one in recorded.run.evaluations.values()] if recorded.run else []
     data: list[Named] = [("datasets", recipe.data) for recipe in recipes]
     own = named_by_evaluation(recorded.evaluation[1].recipe) if recorded.evaluation else []
@@ -142,7 +142,7 @@ def _named(recorded: _Recorded) -> list[Named]:
 
 
 def _check_plugins(record: EncoderRecord, weights: Path | None) -> None:
-    """Check that weights, and plugins that are given by file, are those that the encoder was made with."""
+    """Check that weights, and plugins given by file, are those that the encoder was made with."""
     recipe = record.recipe
     loaded = {"method": method_class(recipe.method), "backbone": backbone_class(recipe.backbone)}
     for role, reference in (("method", recipe.method), ("backbone", recipe.backbone)):
@@ -175,7 +175,7 @@ def _compared(name: str, out: Path, recorded: _Recorded) -> Reproduction:
 
 
 def _encoder_in(out: Path, recipe: EncoderRecipe) -> Found:
-    """Return the encoder with a recipe: the one made last, if plugins or data were changed between two calls."""
+    """Return the encoder with a recipe: the latest one, if plugins or data were changed between two calls."""
     found = [one for one in _records(RunFolder(out).encoders, "*", EncoderRecord) if one[1].recipe == recipe]
     return _latest(found, out)
 

@@ -1,4 +1,4 @@
-"""The scores of an evaluation, computed again from its predictions. Loads scikit-learn, not torch."""
+"""The scores of an evaluation, recomputed from its predictions. Loads scikit-learn, not torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ssl3d.results.predictions import parse_predictions, probabilities_of, targe
 from ssl3d.results.records import read_bytes
 from ssl3d.results.scoring import score
 
-COMPUTED = {"metrics", "reasons", "auc_interval"}  # fields of a score that follow from predictions and threshold
+COMPUTED = {"metrics", "reasons", "auc_interval"}  # fields of a score that are computed from predictions and threshold
 FILE = RECORDS[EvaluationRecord]
 
 
 def check_predictions(folder: Path, record: EvaluationRecord, found: Findings) -> None:
-    """Check an evaluation's predictions: their number, their cases, their score, and that none was trained on."""
+    """Check an evaluation's predictions: their number, their cases, their score, and that no case was trained on."""
     tables = {name: _table(folder / name, found) for name in (PREDICTIONS, TRAINING) if name in record.files}
     tested, trained = tables.get(PREDICTIONS), tables.get(TRAINING)
     if tested is None:
@@ -40,7 +40,7 @@ def check_predictions(folder: Path, record: EvaluationRecord, found: Findings) -
 
 
 def _table(path: Path, found: Findings) -> pd.DataFrame | None:
-    """A table of predictions as far as it can be read, whatever its hash."""
+    """Return a table of predictions if it can be read, whatever its hash."""
     data = found.attempt(read_bytes, path)
     table = None if data is None else found.attempt(parse_predictions, data, str(path))
     if table is not None and table["case"].duplicated().any():

@@ -1,4 +1,4 @@
-"""The tables of a run on the disk against those that its records give. Writes nothing."""
+"""Comparison of a run's tables on disk with those computed from its records. Writes nothing."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import table_files
 
 AGAIN = "`ssl3d bench` writes it again"
-KEYS = (  # columns that identify a row, where a table has them
+KEYS = (  # columns that identify a row, if a table has them
     *("evaluation", "data", "task", "plane", "protocol", "condition", "draw", "fold", "seed"),
     *("method", "backbone", "method_a", "backbone_a", "method_b", "backbone_b"),
 )
 
 
 def verify_tables(run: Path, sound: bool) -> Iterator[Verdict]:
-    """Check every table of a run that is there.
+    """Check every existing table of a run.
 
     Args:
-        run: its folder.
-        sound: whether every record that tables are made from is.
+        run: folder of the run.
+        sound: whether all records that tables are made from are sound.
     """
     names = [name for name in TABLES if name != REPORT]
     if not sound:
@@ -45,7 +45,7 @@ def verify_tables(run: Path, sound: bool) -> Iterator[Verdict]:
 
 
 def _verdict(path: Path, made: str | None) -> Verdict:
-    """Check one table against what the records give; None: no such table."""
+    """Check one table against its recomputation; None if no such table follows from the records."""
     found = Findings()
     if made is None:
         found.faults.append(f"{path} is there, and the records give no such table; delete it")
@@ -87,7 +87,7 @@ def _rows(file: str, there: list[list[str]], made: list[list[str]]) -> Iterator[
 
 
 def _value(text: str) -> float | str | None:
-    """Return a number where a text is one."""
+    """Return a number if a text is one."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a check found: sentences, and differences of single values. Loads no torch."""
+"""The findings of a check: sentences, and differences of single values. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 
 from ssl3d.errors import UserError
 
-TOLERANCE = 1e-9  # of figures between 0 and 1: above rounding and what other versions of the libraries may change
+TOLERANCE = 1e-9  # for values between 0 and 1: above rounding and differences between library versions
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that is not what it should be.
+    """One value that differs from the expected one.
 
     Attributes:
         file: name of the file that holds it.
-        field: where in it, dotted.
-        recorded: what the file says.
-        recomputed: what it should say.
+        field: its dotted path in the file.
+        recorded: value in the file.
+        recomputed: expected value.
     """
 
     file: str
@@ -35,14 +35,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one artifact or table.
+    """The findings on one artifact or table.
 
     Attributes:
         name: path of the artifact's folder, or of the table, below the run.
         said: one or two words, or why there is nothing to check.
-        faults: sentences on what is wrong besides single values.
-        differences: of single values.
-        notes: sentences on what could not be checked; these are not faults.
+        faults: sentences on faults other than single values.
+        differences: differences of single values.
+        notes: sentences on what could not be checked, which is not a fault.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no fault was found."""
         return not self.faults and not self.differences
 
     def line(self) -> str:
@@ -69,7 +69,7 @@ class Verdict:
 
 @dataclass
 class Findings:
-    """Collects what a check finds."""
+    """A collector of the findings of a check."""
 
     faults: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Findings:
         self.differences += differences(file, field, recorded, recomputed)
 
     def attempt(self, function: Callable[..., T], *arguments: Any) -> T | None:
-        """Return what a function returns; where it raises UserError, add its message to the faults and return None."""
+        """Return the result of a function; if it raises UserError, add the message to the faults and return None."""
         try:
             return function(*arguments)
         except UserError as error:
@@ -88,13 +88,13 @@ class Findings:
             return None
 
     def verdict(self, name: str, said: str = "same") -> Verdict:
-        """Return what was found."""
+        """Return the findings as a verdict."""
         faults = tuple(dict.fromkeys(self.faults))
         return Verdict(name, said, faults, tuple(self.differences), tuple(dict.fromkeys(self.notes)))
 
 
 def differences(file: str, field: str, recorded: Any, recomputed: Any) -> Iterator[Difference]:
-    """Yield where two nested plain values differ, numbers by more than :data:`TOLERANCE`."""
+    """Yield the differences of two nested plain values, of numbers if above :data:`TOLERANCE`."""
     if isinstance(recorded, Mapping) and isinstance(recomputed, Mapping):
         for name in dict.fromkeys([*recorded, *recomputed]):
             inner = f"{field}.{name}" if field else str(name)
@@ -107,7 +107,7 @@ def differences(file: str, field: str, recorded: Any, recomputed: Any) -> Iterat
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two plain values are equal, numbers up to rounding."""
+    """Return whether two plain values are equal, numbers up to rounding."""
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b)]
     if all(numbers):
         return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

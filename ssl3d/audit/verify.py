@@ -1,4 +1,4 @@
-"""A run against its own files: every score from predictions, every table from records. Writes nothing.
+"""Verification of a run against its own files: scores from predictions, tables from records. Writes nothing.
 
 Loads scikit-learn, not torch.
 """
@@ -38,10 +38,10 @@ NAMED = "name a folder that `ssl3d bench` wrote: of a run, or of an encoder or e
 
 
 def verify(folder: Path) -> Iterator[Verdict]:
-    """Check a run, or one artifact of it, and yield what is found as it is found.
+    """Check a run, or one of its artifacts, and yield each verdict as it is reached.
 
     Args:
-        folder: of a run, an encoder, features, or an evaluation.
+        folder: folder of a run, an encoder, features, or an evaluation.
 
     Raises:
         RunError: it is none of these.
@@ -59,18 +59,18 @@ def verify(folder: Path) -> Iterator[Verdict]:
 
 
 def _run_of(folder: Path, kind: type[ArtifactRecord]) -> Path:
-    """Folder of the run that an artifact lies in; of the cache, perhaps, for encoders and features."""
+    """Return the folder of the run that contains an artifact; for encoders and features it may be a cache."""
     up = 2 if kind is EvaluationRecord else 1  # evaluations/DATASET-TASK/NAME, encoders/NAME
     return folder.parents[up] if len(folder.parents) > up else folder.parent
 
 
 class _Run:
-    """A run that is verified.
+    """A run to verify.
 
     Attributes:
-        folder: of the run.
-        plan: what it was to make; None if it is absent or damaged.
-        damage: the sentence on a plan that is damaged.
+        folder: folder of the run.
+        plan: its plan; None if it is missing or damaged.
+        damage: a sentence on a damaged plan.
     """
 
     def __init__(self, folder: RunFolder, plan: PlanRecord | None, damage: str = "") -> None:
@@ -86,7 +86,7 @@ class _Run:
         return cls(RunFolder(path, Path(plan.cache) if plan and plan.cache else None), plan)
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Check every artifact that is planned or there, then the tables."""
+        """Check every artifact that is planned or exists, then the tables."""
         found = [self.damage] if self.damage else []
         yield Verdict(PLAN, faults=tuple(found))
         sound = not found
@@ -119,9 +119,9 @@ class _Run:
         return f"{folder.parent.name}/{folder.name}" if kind is EvaluationRecord else folder.name
 
     def _artifacts(self) -> Iterator[tuple[type[ArtifactRecord], str]]:
-        """Kind and name of every artifact, in the order in which they are made."""
+        """Yield kind and name of every artifact, in the order in which they are made."""
         planned = {} if self.plan is None else self.plan.encoders
-        own = self.folder.cache is None or self.plan is None  # a cache holds what other runs need, too
+        own = self.folder.cache is None or self.plan is None  # a cache also holds artifacts of other runs
         encoders = dict.fromkeys(one.name for one in planned.values())
         if own:
             encoders |= dict.fromkeys(_names(self.folder.encoders, EncoderRecord))
@@ -135,7 +135,7 @@ class _Run:
         yield from ((EvaluationRecord, name) for name in evaluations)
 
     def _encoder(self, key: str) -> EncoderRecord | None:
-        """Record of an encoder by its key; None if it is not there."""
+        """Return the record of an encoder by its key; None if it does not exist."""
         planned = self.plan.encoders.get(key) if self.plan else None
         folders = (
             [self.folder.encoders / planned.name] if planned else sorted(self.folder.encoders.glob(f"*-{key[:10]}"))
@@ -145,7 +145,7 @@ class _Run:
 
 
 def _names(folder: Path, kind: type[ArtifactRecord]) -> list[str]:
-    """Names of the artifacts in a folder, also where one lies a level deeper."""
+    """Return the names of the artifacts in a folder, including those one level deeper."""
     paths = sorted({*folder.glob(f"*/{RECORDS[kind]}"), *folder.glob(f"*/*/{RECORDS[kind]}")})
     return [path.parent.relative_to(folder).as_posix() for path in paths]
 
@@ -155,7 +155,7 @@ def _planned(planned: Mapping[str, P], name: str) -> P | None:
 
 
 def _absent(folder: Path, path: str) -> Verdict:
-    """What is said of an artifact without a record."""
+    """Return the verdict on an artifact without a record."""
     if not (folder / FAILURE).is_file():
         return Verdict(path, "not finished" if folder.is_dir() else "not started")
     try:

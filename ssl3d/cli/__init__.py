@@ -1,4 +1,4 @@
-"""The command line: thin click commands, loaded when they are called, so that help and lists stay quick."""
+"""The command line: thin click commands, loaded when called, so that help and lists are fast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and first lines, and imports one only when it is run."""
+    """A group that knows its commands' names and first lines, and imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the commands in the order people need them."""
@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one whose output nobody reads any more ends quietly."""
+        """Run the command; exit quietly if nobody reads its output any more."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, not at exit, where it would be an error
@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments name, or say which name is nearest."""
+        """Return the command that the arguments name, or suggest the nearest name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:

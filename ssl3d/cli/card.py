@@ -1,4 +1,4 @@
-"""A plugin's card and settings, or the fields of a recipe, as a person reads them. Imports that plugin alone."""
+"""A plugin's card and settings, or the fields of a recipe, formatted for reading. Imports only that plugin."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ssl3d.experiment import known_fields
 from ssl3d.registry import BASES, KINDS, WORDS, Kind, find_kind, load, plugins
 
 SIGNS = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<", "MultipleOf": "multiple of"}
-ATTRIBUTES = {"MultipleOf": "multiple_of"}  # of pydantic's constraints, where the name is not that of the class
-WHOLE = "recipe"  # the section that has all fields
+ATTRIBUTES = {"MultipleOf": "multiple_of"}  # of pydantic's constraints, if it differs from the class name
+WHOLE = "recipe"  # the section with all fields
 
 
 def describe(name: str) -> list[RenderableType]:
@@ -66,7 +66,7 @@ def _card(card: Card) -> list[RenderableType]:
 
 
 def _details(kind: Kind, name: str, plugin: Any) -> list[RenderableType]:
-    """What a plugin of a kind has beside its card."""
+    """Return the details of a plugin, by its kind, in addition to its card."""
     if kind == "datasets":
         planes = ", ".join(filter(None, plugin.planes)) or "no choice"
         return [f"planes: {escape(planes)}", escape(inspect.getdoc(plugin) or "")]
@@ -91,7 +91,7 @@ def _details(kind: Kind, name: str, plugin: Any) -> list[RenderableType]:
 
 def _table(fields: Mapping[str, FieldInfo], title: str) -> Table:
     table = Table("setting", "default", "bounds", "meaning", title=escape(title), title_justify="left")
-    table.columns[0].overflow = "fold"  # a name that is cut cannot be typed
+    table.columns[0].overflow = "fold"  # a truncated name cannot be typed
     for name, field in fields.items():
         default = field.get_default(call_default_factory=True)
         table.add_row(name, escape(str(default)), escape(_bounds(field)), escape(field.description or ""))
@@ -99,7 +99,7 @@ def _table(fields: Mapping[str, FieldInfo], title: str) -> Table:
 
 
 def _bounds(field: FieldInfo) -> str:
-    """The bounds of a number, or the values to choose from."""
+    """Return the bounds of a number, or the values to choose from."""
     choices = _choices(field.annotation)
     bounds = []
     for constraint in field.metadata:
@@ -110,7 +110,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Fixed values that an annotation allows, with the types beside them; none if it has no fixed values."""
+    """Return the fixed values that an annotation allows, with its other types; empty if there are no fixed values."""
     if get_origin(annotation) is Literal:
         return list(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, types.UnionType):
@@ -121,7 +121,7 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _word(annotation: Any) -> str:
-    """The name of a type, without constraints."""
+    """Return the name of a type, without constraints."""
     inner = getattr(annotation, "__origin__", annotation)
     return {"int": "number", "float": "number", "bool": "true | false"}.get(getattr(inner, "__name__", ""), "value")
 

@@ -86,7 +86,7 @@ def _pairs(option: str, texts: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _value(text: str) -> Any:
-    """Return what a text means in TOML, or the text itself."""
+    """Return a text parsed as TOML, or the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

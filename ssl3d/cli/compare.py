@@ -33,7 +33,7 @@ def _check(found: dict[Path, Results]) -> None:
     """Check that runs are comparable.
 
     Raises:
-        RunError: they are not; names the runs, the evaluations, and in what they differ.
+        RunError: they are not; the message names the runs, the evaluations, and the difference.
     """
     from ssl3d.errors import RunError  # noqa: PLC0415  # help must not wait for pandas
     from ssl3d.results.results import Results  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``ssl3d list``: the plugins that there are."""
+"""``ssl3d list``: the available plugins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from ssl3d.registry import KINDS
 
-TITLES = {"datasets": "data sets"}  # of kinds that are written otherwise
+TITLES = {"datasets": "data sets"}  # of kinds whose title differs
 
 
 @click.command("list")
@@ -34,7 +34,7 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     for section in dict.fromkeys(plugin.kind for plugin in found):
         table = Table(TITLES.get(section, section), "", "from", box=None, padding=(0, 2, 0, 0), header_style="bold")
-        table.columns[0].overflow = "fold"  # a name that is cut cannot be typed
+        table.columns[0].overflow = "fold"  # a truncated name cannot be typed
         for plugin in found:
             if plugin.kind == section:
                 text = f"[red]broken:[/red] {escape(plugin.problem)}" if plugin.problem else escape(plugin.summary)

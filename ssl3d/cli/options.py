@@ -1,4 +1,4 @@
-"""Kinds of options: lists, ranges of numbers, roots of data sets; and help in groups."""
+"""Types of options: lists, ranges of numbers, roots of data sets; and help in groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 
 class Place(click.Path):
-    """A file or folder, there or not: a name that the system cannot look up is refused here, for all commands."""
+    """A file or folder that may exist or not; a name that the system cannot look up is refused for all commands."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -36,7 +36,7 @@ FOLDER = Place()
 
 
 class Listed(click.ParamType[Any]):
-    """A comma-separated list, each part of which is converted alike."""
+    """A comma-separated list whose parts are converted alike."""
 
     def __init__(self, name: str = "NAME,...", of: Callable[[str], Any] = str, what: str = "names") -> None:
         self.name, self.of, self.what = name, of, what
@@ -54,7 +54,7 @@ class Listed(click.ParamType[Any]):
             return self.fail(f"{value!r} is not a list of {self.what}", param, ctx)
 
     def parts(self, text: str) -> tuple[Any, ...]:
-        """Return what one part stands for; raises ValueError."""
+        """Return the values that one part stands for; raises ValueError."""
         return (self.of(text),)
 
 
@@ -65,7 +65,7 @@ class Numbers(Listed):
         super().__init__("N,...", int, "whole numbers or ranges, as in 0,1,2 or 0-4")
 
     def parts(self, text: str) -> tuple[Any, ...]:
-        """Return a number, or those of a range with both of its ends."""
+        """Return a number, or the numbers of a range, ends included."""
         found = re.fullmatch(r"(\d+)-(\d+)", text)
         if found is None:
             return (int(text),)
@@ -76,12 +76,12 @@ class Numbers(Listed):
 
 
 class Root(click.ParamType[Any]):
-    """The folder of a data set's files: PATH, or NAME=PATH where there are several."""
+    """The folder of a data set's files: PATH, or NAME=PATH if there are several."""
 
     name = "[NAME=]PATH"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
-        """Split a name from a path; a path that exists may have an equals sign of its own."""
+        """Split a name from a path; an existing path may contain an equals sign."""
         if isinstance(value, tuple):
             return value
         name, equals, path = str(value).partition("=")
@@ -92,10 +92,10 @@ class Root(click.ParamType[Any]):
 
 
 class Grouped(click.Command):
-    """A command whose options stand in groups in its help; see :func:`group`."""
+    """A command whose help shows options in groups; see :func:`group`."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section for each group, in the order in which they first appear."""
+        """Write one section per group, in order of first appearance."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -116,8 +116,8 @@ def group(title: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a decorator that adds options to a command, in one group of its help.
 
     Args:
-        title: of the group.
-        options: decorators that :func:`click.option` made with ``cls=GroupedOption``, in the order of the help.
+        title: title of the group.
+        options: decorators made by :func:`click.option` with ``cls=GroupedOption``, in the order of the help.
     """
 
     def decorate(function: Any) -> Any:
@@ -130,5 +130,5 @@ def group(title: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
-    """Return a decorator that adds an option which can stand in a group."""
+    """Return a decorator that adds an option which can belong to a group."""
     return click.option(*names, cls=GroupedOption, **settings)

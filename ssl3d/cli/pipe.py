@@ -1,4 +1,4 @@
-"""What happens when nobody reads the output any more, as in ``ssl3d bench | head``."""
+"""Handling of closed output, as in ``ssl3d bench | head``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-CLOSED = 141  # exit code, as a shell has it for a program that SIGPIPE ended
+CLOSED = 141  # exit code, as in a shell for a program ended by SIGPIPE
 
 
 def prepare() -> None:
-    """Make standard streams that can be written to: a closed one discards, one without Unicode escapes."""
+    """Make the standard streams writable: output to a closed one is discarded, characters it lacks are escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -24,18 +24,18 @@ def prepare() -> None:
 
 
 def silence(out: TextIO) -> None:
-    """Discard what is still to be written: a reader that has gone is not an error, at exit neither."""
-    with suppress(OSError, ValueError):  # a stream without a file of its own
+    """Discard pending output: a closed reader is not an error, not even at exit."""
+    with suppress(OSError, ValueError):  # a stream without a file descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.fileno())
         os.close(nowhere)
 
 
 def stop_run() -> None:
-    """Stop a run as SIGTERM does: the current step is finished, a checkpoint written, and the same command goes on.
+    """Stop a run as SIGTERM does: the current step is finished, a checkpoint written, and the command can resume.
 
     Raises:
-        KeyboardInterrupt: nothing is being run.
+        KeyboardInterrupt: no run is in progress.
     """
     if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Progress as a person or a program reads it: bars in a terminal, lines elsewhere, JSON on request."""
+"""Progress for people and programs: bars in a terminal, lines elsewhere, JSON on request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ssl3d.cli.pipe import silence, stop_run
 from ssl3d.errors import printable
 from ssl3d.progress import BEFORE, Progress
 
-LINE_SECONDS = 5.0  # least time between two lines of one part of the work
-HIDDEN = frozenset({"epoch", "epochs", "epoch step", "epoch steps", "of"})  # figures that have their own place
+LINE_SECONDS = 5.0  # minimum time between two lines on one part of the work
+HIDDEN = frozenset({"epoch", "epochs", "epoch step", "epoch steps", "of"})  # values shown separately
 
 
 def progress_for(console: Console, *, quiet: bool, as_json: bool) -> Progress:
-    """Return what shows progress: nothing, JSON, bars in a terminal, or lines."""
+    """Return the progress display: none, JSON, bars in a terminal, or lines."""
     if quiet:
         return Progress()
     if as_json:
@@ -38,19 +38,19 @@ def counted(things: Sequence[object], word: str = "artifact") -> str:
 
 
 def words(figures: Mapping[str, float]) -> str:
-    """Return figures as text: "epoch 3/30, loss 1.234, volumes/s 210"."""
+    """Return values as text: "epoch 3/30, loss 1.234, volumes/s 210"."""
     epoch = [f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"] if "epoch" in figures else []
     rest = [f"{name} {value:.4g}" for name, value in figures.items() if name not in HIDDEN]
     return ", ".join(epoch + rest)
 
 
 def plain(text: str) -> str:
-    """Return text of others (ids, notes, names of plugins) so that rich shows it and the terminal obeys none of it."""
+    """Return external text (ids, notes, plugin names) so that rich shows it as it is and the terminal ignores it."""
     return escape(printable(text))
 
 
 class BarProgress(Progress):
-    """One bar for all artifacts, one for the current part of one, one for the current epoch."""
+    """One bar each for all artifacts, the current part, and the current epoch."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -80,7 +80,7 @@ class BarProgress(Progress):
         self._all = self._bars.add_task("artifacts", total=len(artifacts), figures="")
 
     def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
-        """Show the bar of this part, in place of the one before."""
+        """Show the bar of this part, instead of the previous one."""
         for task in (self._part, self._epoch):
             if task is not None:
                 self._bars.remove_task(task)
@@ -109,7 +109,7 @@ class BarProgress(Progress):
         self._bars.console.print(plain(text), style="yellow")
 
     def finished(self, artifact: str, outcome: str) -> None:
-        """Print how an artifact came out, unless it was there before, and move the bar of all."""
+        """Print the outcome of an artifact, unless it already existed, and move the overall bar."""
         if outcome != BEFORE:
             style = "red" if outcome.startswith("failed") else ""
             self._bars.console.print(f"  {plain(artifact)}: {plain(outcome)}", style=style)
@@ -118,7 +118,7 @@ class BarProgress(Progress):
 
 
 class _Written(Progress):
-    """Writes lines; where nobody reads them any more (``ssl3d bench | head``), the run is asked to stop."""
+    """Line output; if its reader is gone (``ssl3d bench | head``), the run is asked to stop."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -128,14 +128,14 @@ class _Written(Progress):
             self._out.write(printable(line) + "\n")
             self._out.flush()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):  # a reader that has gone, a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a reader that is gone, a terminal that was closed
                 raise
             silence(self._out)
             stop_run()
 
 
 class LineProgress(_Written):
-    """One line now and then, for logs and files."""
+    """Occasional lines, for logs and files."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -166,7 +166,7 @@ class LineProgress(_Written):
         self._write(text)
 
     def finished(self, artifact: str, outcome: str) -> None:
-        """Print how an artifact came out, unless it was there before."""
+        """Print the outcome of an artifact, unless it already existed."""
         if outcome != BEFORE:
             self._write(f"  {artifact}: {outcome}")
 
@@ -199,7 +199,7 @@ class JsonProgress(_Written):
         self._print("note", text=text)
 
     def finished(self, artifact: str, outcome: str) -> None:
-        """Print how an artifact came out."""
+        """Print the outcome of an artifact."""
         self._print("finished", artifact=artifact, outcome=outcome)
 
 

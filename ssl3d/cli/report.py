@@ -35,7 +35,7 @@ def report(run: Path, out: Path | None, volumes: bool, allow_code: bool) -> None
 
 @contextmanager
 def announced() -> Iterator[Callable[[str], None]]:
-    """Show in a terminal what was drawn last; yield a function that takes the title of a section."""
+    """Show the section drawn last in a terminal; yield a function that takes its title."""
     from rich.console import Console  # noqa: PLC0415  # help must not wait for it
     from rich.markup import escape  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``ssl3d reproduce``: whether the numbers of an encoder or evaluation come out the same when it is made again."""
+"""``ssl3d reproduce``: whether an encoder or evaluation gives the same numbers when it is made again."""
 
 from __future__ import annotations
 

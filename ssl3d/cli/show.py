@@ -1,4 +1,4 @@
-"""``ssl3d show``: what a plugin is and takes, or which fields a recipe has."""
+"""``ssl3d show``: a plugin's card and settings, or the fields of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in front of a person or a program: its progress, its leaderboard, or what it would cost."""
+"""Running for a person or a program: progress, leaderboard, or the estimated cost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _show_tables(outcome: RunResult, as_json: bool) -> None:
 
 
 def _report(folder: Path) -> str:
-    """Write the report and say where it is, or why there is none: the tables stand without it."""
+    """Write the report and return where it is, or why there is none; the tables do not depend on it."""
     from ssl3d.report.page import write_report  # noqa: PLC0415  # a dry run draws nothing
 
     try:

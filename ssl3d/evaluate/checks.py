@@ -1,4 +1,4 @@
-"""Checks of what a protocol is given, each with one sentence on what to do. Loads neither torch nor scikit-learn."""
+"""Checks of a protocol's input, each with one sentence on what to do. Loads neither torch nor scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def check_targets(targets: np.ndarray, task: Task) -> None:
     """Check that the training cases have targets from which a task can be learnt.
 
     Args:
-        targets: (N,) class indices in 0..K-1, or values of a regression; (N, L) of 0 and 1 of a multi-label task.
-        task: that they belong to.
+        targets: (N,) class indices in 0..K-1, or regression values; (N, L) of 0 and 1 for a multi-label task.
+        task: task of the targets.
 
     Raises:
-        DataError: no training case, targets that the task does not have, or the same target in every case.
+        DataError: there are no training cases, targets are not valid for the task, or all targets are equal.
     """
     if len(targets) == 0:
         raise DataError(f"no training case has a target for {task.name!r}; give cases of the training split one")
@@ -40,7 +40,7 @@ def check_features(train_x: np.ndarray, targets: np.ndarray, test_x: np.ndarray)
     """Check features (N, F) and targets (N, ...) of the training cases, and features (N_test, F) of the test cases.
 
     Raises:
-        DataError: the shapes disagree, or an encoder gave values that are not finite.
+        DataError: the shapes disagree, or an encoder returned values that are not finite.
     """
     if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1] != test_x.shape[1] or len(train_x) != len(targets):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, extracted once, by every read-out in one pass."""
+"""Features of a frozen encoder, extracted once for all read-outs in one pass."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ssl3d.data.volumes import Volumes
 
 
 class Source(Protocol):
-    """Where volumes come from: a packed store."""
+    """A source of volumes: a packed store."""
 
     def volumes(self, indices: Sequence[int], device: torch.device) -> Volumes:
-        """Return the volumes with these numbers, on the device."""
+        """Return the volumes with these indices, on the device."""
 
 
 def extract(
@@ -33,16 +33,16 @@ def extract(
     autocast: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return features (N, F_r), float32, of whole volumes by read-out; the encoder is left exactly as it was.
+    """Return features (N, F_r), float32, of whole volumes by read-out; the encoder is not changed.
 
     Args:
         encoder: on ``device``.
-        source: of the volumes.
-        indices: N numbers of volumes.
+        source: source of the volumes.
+        indices: indices of N volumes.
         size: (D, H, W) that volumes are resampled to.
-        batch_size: volumes encoded at once; it decides rounding.
-        device: where it happens.
-        autocast: lower precision of the encoder, None for its own.
+        batch_size: volumes encoded at once; it affects rounding.
+        device: where to compute.
+        autocast: lower precision of the encoder; None for its own.
         progress: called with (volumes done, N) after every batch.
     """
     features: dict[str, list[np.ndarray]] = {}
@@ -60,7 +60,7 @@ def extract(
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and all of its parts into evaluation mode, and each part back into its own mode afterwards."""
+    """Put a module and its submodules into evaluation mode, and restore each one's mode afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Metrics of a prediction on the test cases. What is undefined is None and comes with its reason."""
+"""Metrics of a prediction on the test cases. An undefined metric is None, with a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BINARY = (
 # auc (one class against the rest) and f1 are means over classes.
 MULTICLASS = ("auc", "balanced_accuracy", "accuracy", "f1", "mcc", "log_loss", "brier", "ece")
 ORDINAL = (*MULTICLASS, "quadratic_kappa")  # Cohen 1968, Psychol. Bull. 70:213
-MULTILABEL = ("auc", "average_precision", "brier")  # and the first two of each label: "auc:edema"
+MULTILABEL = ("auc", "average_precision", "brier")  # and the first two also per label: "auc:edema"
 REGRESSION = ("mae", "r2", "spearman")
 
 
@@ -41,15 +41,15 @@ def measure(targets: np.ndarray, probabilities: np.ndarray, task: Task, threshol
     """Return the metrics of a prediction.
 
     Args:
-        targets: (N,) class indices, or values of a regression; (N, L) of 0 and 1 of a multi-label task.
-        probabilities: (N, K), rows sum to 1; (N, L) independent ones; (N, 1) values of a regression. Logits are
-            refused: a threshold means nothing on them.
-        task: that was predicted.
-        threshold: of the probability of class 1, chosen on training data: positive at or above it. A binary task needs
-            one.
+        targets: (N,) class indices or regression values; (N, L) of 0 and 1 for a multi-label task.
+        probabilities: (N, K), rows sum to 1; (N, L), independent; (N, 1) regression values. Logits are refused, since a
+            threshold means nothing on them.
+        task: predicted task.
+        threshold: probability of class 1 from which a case is positive, chosen on training data; required for a binary
+            task.
 
     Raises:
-        DataError: no test case, targets that the task does not have, or a prediction that does not fit.
+        DataError: there are no test cases, targets are not valid for the task, or a prediction does not fit.
     """
     _check(targets, probabilities, task)
     if task.kind == "regression":
@@ -79,7 +79,7 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, task: Task) -> None:
     K = 2 if task.kind == "multilabel" else outputs
     if targets.min() < 0 or targets.max() >= K:
         raise DataError(f"test target {targets.max()} does not fit {task.name!r}, whose classes are 0..{K - 1}")
-    sound = (probabilities >= 0).all() and (probabilities <= 1 + 1e-6).all()  # False for NaN, too
+    sound = (probabilities >= 0).all() and (probabilities <= 1 + 1e-6).all()  # also False for NaN
     if not sound or (task.categorical and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)):
         raise DataError("these are not probabilities (0 to 1, rows that sum to 1); apply softmax to logits first")
 
@@ -180,7 +180,7 @@ def calibration_error(labels: np.ndarray, p: np.ndarray) -> float:
 
     Args:
         labels: (N,) whether the predicted event happened.
-        p: (N,) probability that it would.
+        p: (N,) predicted probability of the event.
     """
     which = np.minimum((p * BINS).astype(int), BINS - 1)
     gap = np.bincount(which, weights=p - labels, minlength=BINS)  # n_b (confidence_b - accuracy_b)

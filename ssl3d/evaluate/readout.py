@@ -1,4 +1,4 @@
-"""Which features of an encoder a protocol is shown: chosen on the training cases, by one rule for every method."""
+"""Selection of the features shown to a protocol: on the training cases, by one rule for all methods."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def predict_best(
 ) -> tuple[str, Prediction]:
     """Predict with each read-out, and return the best one with its prediction.
 
-    The best has the highest mean, over the inner folds, of the criterion by which protocols choose their settings, on
-    the out-of-fold predictions of the training cases. Of equally good ones the first wins, and so it does where nothing
-    can be held out or the protocol has no out-of-fold predictions. The test cases decide nothing.
+    The best read-out has the highest mean over the inner folds of the protocol's selection criterion, on the
+    out-of-fold predictions of the training cases. The first wins if they are tied, if nothing can be held out, or if
+    the protocol has no out-of-fold predictions. Test cases play no part.
 
     Args:
-        protocol: predicts.
-        problems: the same cases by read-out; those that differ in their features alone.
-        names: read-outs to choose from; those that the encoder lacks are left out.
+        protocol: protocol that predicts.
+        problems: the same cases by read-out, differing only in their features.
+        names: read-outs to choose from; those that the encoder lacks are skipped.
 
     Raises:
         PluginError: the encoder has none of them.
@@ -38,13 +38,13 @@ def predict_best(
     predictions = {name: protocol.predict(problems[name]) for name in names}
     scores = {name: _score(problems[name], predictions[name]) for name in names}
     known = {name: score for name, score in scores.items() if score is not None}
-    best = max(known, key=known.__getitem__, default=names[0])  # the first of equals
+    best = max(known, key=known.__getitem__, default=names[0])  # the first if tied
     prediction = predictions[best]
     return best, replace(prediction, chosen={**prediction.chosen, "readouts": scores})
 
 
 def _score(problem: FeatureProblem, prediction: Prediction) -> float | None:
-    """Return the mean criterion over the inner folds; None where nothing was held out."""
+    """Return the mean criterion over the inner folds; None if nothing was held out."""
     y, predicted = problem.train_y, prediction.out_of_fold
     parts = splits(y, problem.patients, problem.task, problem.folds, problem.seed)
     if predicted is None or not parts:

@@ -1,9 +1,8 @@
-"""Parts of the training labels: shares of them, and shares of positives among them. Loads neither torch nor sklearn.
+"""Subsets of the training labels: fractions of them, and fractions of positives. Loads neither torch nor sklearn.
 
-What is drawn are patients: all training cases of a drawn patient come along. Test cases are never touched: parts are
-drawn from training targets alone, and all test cases are predicted. Within a draw, parts are nested: a larger share
-contains the patients of a smaller one, class by class. Draws depend on (seed, draw, class) alone, so all methods are
-evaluated with the same cases.
+Patients are drawn, each with all its training cases. Subsets are drawn from training targets alone, and all test cases
+are always predicted. Within a draw, subsets are nested: a larger one contains the patients of a smaller one, class by
+class. Draws depend on (seed, draw, class) alone, so all methods are evaluated with the same cases.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Stratum = tuple[int, ...]  # the classes of a patient's cases, ascending
 
 @dataclass(frozen=True)
 class Condition:
-    """How many of the training labels an evaluation uses, as in :class:`ssl3d.recipe.EvaluationRecipe`.
+    """The part of the training labels that an evaluation uses, as in :class:`ssl3d.recipe.EvaluationRecipe`.
 
     Attributes:
-        labels: share of the training patients; 1 for all of them.
-        positives: share of positive patients among them, where that is set; None where it is left as it is.
-        draw: which draw.
+        labels: fraction of the training patients; 1 for all of them.
+        positives: fraction of positive patients among them; None if not set.
+        draw: index of the draw.
     """
 
     labels: float = 1.0
@@ -38,19 +37,19 @@ class Condition:
 
 
 def conditions(y: np.ndarray, patients: np.ndarray, task: Task, choice: EvaluateChoice) -> list[Condition]:
-    """Return all conditions that an experiment chooses: all labels first, then shares, then shares of positives.
+    """Return all conditions of an experiment: all labels first, then fractions, then fractions of positives.
 
-    Shares of positives have one common size, the largest that all of them allow: so a curve over them shows what
-    imbalance does, and not how many labels there were.
+    Fractions of positives have one common size, the largest that all of them allow, so that a curve over them shows the
+    effect of imbalance rather than of the number of labels.
 
     Args:
         y: (N,) or (N, L) targets of the training cases.
         patients: (N,) their patients.
-        task: of the targets.
+        task: task of the targets.
         choice: ``labels``, ``imbalance`` and ``draws``.
 
     Raises:
-        RecipeError: shares of positives are chosen, and the task is not binary.
+        RecipeError: fractions of positives are requested, but the task is not binary.
         DataError: a class has too few patients for them.
     """
     found = [Condition()]
@@ -72,16 +71,17 @@ def conditions(y: np.ndarray, patients: np.ndarray, task: Task, choice: Evaluate
 
 
 def subset(y: np.ndarray, patients: np.ndarray, task: Task, recipe: EvaluationRecipe) -> np.ndarray:
-    """Return the indices (n,) of the training cases that an evaluation uses, ascending; all of them without a share.
+    """Return the ascending indices (n,) of the training cases that an evaluation uses; all of them without a fraction.
 
-    A share s of N_k patients of a class is round(s N_k) of them, at least one: the prevalence is kept within rounding.
-    Patients with cases of several classes are drawn as a class of their own. Patients of a multi-label task or of a
-    regression are drawn without classes. For a share of positives, a patient is positive if any of its cases is.
+    A fraction s of the N_k patients of a class is round(s N_k) of them, at least one: the prevalence is kept up to
+    rounding. Patients with cases of several classes are drawn as a separate class. For multi-label and regression
+    tasks, patients are drawn without classes. For a fraction of positives, a patient with any positive case counts as
+    positive.
 
     Args:
         y: (N,) or (N, L) targets of the training cases.
         patients: (N,) their patients.
-        task: of the targets.
+        task: task of the targets.
         recipe: ``labels``, ``positives``, ``draw`` and ``seed``.
     """
     if recipe.positives is not None:
@@ -98,7 +98,7 @@ def subset(y: np.ndarray, patients: np.ndarray, task: Task, recipe: EvaluationRe
 
 
 def _cases_by_patient(patients: np.ndarray) -> list[list[int]]:
-    """Return the indices of each patient's cases, patients in the order of their first case."""
+    """Return the indices of each patient's cases, in the order of the patients' first cases."""
     found: dict[str, list[int]] = defaultdict(list)
     for index, patient in enumerate(patients):
         found[str(patient)].append(index)
@@ -106,7 +106,7 @@ def _cases_by_patient(patients: np.ndarray) -> list[list[int]]:
 
 
 def _by_class(y: np.ndarray, patients: np.ndarray, *, positives: bool = False) -> dict[Stratum, list[list[int]]]:
-    """Return the cases of each patient, by the classes that the patient has, or by whether one of them is 1."""
+    """Return the cases of each patient, grouped by the patient's classes, or by whether any of them is 1."""
     found: dict[Stratum, list[list[int]]] = defaultdict(list)
     for cases in _cases_by_patient(patients):
         classes = sorted({int(y[index]) for index in cases})
@@ -117,7 +117,7 @@ def _by_class(y: np.ndarray, patients: np.ndarray, *, positives: bool = False) -
 def _first(
     units: Mapping[Stratum, Sequence[Sequence[int]]], wanted: Mapping[Stratum, int], seed: int, draw: int
 ) -> np.ndarray:
-    """Return the cases of the first so many patients of each stratum in the order of this draw, ascending."""
+    """Return the ascending cases of the first patients of each stratum, in the order of this draw."""
     found: list[int] = []
     for stratum, count in wanted.items():
         members = units.get(stratum, ())
@@ -127,7 +127,7 @@ def _first(
 
 
 def _common_size(negatives: int, positives: int, shares: Sequence[float]) -> int:
-    """Return the largest number of patients that can have each of these shares of positives, and both classes."""
+    """Return the largest number of patients that allows each of these fractions of positives, with both classes."""
     for size in range(negatives + positives, 1, -1):
         if all(1 <= round(p * size) <= positives and 1 <= size - round(p * size) <= negatives for p in shares):
             return size

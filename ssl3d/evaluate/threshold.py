@@ -8,11 +8,11 @@ import numpy as np
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the threshold that maximises balanced accuracy (Youden's J) on out-of-fold training scores.
 
-    It lies halfway between neighbouring scores; of equally good thresholds, the nearest to 0.5 is taken.
+    It lies halfway between neighbouring scores; if several are equally good, the one nearest to 0.5 is used.
 
     Args:
         labels: (N,) 0 or 1, both present.
-        scores: (N,) probabilities of class 1, of cases that the model had not seen.
+        scores: (N,) probabilities of class 1, for cases that the model had not seen.
     """
     values = np.unique(scores)  # (U,), ascending
     cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])

@@ -1,1 +1,1 @@
-"""Pictures of a run, and the page that holds them all: one file that opens offline."""
+"""Figures of a run, and the page that contains them: one file that opens offline."""

@@ -21,7 +21,7 @@ ROW = ["case", "what", "target"]  # of a table of predictions
 
 
 def cases(run: Run, pictures: Pictures | None) -> Section:
-    """Draw the cases with the largest spread of predictions; without slices where ``pictures`` is None."""
+    """Draw the cases with the largest spread of predictions; without slices if ``pictures`` is None."""
     section = Section("cases", "Cases that methods disagree on most")
     missing = False
     for subject, record, table in _tables(run):
@@ -44,7 +44,7 @@ def disagreements(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tables(run: Run) -> list[tuple[Subject, EvaluationRecord, pd.DataFrame]]:
-    """For each data set, task and plane, under its first protocol: predictions by case and method, mean over seeds."""
+    """Return each subject's predictions under its first protocol, by case and method, averaged over seeds."""
     found: dict[Subject, list[pd.DataFrame]] = {}
     first: dict[Subject, EvaluationRecord] = {}
     for one in run.whole():
@@ -57,7 +57,7 @@ def _tables(run: Run) -> list[tuple[Subject, EvaluationRecord, pd.DataFrame]]:
 
 
 def _long(one: Evaluated) -> pd.DataFrame:
-    """One row per case (and per label of a multi-label task): what is shown of its prediction, and the truth."""
+    """Return one row per case (and label of a multi-label task): the shown prediction, and the truth."""
     task, p, targets = one.record.data.task, probabilities_of(one.predictions), targets_of(one.predictions)
     ids = one.predictions["case"].to_numpy()
     if task.kind == "multilabel":
@@ -71,7 +71,7 @@ def _long(one: Evaluated) -> pd.DataFrame:
 
 
 def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per case and target, one column per method; methods that lack a case are left out."""
+    """Return one row per case and target, one column per method; methods that lack a case are left out."""
     return rows.pivot_table(index=ROW, columns="name", values="p", aggfunc="mean", sort=False).dropna(axis=1)
 
 
@@ -105,7 +105,7 @@ def _drawn(
 
 
 def _axis(record: EvaluationRecord) -> str:
-    """What is predicted, as the title of an axis."""
+    """Return the predicted quantity, as the title of an axis."""
     task = record.data.task
     if task.kind == "regression":
         return f"predicted {plain(task.name)}{f' ({plain(task.unit)})' if task.unit else ''}"
@@ -123,13 +123,13 @@ def _pictures(axes: Sequence[Axes], volume: np.ndarray | None) -> None:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The range of values, and a little more."""
+    """Return the range of values, with a margin."""
     margin = 0.03 * (float(np.ptp(values)) or 1.0)
     return float(values.min()) - margin, float(values.max()) + margin
 
 
 def _dots(ax: Axes, run: Run, p: Mapping[str, float], limits: tuple[float, float]) -> None:
-    """One mark per method, on an axis with the same limits for all cases."""
+    """Draw one mark per method, on an axis with the same limits for all cases."""
     for height, (name, prediction) in enumerate(p.items()):
         look = run.looks[name]
         ax.plot([prediction], [height], look.marker, color=look.colour, markersize=7, label=plain(name))

@@ -1,4 +1,4 @@
-"""AUC against the share of the labels, and against the share of positives among them."""
+"""AUC against the fraction of labels, and against the fraction of positives among them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ABSENT = {
 
 
 def labels(run: Run) -> Section:
-    """Draw AUC against the share of the training labels."""
+    """Draw AUC against the fraction of the training labels."""
     return _section(run, "labels")
 
 
 def imbalance(run: Run) -> Section:
-    """Draw AUC against the share of positives among the training labels."""
+    """Draw AUC against the fraction of positives among the training labels."""
     return _section(run, "positives")
 
 
@@ -63,7 +63,7 @@ def _drawn(run: Run, subject: Subject, rows: list[Row], condition: str) -> Drawi
 
 
 def _line(ax: Axes, run: Run, name: str, rows: list[Row], *, nudge: float) -> None:
-    """One method's curve; ``nudge`` keeps intervals at one share from hiding each other."""
+    """Draw one method's curve; ``nudge`` keeps intervals at the same fraction from overlapping."""
     if not rows:
         return
     rows = sorted(rows, key=lambda row: row["share"])

@@ -24,7 +24,7 @@ PNG_DPI = 300
 
 
 def sections(run: Run, volumes: bool = True) -> Iterator[Section]:
-    """Yield the report's parts, each with its figures; ``volumes``: pictures of volumes, too."""
+    """Yield the report's sections with their figures; ``volumes``: include pictures of volumes."""
     for draw in (forest, roc, labels, imbalance, price, training, maps):
         yield draw(run)
     pictures = Pictures(run) if volumes else None
@@ -47,12 +47,12 @@ def write_figures(
         run: folder of the run.
         folder: where to write; ``RUN/figures`` if None.
         formats: of "png", "svg".
-        volumes: pictures of volumes, too.
+        volumes: include pictures of volumes.
         announce: called with the title of each section once it is drawn.
-        allow_code: import plugins that the run names by file or module, too.
+        allow_code: also import plugins that the run names by file or module.
 
     Returns:
-        The files, and one sentence for each thing that could not be drawn.
+        The files, and one sentence per figure that could not be drawn.
 
     Raises:
         RunError: the run cannot be read, or the folder cannot be written.
@@ -75,7 +75,7 @@ def write_figures(
 
 
 def _stem(drawn: Drawing, taken: set[str]) -> str:
-    """A file name of letters, digits, dots and dashes, unlike those taken."""
+    """Return a unique file name of letters, digits, dots and dashes."""
     base = re.sub(r"[^A-Za-z0-9]+", "-", drawn.name).strip("-")[:80]
     stem, number = base, 1
     while stem in taken:

@@ -1,4 +1,4 @@
-"""Maps of the embeddings of the test volumes: is there structure, and does it follow the label?"""
+"""Maps of the embeddings of the test volumes: do they have structure, and does it follow the label?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kept = Mapping[tuple[str, str], tuple[Path, FeaturesRecord]]  # by encoder and d
 
 
 def maps(run: Run) -> Section:
-    """Draw a map of each method's test volumes, the first seed of each."""
+    """Draw a map of each method's test volumes, for its first seed."""
     section = Section("maps", "Maps of the embeddings")
     found: dict[Subject, dict[str, Points]] = {}
     tasks: dict[Subject, Task] = {}
@@ -54,7 +54,7 @@ def maps(run: Run) -> Section:
 def project(x: np.ndarray) -> np.ndarray:
     """Return coordinates (n, 2) in a map of features (n, F): t-SNE for n > 3, principal components for fewer.
 
-    van der Maaten and Hinton 2008 (JMLR 9:2579), started from the principal components, with a fixed seed.
+    van der Maaten and Hinton 2008 (JMLR 9:2579), initialised with the principal components, with a fixed seed.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415  # slow to import, and only maps need it
     from sklearn.manifold import TSNE  # noqa: PLC0415
@@ -71,7 +71,7 @@ def project(x: np.ndarray) -> np.ndarray:
 
 
 def _kept(run: Run, notes: list[str]) -> Kept:
-    """The features that are there, by encoder and data set."""
+    """Return the existing features by encoder and data set."""
     found = {}
     folder = RunFolder(run.folder, Path(run.plan.cache) if run.plan.cache else None).features
     for path in sorted(folder.glob(f"*/{RECORDS[FeaturesRecord]}")):
@@ -89,7 +89,7 @@ def _points(folder: Path, record: FeaturesRecord, one: Evaluated) -> Points:
     """Return the map of the test volumes, (n, 2), and their classes (n,).
 
     Raises:
-        RunError: the features cannot be read, or are the same for all volumes.
+        RunError: the features cannot be read, or are equal for all volumes.
     """
     try:
         with np.load(io.BytesIO(read_file(folder, record, FEATURES)), allow_pickle=False) as arrays:

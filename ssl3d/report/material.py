@@ -1,4 +1,4 @@
-"""A run, read once for all figures: results, tables, plan, names and looks. Loads no torch."""
+"""A run, read once for all figures: results, tables, plan, names and styles. Loads no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ssl3d.tables.tables import Tables
 
 Row = dict[str, Any]
 Name = tuple[str, str, str]  # method, backbone, settings
-Subject = tuple[str, str, str]  # data set, task, plane: what a figure is about; "" where there is none
+Subject = tuple[str, str, str]  # data set, task, plane of a figure; "" if there is none
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Drawing:
     Attributes:
         name: stem of its file.
         title: a few words.
-        caption: what is drawn and how to read it.
-        alt: what a reader who cannot see it should know.
-        figure: drawn, not saved.
+        caption: what is shown and how to read it.
+        alt: description for readers who cannot see it.
+        figure: drawn but not saved.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: its figures, and in words what could not be drawn."""
+    """A part of the report: its figures, and sentences on what could not be drawn."""
 
     key: str
     title: str
@@ -56,13 +56,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that figures and tables of one run are made from.
+    """The data from which the figures and tables of one run are made.
 
     Attributes:
-        folder: of the run.
-        plan: what it was to make, and where its volumes are.
-        results: what it has come to.
-        tables: made from the results, each once.
+        folder: folder of the run.
+        plan: its plan, and where its volumes are.
+        results: its results.
+        tables: computed from the results, each once.
         allow_code: whether plugins that the run names by file or module may be imported.
     """
 
@@ -77,7 +77,7 @@ class Run:
         """Read a run.
 
         Raises:
-            RunError: the folder is not a run's, has no result, or holds one that is damaged.
+            RunError: the folder is not a run's folder, has no results, or contains a damaged one.
         """
         results = read_results(folder)
         if not results:
@@ -91,23 +91,23 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Rows of the leaderboard, None where something is missing."""
+        """Rows of the leaderboard, with None for missing values."""
         return plain_rows(self.board)
 
     @cached_property
     def names(self) -> Mapping[Name, str]:
-        """Names of methods as short as possible while they differ, in the order of the leaderboard."""
+        """The shortest distinct names of methods, in the order of the leaderboard."""
         found = dict.fromkeys(_name(row) for row in self.rows)
         several = len({one[:2] for one in found}) > len({method for method, _, _ in found})
         short = {name: f"{name[0]} on {name[1]}" if several else name[0] for name in found}
-        # Settings hold plane and protocol, too: only rows of one table need different names.
+        # Settings also contain plane and protocol: only rows of one table need different names.
         counts = Counter((short[_name(row)], subject_of(row), row["protocol"]) for row in self.rows)
         alike = {text for (text, *_), count in counts.items() if count > 1}
         return {name: f"{text} ({name[2]})" if text in alike else text for name, text in short.items()}
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """The look of each name, the same in all figures."""
+        """The style of each name, the same in all figures."""
         return looks(sorted({*self.names.values(), *self._encoders.values()}))
 
     def name_of_row(self, row: Row) -> str:
@@ -124,7 +124,7 @@ class Run:
 
     @cached_property
     def _encoders(self) -> dict[str, str]:
-        """Names by the key of the encoder, also of encoders that have no evaluation."""
+        """Names by the key of the encoder, including encoders without an evaluation."""
         found = {
             one.encoder.key: self.name_of_entry(entry)
             for entry in self.tables.entries
@@ -139,12 +139,12 @@ class Run:
 
     @cached_property
     def _varying(self) -> tuple[bool, bool, bool]:
-        """Which of data set, task and plane differ within the run."""
+        """Return which of data set, task and plane differ within the run."""
         data, task, plane = (len({subject_of(row)[i] for row in self.rows}) > 1 for i in range(3))
         return data, task, plane
 
     def titled(self, subject: Subject, *more: str) -> str:
-        """Return what a figure is about as text, without what all of the run shares: "axial, linear"."""
+        """Return the subject of a figure as text, without the parts common to the whole run: "axial, linear"."""
         parts = [part for part, varies in zip(subject, self._varying, strict=True) if varies]
         return titled(*parts, *more)
 
@@ -165,7 +165,7 @@ class Run:
         """Yield the entries with an AUC for each data set, task, plane and protocol."""
         found: dict[tuple[Subject, str], list[Entry]] = {}
         for entry in self.tables.entries:
-            if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions of its own
+            if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions
                 key = entry.key
                 found.setdefault(((key.data, key.task, key.plane), key.protocol), []).append(entry)
         for (subject, protocol), members in found.items():
@@ -176,12 +176,12 @@ class Run:
         return [record for record in self.results.encoders.values() if record.recipe.pretrain is not None]
 
     def whole(self) -> list[Evaluated]:
-        """Return the evaluations with all training labels, planes that were combined left out."""
+        """Return the evaluations with all training labels, except those of combined planes."""
         return [one for one in self.results.evaluated if not one.record.recipe.condition]
 
 
 def plain_rows(table: pd.DataFrame) -> list[Row]:
-    """Return the rows of a table, None where something is missing."""
+    """Return the rows of a table, with None for missing values."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
     ]
@@ -193,12 +193,12 @@ def subject_of(row: Row) -> Subject:
 
 
 def titled(*parts: str) -> str:
-    """Return what a figure is about as text: "acl, sagittal, linear"."""
+    """Return the subject of a figure as text: "acl, sagittal, linear"."""
     return ", ".join(plain(part) for part in parts if part)
 
 
 def stem(*parts: str) -> str:
-    """Return the name of a figure's file, to be made safe by the writer."""
+    """Return the name of a figure's file, which the writer makes safe."""
     return "-".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, and that no name in the data can turn into anything else."""
+"""report.html: one file that opens offline, with all text from the data escaped."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def write_report(
     Args:
         run: folder of the run.
         out: file to write; ``RUN/report.html`` if None.
-        volumes: show slices of volumes; they are parts of the data set, whose terms may forbid passing them on.
+        volumes: show slices of volumes; these are part of the data set, whose terms may forbid redistribution.
         announce: called with the title of each section once it is drawn.
-        allow_code: import plugins that the run names by file or module, too.
+        allow_code: also import plugins that the run names by file or module.
 
     Returns:
         The file.
@@ -93,12 +93,12 @@ def _announced(drawn: Iterable[Section], announce: Callable[[str], None] | None)
 
 
 def _coded(text: str) -> Markup:
-    """Escape a text, and mark what is between backquotes as code."""
+    """Escape a text, and mark text between backquotes as code."""
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Return what the head of the page says of the data and the machine, each different value once."""
+    """Return the facts about data and machine in the head of the page, each distinct value once."""
     evaluated, planned = run.results.evaluated, [one.evaluation for one in run.results.failed]
     data = [one.record.data for one in evaluated]
     encoders = list(run.results.encoders.values())
@@ -126,7 +126,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def _corpus(corpus: CorpusRecord) -> str:
-    """What encoders were pretrained on, in words."""
+    """Return a description of the pretraining volumes."""
     left_out = f", {corpus.excluded} left out because they or their patients are tested on" if corpus.excluded else ""
     return f"{corpus.name} ({corpus.volumes} volumes{left_out})"
 
@@ -137,7 +137,7 @@ def _recipe(run: Run) -> str:
 
 
 def _again(run: Run) -> str:
-    """What running recipe.toml does: everything again, and what no call requested where there were several."""
+    """Return what running recipe.toml does: everything again, and combinations that no call requested, if any."""
     text = "runs everything again, into another folder"
     try:
         more = beyond(read_experiment(run.folder / RECIPE), run.plan)
@@ -150,7 +150,7 @@ def _again(run: Run) -> str:
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
-    """What to type, and what it does."""
+    """Return commands to type, and what they do."""
     folder = shlex.quote(str(run.folder))
     roots = "".join(f" --root {shlex.quote(name)}=FOLDER" if name else " --root FOLDER" for name in run.plan.roots)
     found = [

@@ -1,4 +1,4 @@
-"""Scores against what they cost."""
+"""Scores against cost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _drawn(run: Run, subject: Subject, protocol: str, rows: list[Row], prices: l
 
 
 def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
-    """One sentence for each panel that leaves out a method whose cost is unknown."""
+    """Yield one sentence for each panel that leaves out a method with unknown cost."""
     for column in prices:
         names = [plain(run.name_of_row(row)) for row in rows if row[column] is None and not _free(row)]
         if names:
@@ -56,7 +56,7 @@ def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
 
 
 def _free(row: Row) -> bool:
-    """Whether a row's encoder was not pretrained here, so that it cost nothing."""
+    """Return whether a row's encoder was not pretrained here, so that it cost nothing."""
     return bool(row["exactness"] == UNTRAINED)
 
 

@@ -14,8 +14,8 @@ from ssl3d.tables.entry import Entry, Part
 
 GRID = np.linspace(0, 1, 101)  # false positive rates at which curves are averaged
 DRAWS = 1000
-SEED = 20220800  # fixed: a figure made again is the same figure
-VALUES = 20_000_000  # of one array of resamples: 160 MB
+SEED = 20220800  # fixed, so that figures are reproducible
+VALUES = 20_000_000  # in one array of resamples: 160 MB
 
 
 def roc(run: Run) -> Section:
@@ -34,8 +34,8 @@ def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
     and for K > 2 over classes, each against the rest.
 
     Args:
-        parts: one per fold, every class present.
-        draws: of the bootstrap, fewer where test sets are large.
+        parts: one per fold, with every class present.
+        draws: number of bootstrap draws; fewer for large test sets.
 
     Returns:
         (3, 101): true positive rates, their lower and their upper limit.
@@ -47,12 +47,12 @@ def band(parts: Sequence[Part], draws: int = DRAWS) -> np.ndarray:
 
 
 def resamples(parts: Sequence[Part], draws: int = DRAWS) -> int:
-    """Return how many resamples :func:`band` takes: fewer where test sets are large, and never under 100."""
+    """Return how many resamples :func:`band` uses: fewer for large test sets, but at least 100."""
     return max(100, min(draws, VALUES // max(len(part.labels) for part in parts)))
 
 
 def _resampled(part: Part, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """The curve on the test cases, then on each resample of them."""
+    """Return the curve on the test cases, then on each resample of them."""
     weights = np.vstack([np.ones(len(part.labels)), resample_cases(part.labels, draws, rng, part.patients)])
     K = part.probabilities.shape[2]
     classes = (1,) if K == 2 else range(K)
@@ -61,7 +61,7 @@ def _resampled(part: Part, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """True positive rates (draws, 101) in each resample; ties are one step, joined by a straight line."""
+    """Return true positive rates (draws, 101) in each resample; ties are one step, joined by a straight line."""
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # the last of each run of equal scores
     rates = []

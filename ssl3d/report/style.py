@@ -1,4 +1,4 @@
-"""How every figure looks: one set of marks, readable without colour, on paper, and on a dark screen."""
+"""The style of all figures: readable without colour, on paper, and on a dark screen."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, FAINT = "#1b1c1e", "#6e7277", "#d5d8dc"  # on a page they follow its colours, light or dark
+INK, MUTED, FAINT = "#1b1c1e", "#6e7277", "#d5d8dc"  # on a page they follow its light or dark colours
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fc0")  # Okabe & Ito, and violet
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 DASHES: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (9, 2)))
 RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout on every machine
+    "font.family": "DejaVu Sans",  # included in matplotlib: the same layout on every machine
     "font.size": 9.0,
     "svg.fonttype": "none",  # text stays text: searchable, small, read aloud
-    "svg.hashsalt": "ssl3d",  # the same figure, the same bytes
-    "text.parse_math": False,  # a name may hold dollar signs
+    "svg.hashsalt": "ssl3d",  # the same bytes for the same figure
+    "text.parse_math": False,  # a name may contain dollar signs
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.titlesize": 9.5,
@@ -48,13 +48,13 @@ RC = {
     "axes.facecolor": "none",
 }
 PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", FAINT: "var(--line)"}
-PIXELS = 1.55  # of a page per point: letters have the same size in all figures, wide or narrow
+PIXELS = 1.55  # of a page per point: text has the same size in all figures, wide or narrow
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is recognised in figures: by colour, and without it by marker and dashes."""
+    """The style by which a method is recognised: colour, and without it marker and dashes."""
 
     colour: str
     marker: str
@@ -62,7 +62,7 @@ class Look:
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each name; 7 colours and 8 markers give 56 different pairs."""
+    """Return a style for each name; 7 colours and 8 markers give 56 different pairs."""
     return {
         name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
         for i, name in enumerate(names)
@@ -70,14 +70,14 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def plain(text: object, longest: int = 34) -> str:
-    """Return a text for a figure: control and direction marks are replaced, and long texts are cut."""
+    """Return a text for a figure: control and direction marks are replaced, and long texts truncated."""
     shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in str(text))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw inside with our settings, whatever the user's own; both are as before afterwards."""
+    """Draw inside with our settings instead of the user's; restore them afterwards."""
     with style.context(["default", RC]), warnings.catch_warnings():
         # A name in a script that the font lacks: a box in a PNG, and the reader's own font in an SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -85,7 +85,7 @@ def drawing() -> Iterator[None]:
 
 
 def grid(count: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of ``count`` panels of (width, height) inches in rows, the last row's free places left empty."""
+    """Return a figure of ``count`` panels of (width, height) inches in rows; the last row may be incomplete."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
@@ -105,7 +105,7 @@ def share_legend(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None
 
 
 def to_svg(figure: Figure, page: bool = False) -> str:
-    """Return a figure as SVG: on its own, or (``page``) to stand inline in a page and take on its colours."""
+    """Return a figure as SVG: standalone, or (``page``) inline in a page, with the page's colours."""
     buffer = io.StringIO()
     with drawing():
         figure.savefig(
@@ -119,7 +119,7 @@ def to_svg(figure: Figure, page: bool = False) -> str:
 
 
 def to_png(figure: Figure, dpi: int) -> bytes:
-    """Return a figure as PNG on white."""
+    """Return a figure as PNG with a white background."""
     buffer = io.BytesIO()
     with drawing():
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
@@ -127,7 +127,7 @@ def to_png(figure: Figure, dpi: int) -> bytes:
 
 
 def _inline(svg: str) -> str:
-    """Drop the prolog, the height, ids that nothing refers to (a page holds many figures), and fixed greys."""
+    """Remove the prolog, the height, unused ids (a page contains many figures), and fixed greys."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r' width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f' width="{PIXELS * float(m[1]):.0f}"', svg, count=1

@@ -1,4 +1,4 @@
-"""The tables of the report: rows of cells that know how they are shown and how they are sorted."""
+"""The tables of the report: rows of cells with their display and sort key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ssl3d.report.material import Row, Run, plain_rows
 
 Value = float | str | None
-SHARED = {"data", "task", "plane"}  # titles of columns that are left out where all rows agree
+SHARED = {"data", "task", "plane"}  # titles of columns that are left out if all rows agree
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: shown.
-        key: sorted by; None comes last in either direction.
-        kind: "letters", "name", "flag" or "" decide how it looks.
+        text: displayed text.
+        key: sort key; None comes last in either direction.
+        kind: "letters", "name", "flag" or "", which decides the style.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, what it means, and whether paper can do without it (``minor``)."""
+    """A column: its title, its meaning, and whether it can be left out on paper (``minor``)."""
 
     title: str
     meaning: str
@@ -39,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with, for each row, the protocol that it is filtered by."""
+    """A table with the protocol of each row, by which it can be filtered."""
 
     columns: list[Column]
     rows: list[list[Cell]]
@@ -50,7 +50,7 @@ Make = Callable[[Run, Row], Cell]
 
 
 def ranked(run: Run) -> Table:
-    """Return the leaderboard; columns without any content are left out."""
+    """Return the leaderboard without empty columns."""
     return _table(run, run.rows, _RANKED)
 
 
@@ -71,7 +71,7 @@ def _table(run: Run, rows: list[Row], columns: list[tuple[Column, Make]]) -> Tab
 
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
-    """Return a number as text; nothing where it is missing."""
+    """Return a number as text; empty if missing."""
     return "" if value is None else f"{value:{sign}.{digits}f}"
 
 
@@ -93,7 +93,7 @@ def scaled(value: float | None, unit: str) -> str:
 
 
 def probability(p: float | None) -> str:
-    """Return a p value: three digits, or that it is below the last of them."""
+    """Return a p value: three digits, or below the smallest of these."""
     if p is None:
         return ""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
@@ -133,7 +133,7 @@ def _name(run: Run, row: Row, which: str) -> Cell:
 
 
 def _gradient(_: Run, row: Row) -> Cell:
-    """What accumulation did to the gradient, with the error that was measured."""
+    """Return the effect of accumulation on the gradient, with the measured error."""
     error = "" if row["gradient_error"] is None else f" ({row['gradient_error']:.0e})"
     return Cell(f"{row['exactness'] or ''}{error}", row["exactness"])
 

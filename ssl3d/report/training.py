@@ -31,14 +31,14 @@ Logged = tuple[EncoderRecord, pd.DataFrame]
 
 
 def training(run: Run) -> Section:
-    """Draw what was logged each epoch, one figure per corpus that encoders were pretrained on."""
+    """Draw the logged values of each epoch, one figure per pretraining corpus."""
     section = Section("training", "Training curves")
     folder = RunFolder(run.folder, Path(run.plan.cache) if run.plan.cache else None)
     corpora: dict[str, list[Logged]] = {}
     for encoder in run.trained():
         try:
             log = _log(folder.folder_of(EncoderRecord, encoder.name), encoder)
-        except RunError as error:  # of one encoder: the others are drawn
+        except RunError as error:  # in one encoder: the others are drawn
             section.notes.append(str(error))
             continue
         if log is not None and not log.empty:

@@ -1,4 +1,4 @@
-"""What the networks saw: views of training volumes, made again by each method from the encoder's recipe."""
+"""The inputs of the networks: views of training volumes, made again by each method from the encoder's recipe."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MOST = 4  # views of one volume
 
 @dataclass
 class _Grid:
-    """Pictures of a few volumes and their views, and the methods that make exactly these.
+    """Pictures of a few volumes and their views, and the methods that make exactly these views.
 
     Attributes:
-        names: of the methods.
-        ids: of the volumes.
+        names: names of the methods.
+        ids: ids of the volumes.
         rows: for each volume, itself and its views, each (D, H, W).
-        views: how many views the methods make of a volume.
+        views: number of views that the methods make of a volume.
     """
 
     ids: list[str]
@@ -67,7 +67,7 @@ def views(run: Run, pictures: Pictures | None) -> Section:
             continue
         try:
             made = _made(run, pictures, encoder)
-        except Exception as error:  # a plugin that is gone, was edited, or fails must not prevent the report
+        except Exception as error:  # a plugin that is missing, was edited, or fails must not prevent the report
             reason = " ".join(str(error).split()) or type(error).__name__
             section.notes.append(f"{name}: its views cannot be made ({reason}).")
             continue
@@ -82,7 +82,7 @@ def views(run: Run, pictures: Pictures | None) -> Section:
 
 
 def _first_seeds(run: Run) -> Iterator[tuple[str, EncoderRecord]]:
-    """The first encoder of each method on each corpus, with its name: with that of the corpus if there are several."""
+    """Yield the first encoder of each method and corpus, and its name, with the corpus if there are several."""
     several = len({encoder.corpus.name for encoder in run.trained() if encoder.corpus}) > 1
     seen = set()
     for encoder in run.trained():
@@ -94,7 +94,7 @@ def _first_seeds(run: Run) -> Iterator[tuple[str, EncoderRecord]]:
 
 
 def _made(run: Run, pictures: Pictures, encoder: EncoderRecord) -> _Grid | None:
-    """Views of the first training volumes as they were in the first step; None without the volumes."""
+    """Return views of the first training volumes as in the first step; None without the volumes."""
     evaluations = [one.record for one in run.results.evaluated if one.record.encoder == encoder.key]
     corpus = pictures.corpus(encoder, evaluations)
     if corpus is None:

@@ -1,4 +1,4 @@
-"""Slices of volumes as pictures: which store holds them, which slices to show, and how."""
+"""Slices of volumes as pictures: where they are stored, and which slices to show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssl3d.errors import DataError
 from ssl3d.report.material import Run
 from ssl3d.results.model import EncoderRecord, EvaluationRecord
 
-SIDE = 112  # pixels of a picture at most: a report stays small
+SIDE = 112  # maximum pixels of a picture, to keep the report small
 LEFT_OUT = "Pictures of volumes were left out, as requested (--no-volumes)."
 JOINED = " + "  # between the names of the data sets of a corpus
 
@@ -23,7 +23,7 @@ class Pictures:
     """The packed volumes of a run, found through its plan.
 
     Attributes:
-        notes: why a store that is there cannot be used.
+        notes: why an existing store cannot be used.
     """
 
     def __init__(self, run: Run) -> None:
@@ -48,7 +48,7 @@ class Pictures:
         """Return the volumes that an encoder was pretrained on; None if they are not where the run had them.
 
         Raises:
-            DataError: none is left.
+            DataError: no volume is left.
         """
         names = [] if encoder.corpus is None else encoder.corpus.name.split(JOINED)
         if not names or len(names) != len(encoder.recipe.corpus):
@@ -62,7 +62,7 @@ class Pictures:
         return Corpus.of(found, [store for store in tested if store is not None])
 
     def by_id(self, record: EvaluationRecord) -> Mapping[str, np.ndarray]:
-        """Return the volumes (D, H, W) of an evaluation by case id, read when they are asked for; empty if absent."""
+        """Return the volumes (D, H, W) of an evaluation by case id, read on access; empty if they are missing."""
         store = self.evaluated(record)
         return {} if store is None else _ById(store)
 

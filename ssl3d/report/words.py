@@ -1,4 +1,4 @@
-"""What a run found, and what could not be concluded from it, in sentences."""
+"""The findings of a run, and what cannot be concluded from it, in sentences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def findings(run: Run) -> list[str]:
     """Return one sentence per data set, task, plane and protocol: who is first, and who cannot be separated from it."""
     return [
         f"{run.titled(subject, protocol)}: {_finding(run, rows)}"
-        for subject, protocol, rows in run.by_table()  # what is derived from others comes last
+        for subject, protocol, rows in run.by_table()  # derived tables come last
         if rows[0]["auc"] is not None
     ]
 
 
 def doubts(run: Run) -> list[str]:
-    """Return what could not be concluded, one sentence each, the gravest first."""
+    """Return what could not be concluded, one sentence each, the most serious first."""
     sentences = [*_about_data(run), *_about_pairs(run), *_about_rows(run), *_about_baselines(run)]
     return list(dict.fromkeys(sentences))
 
@@ -43,7 +43,7 @@ def _finding(run: Run, rows: list[Row]) -> str:
 
 
 def _share_letter(a: Row, b: Row) -> bool:
-    """Whether two rows share a letter; letters are a to z, and with more than 26 groups a2 and so on."""
+    """Return whether two rows share a letter; letters are a to z, and beyond 26 groups a2 and so on."""
     return bool(_letters(a) & _letters(b))
 
 

@@ -1,1 +1,1 @@
-"""Backbones: one family, one file."""
+"""Backbones, one family per file."""

@@ -1,9 +1,9 @@
 """MViT: multiscale vision transformer, as in pytorchvideo.
 
-Fan et al. 2021, Multiscale Vision Transformers, https://arxiv.org/abs/2104.11227. Attention over all of the volume's
-tokens, whose number falls and whose width grows from stage to stage. It normalises by layer: ``norm`` changes nothing,
-and accumulation is exact. Position encodings, of 8 x 56 x 56 tokens (16 x 224 x 224 voxels), are interpolated linearly
-along each axis to the tokens that there are.
+Fan et al. 2021, Multiscale Vision Transformers, https://arxiv.org/abs/2104.11227. Attention over all tokens of the
+volume, whose number decreases and whose width grows from stage to stage. It uses layer norm, so ``norm`` has no effect
+and accumulation is exact. Position encodings, for 8 x 56 x 56 tokens (16 x 224 x 224 voxels), are interpolated
+linearly along each axis to the actual token grid.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # fvcore scripts functions when it is imported,
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     from pytorchvideo.models import hub
 
-GRID = (8, 56, 56)  # tokens that the position encodings are for
+GRID = (8, 56, 56)  # token grid of the position encodings
 STAGE_ENDS = (0, 2, 13, 15)  # the last block of each stage
 
 
@@ -62,7 +62,7 @@ class MViTBase16x4(Backbone):
         self.norm_embed = network.norm_embed
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (B, 768): the class token, which is what the network's classifier sees."""
+        """Return features (B, 768): the class token, which is the input of the network's classifier."""
         return self._tokens(x)[1]
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
@@ -89,7 +89,7 @@ class MViTBase16x4(Backbone):
         return maps, tokens[:, 0]
 
     def _positions(self, grid: list[int]) -> Tensor:
-        """Return encodings (1, 1 + d h w, 96): the class token's, then slice plus place in the plane."""
+        """Return encodings (1, 1 + d h w, 96): the class token's, then slice plus in-plane position."""
         encoding: Any = self.cls_positional_encoding
         plane = encoding.pos_embed_spatial[0].unflatten(0, GRID[1:])  # (56, 56, 96)
         depth, high, wide = (_resample(plane, old, new) for old, new in zip(GRID, grid, strict=True))
@@ -100,6 +100,6 @@ class MViTBase16x4(Backbone):
 
 
 def _resample(like: Tensor, old: int, new: int) -> Tensor:
-    """Return the matrix (new, old) of linear interpolation; the identity where the size stays."""
+    """Return the matrix (new, old) of linear interpolation; the identity if the sizes are equal."""
     unit = torch.eye(old, dtype=like.dtype, device=like.device)
     return F.interpolate(unit[None], size=new, mode="linear")[0].T

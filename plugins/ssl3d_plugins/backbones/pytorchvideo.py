@@ -1,7 +1,7 @@
 """Video networks of pytorchvideo's model zoo, without their classifiers.
 
-Fan et al. 2021, PyTorchVideo, https://arxiv.org/abs/2111.09887; each class names the paper of its network. Modules bear
-the zoo's names. The zoo pools over the clip's size in training; here heads pool over whatever size comes.
+Fan et al. 2021, PyTorchVideo, https://arxiv.org/abs/2111.09887; each class names the paper of its network. Modules have
+the zoo's names. The zoo's heads pool over the size of the training clips; here they pool over any size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEPARTURES = (
 
 
 class VideoNet(Backbone):
-    """A network of the zoo as a stem, four stages and a head, all in ``blocks``. Subclasses name it."""
+    """A network of the zoo: a stem, four stages and a head, all in ``blocks``. Subclasses name it."""
 
     model: ClassVar[str]  # name in pytorchvideo.models.hub
     embed_dim = 2048
@@ -45,7 +45,7 @@ class VideoNet(Backbone):
         convert_norm(self, self.config.norm)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Return the four stages' maps (B, F_i, D_i, H_i, W_i), each half as fine in the plane as the one before."""
+        """Return the four stages' maps (B, F_i, D_i, H_i, W_i), each with half the in-plane resolution of the last."""
         x = self.blocks[0](x)
         maps = []
         for block in self.blocks[1:-1]:
@@ -55,7 +55,7 @@ class VideoNet(Backbone):
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (B, 2048), those that the network's classifier would see."""
+        """Return features (B, 2048), the input of the network's classifier."""
         return self.blocks[-1](self.forward_features(x)[-1])  # type: ignore[no-any-return]  # torch types a call as Any
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -64,7 +64,7 @@ class VideoNet(Backbone):
 
 
 def _pool_any_size(head: Any) -> None:
-    """Strip a head of its classifier, and let it pool whatever size comes. X3D projects what it has pooled."""
+    """Remove a head's classifier, and make it pool over any size. X3D projects the pooled features."""
     head.proj = nn.Identity()
     head.dropout = head.activation = None
     if isinstance(head.pool, nn.AvgPool3d):
@@ -74,7 +74,7 @@ def _pool_any_size(head: Any) -> None:
 
 
 def _use_silu(module: nn.Module) -> None:
-    """Replace pytorchvideo's Swish by torch's, the same function: its backward pass uses what torch deprecates."""
+    """Replace pytorchvideo's Swish by torch's equivalent, because its backward pass uses deprecated torch functions."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Swish):

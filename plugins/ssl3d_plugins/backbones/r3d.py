@@ -1,7 +1,7 @@
 """R3D, MC3 and R(2+1)D of depth 18: video ResNets, as in torchvision.
 
 Tran et al. 2018, A Closer Look at Spatiotemporal Convolutions for Action Recognition, https://arxiv.org/abs/1711.11248.
-R3D convolves in 3D throughout, MC3 in 3D only in the first stage, R(2+1)D in the plane and then across slices.
+R3D convolves in 3D throughout, MC3 in 3D only in the first stage, R(2+1)D in-plane and then across slices.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class R3D18(Backbone):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the four stages' maps: (B, 64, D, H/2, W/2) to (B, 512, D/8, H/16, W/16), rounded up.
 
-        MC3 keeps all slices to the end.
+        MC3 keeps all slices.
         """
         x = self.stem(x)
         maps = []
@@ -82,7 +82,7 @@ class R2Plus1D18(R3D18):
 
 
 def _one_channel(conv: nn.Conv3d) -> nn.Conv3d:
-    """Return the same convolution of a grey volume: its kernels summed over RGB."""
+    """Return the same convolution for grey volumes: its kernels summed over RGB."""
     kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
     folded = nn.Conv3d(1, conv.out_channels, kernel, stride, padding, bias=False, device="meta")  # type: ignore[arg-type]
     with torch.no_grad():

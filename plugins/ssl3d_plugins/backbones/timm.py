@@ -1,10 +1,11 @@
 """timm: any of its image models, run over the slices of a volume and pooled across them.
 
-As MRNet's baseline does with AlexNet (Bien et al. 2018, https://doi.org/10.1371/journal.pmed.1002699), which takes the
-maximum over slices. Models: Wightman 2019, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models;
-``timm/resnet18``, ``timm/vit_tiny_patch16_224``, ... ``norm`` matters for models with batch norm; those with layer norm
-(vision transformers, ConvNeXt) are exact as they are. Models that are tied to one image size get their slices resized
-to it, save vision transformers, which interpolate their position encodings and pad to whole patches.
+This follows MRNet's baseline, AlexNet with the maximum over slices (Bien et al. 2018,
+https://doi.org/10.1371/journal.pmed.1002699). Models: Wightman 2019, PyTorch Image Models,
+https://github.com/huggingface/pytorch-image-models; ``timm/resnet18``, ``timm/vit_tiny_patch16_224``, ... ``norm``
+matters for models with batch norm; those with layer norm (vision transformers, ConvNeXt) are exact in any case. Slices
+are resized for models tied to one image size, except vision transformers, which interpolate their position encodings
+and pad to whole patches.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Timm(Backbone):
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:
         super().__init__(config, variant)
         info = _info(variant)
-        self.variant = f"{info.architecture}.{info.tag}" if info.tag else info.architecture  # names the weights
+        self.variant = f"{info.architecture}.{info.tag}" if info.tag else info.architecture  # identifies the weights
         flexible = timm.models.model_entrypoint(info.architecture).__module__ in ANY_SIZE
         options: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True} if flexible else {}
         model: Any = timm.create_model(self.variant, in_chans=1, num_classes=0, **options)
@@ -77,14 +78,14 @@ class Timm(Backbone):
         return features.amax(dim=1) if self.config.pool == "max" else features.mean(dim=1)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Return the model's maps of the slices (B, F_i, D, H_i, W_i), in its own order."""
+        """Return the model's maps (B, F_i, D, H_i, W_i) of the slices, in the model's order."""
         if not hasattr(self.model, "forward_intermediates"):
             raise PluginError(f"timm's {self.variant} gives no feature maps; choose another model for them")
         maps = self.model.forward_intermediates(self._slices(x), intermediates_only=True)  # (B*D, F_i, H_i, W_i)
         return [m.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2) for m in maps]
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the features (B, F_r) by read-out; of a model without feature maps, those of ``forward`` alone."""
+        """Return the features (B, F_r) by read-out; for a model without feature maps, only those of ``forward``."""
         return super().readouts(x) if hasattr(self.model, "forward_intermediates") else {"last": self(x)}
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -92,7 +93,7 @@ class Timm(Backbone):
         return load_matching(self.model, state)
 
     def _slices(self, x: Tensor) -> Tensor:
-        """Return the slices as images (B*D, 1, H, W), resized where the model is tied to one size."""
+        """Return the slices as images (B*D, 1, H, W), resized if the model is tied to one size."""
         images = x.transpose(1, 2).flatten(0, 1)
         if self.image_size is None:
             return images
@@ -103,7 +104,7 @@ def _info(variant: str | None) -> Any:
     """Return timm's description of a model.
 
     Raises:
-        PluginError: no variant is given, or timm has no such model or tag; the nearest is suggested.
+        PluginError: no variant is given, or timm has no such model or tag; the message suggests the nearest.
     """
     if variant is None:
         raise PluginError("timm needs the name of a model: timm/resnet18, timm/vit_tiny_patch16_224, ...")
@@ -112,6 +113,6 @@ def _info(variant: str | None) -> Any:
         raise PluginError(f"timm has no model {variant!r}; the nearest is {closest[0]!r}")
     try:
         return timm.get_pretrained_cfg(variant)
-    except RuntimeError as error:  # the name is a model's, the tag is not
+    except RuntimeError as error:  # the model exists, but not the tag
         known = ", ".join(timm.list_pretrained(f"{variant.partition('.')[0]}.*"))
         raise PluginError(f"timm has no weights {variant!r}; known: {known}") from error

@@ -1,8 +1,8 @@
 """Tiny: a residual 3D CNN that trains in seconds on a CPU.
 
 Not from a paper: basic residual blocks (He et al. 2015, arXiv 1512.03385, https://arxiv.org/abs/1512.03385) in 3D. The
-stem halves the plane and keeps the slices, because slices are few and thick; the later stages halve all three.
-0.9 million parameters, 270 MFLOP a volume of 28 x 28 x 28; forward and backward of 32 take 0.2 to 0.3 s on one core.
+stem halves rows and columns and keeps the slices, because slices are few and thick; later stages halve all three axes.
+0.9 million parameters, 270 MFLOP per volume of 28 x 28 x 28; forward and backward of 32 take 0.2 to 0.3 s on one core.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Tiny(Backbone):
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut, projected where the shape changes."""
+    """Two convolutions and a shortcut, projected if the shape changes."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()

@@ -3,8 +3,8 @@
 Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, https://arxiv.org/abs/2010.11929; the widths of Tiny and Small
 are DeiT's (Touvron et al. 2020, arXiv 2012.12877). A volume is cut into patches, each patch becomes a token, and
 twelve blocks of attention over all tokens follow. Patches are flat (4 x 8 x 8), because slices are few and thick.
-Positions are fixed sine-cosine embeddings, computed for whatever grid there is; a side that is no multiple of the patch
-is padded with zeros. It normalises by layer: ``norm`` has no effect, and accumulation is exact.
+Positions are fixed sine-cosine embeddings, computed for any grid; a side that is not a multiple of the patch is padded
+with zeros. It uses layer norm, so ``norm`` has no effect and accumulation is exact.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _ViT3D(Backbone):
     def _encode(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
     ) -> list[Tensor]:
-        """Return the tokens (B, P + T, F) after each block, P = 1 with a class token; those of the last normalised."""
+        """Return the tokens (B, P + T, F) after each block, P = 1 with a class token; the last ones are normalised."""
         tokens = self.patch_embed(to_patches(x, self.patch_size))  # (B, T, F)
         if mask is not None and mask_token is not None:
             tokens = torch.where(mask[..., None], mask_token.to(tokens.dtype), tokens)

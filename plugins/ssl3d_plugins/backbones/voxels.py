@@ -1,7 +1,7 @@
-"""VoxelGrid and VolumeStatistics: features that no network computes, as controls of what a table shows.
+"""VoxelGrid and VolumeStatistics: features computed without a network, as controls.
 
-A score that voxels or the size of the foreground reach as well says nothing about an encoder. Both have one parameter,
-a factor that starts at 1, so that they are carried out like any other backbone.
+A score that voxels or the size of the foreground also reach says nothing about an encoder. Both have one parameter, a
+factor that starts at 1, so that they run like any other backbone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Control(Backbone):
         self.factor = nn.Parameter(torch.ones(()))
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the features (B, F): there are no stages to choose from."""
+        """Return the features (B, F), the only read-out: there are no stages."""
         return {"last": self(x)}
 
 
@@ -57,8 +57,8 @@ class VoxelGrid(_Control):
 class VolumeStatistics(_Control):
     """Intensities, and size, place and shape of the foreground.
 
-    The foreground is what lies above the middle of the 1st and the 99th percentile of a volume's voxels. The features
-    are nine quantiles, four moments and a histogram of the intensities; share, centre and spread along D, H, W of the
+    The foreground is the set of voxels above the midpoint of the 1st and the 99th percentile. The features are nine
+    quantiles, four moments and a histogram of the intensities; fraction, centre and spread along D, H, W of the
     foreground; and the mean difference of neighbours along each axis.
     """
 
@@ -82,27 +82,27 @@ class VolumeStatistics(_Control):
 
 
 def _quantiles(values: Tensor) -> Tensor:
-    """Return the quantiles (B, 9), each the value at the nearest place in order."""
+    """Return the quantiles (B, 9), each the value at the nearest rank."""
     places = [round(share * (values.shape[1] - 1)) for share in QUANTILES]
     return values.sort(dim=1).values[:, places]
 
 
 def _moments(values: Tensor) -> Tensor:
-    """Return mean, deviation, skewness and kurtosis (B, 4); of a constant volume the last two are 0."""
+    """Return mean, standard deviation, skewness and kurtosis (B, 4); for a constant volume the last two are 0."""
     mean, std = values.mean(dim=1, keepdim=True), values.std(dim=1, keepdim=True)
     scaled = (values - mean) / std.clamp_min(1e-6)
     return torch.cat([mean, std, *(scaled.pow(power).mean(dim=1, keepdim=True) for power in (3, 4))], dim=1)
 
 
 def _histogram(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return the shares of voxels (B, 16) in equal steps from low to high (B, 1), the ends with what lies beyond."""
+    """Return the fraction of voxels (B, 16) in equal bins from low to high (B, 1), with outliers in the end bins."""
     step = ((values - low) / (high - low).clamp_min(1e-6) * BINS).long().clamp(0, BINS - 1)  # (B, n)
     counts = torch.zeros(len(values), BINS, device=values.device).scatter_add_(1, step, torch.ones_like(values))
     return counts / values.shape[1]
 
 
 def _foreground(mask: Tensor) -> Tensor:
-    """Return share, centre and spread along each axis, as shares of the volume, of a mask (B, 1, D, H, W): (B, 7)."""
+    """Return fraction, centre and spread (as fractions of each axis) of a mask (B, 1, D, H, W): (B, 7)."""
     found = [mask.mean(dim=(2, 3, 4))]
     for axis in (2, 3, 4):
         others = [other for other in (2, 3, 4) if other != axis]

@@ -1,1 +1,1 @@
-"""Methods: one paper, one file."""
+"""Methods, one paper per file."""

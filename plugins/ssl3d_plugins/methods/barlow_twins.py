@@ -1,7 +1,7 @@
 """Barlow Twins: self-supervised learning via redundancy reduction (Zbontar et al. 2021).
 
-https://arxiv.org/abs/2103.03230. The cross-correlation of two views' projections over the effective batch is to be the
-identity: each component is the same in both views, and no component repeats another. There are no negatives.
+https://arxiv.org/abs/2103.03230. The loss draws the cross-correlation of two views' projections over the effective
+batch to the identity: each component is equal in both views, and components are not redundant. It needs no negatives.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BarlowTwins(Method[BarlowTwinsConfig]):
             [
                 (self.backbone.embed_dim, width, nn.BatchNorm1d(width), nn.ReLU()),
                 (width, width, nn.BatchNorm1d(width), nn.ReLU()),
-                (width, width, None, None, False),  # what follows is standardised: a bias would have no effect
+                (width, width, None, None, False),  # the output is standardised: a bias would have no effect
             ]
         )
         self.criterion = BarlowTwinsLoss(self.config.redundancy)

@@ -1,4 +1,4 @@
-"""Baselines, one row each in every table: encoders that no method has trained."""
+"""Baselines, one row each in every table: encoders that are not trained here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ssl3d.method import Batch, Card, Config, Loss, Method
 
 
 class _Untrained(Method[Config]):
-    """An encoder evaluated as it is built."""
+    """An encoder evaluated without training."""
 
     trains = False
     baseline = True

@@ -1,7 +1,7 @@
 """BYOL: Bootstrap Your Own Latent (Grill et al. 2020), https://arxiv.org/abs/2006.07733.
 
 An online network predicts a momentum encoder's projection of the other view. There are no negatives; the momentum
-encoder, moved once per optimiser step, keeps the prediction from collapsing.
+encoder, updated once per optimiser step, prevents collapse.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BYOL(Method[BYOLConfig]):
         return Loss(4 + 2 * similarity)
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Move the momentum encoder."""
+        """Update the momentum encoder."""
         momentum = cosine_momentum(self.config.momentum, progress)
         self.momentum_backbone.update(momentum)
         self.momentum_projector.update(momentum)

@@ -1,7 +1,7 @@
 """DenseCL: dense contrastive learning (Wang et al. 2021), https://arxiv.org/abs/2011.09157.
 
-MoCo v2, and the same once more at every place of the last feature map: a place of one view must find the place of the
-other view that the backbone's features match best, among pooled dense keys of earlier effective batches.
+MoCo v2, applied globally and at every position of the last feature map: a position of one view must find the position
+of the other view that matches it best in the backbone's features, among pooled dense keys of earlier effective batches.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DenseCL(Method[DenseCLConfig]):
             "Before the queues are full, only the keys they hold are negatives; the paper starts from random ones.",
         ),
     )
-    coupled = False  # given the queues, which earlier steps fill, volumes do not touch each other
+    coupled = False  # given the queues, which earlier steps fill, volumes do not interact
     online_views = (0,)
     target_views = (1,)
 
@@ -88,7 +88,7 @@ class DenseCL(Method[DenseCLConfig]):
         return F.cross_entropy(logits / self.config.temperature, logits.new_zeros(len(logits), dtype=torch.long))
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Move the momentum encoder, and push the keys of the effective batch: both after the loss has used them."""
+        """Update the momentum encoder, and push the keys of the effective batch, after the loss has used both."""
         for follower in (self.key_backbone, self.key_projector, self.key_dense_projector):
             follower.update(self.config.momentum)
         self.queue.push(kept.rows["keys"])

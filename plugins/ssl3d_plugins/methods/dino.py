@@ -1,8 +1,8 @@
 """DINO: self-distillation with no labels (Caron et al. 2021), https://arxiv.org/abs/2104.14294.
 
-A student assigns each crop of a volume to prototypes and must agree with its momentum teacher, which sees the two large
-crops only. The teacher's assignments are centred, so that no prototype wins everywhere, and sharpened by a low
-temperature, so that they do not become uniform: the two keep each other from collapse.
+A student assigns each crop of a volume to prototypes and must agree with its momentum teacher, which sees only the two
+large crops. The teacher's assignments are centred, so that no prototype dominates, and sharpened by a low temperature,
+so that they do not become uniform: together these prevent collapse.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class DINO(Method[DINOConfig]):
     preset: ClassVar[Mapping[str, Any]] = {
         "pretrain": {"weight_decay": 0.04, "weight_decay_end": 0.4, "clip_gradient": 3.0}
     }
-    coupled = False  # given the centre, which earlier steps decide, volumes do not touch each other
+    coupled = False  # given the centre, which earlier steps decide, volumes do not interact
     target_views = (0, 1)
     center: Tensor
 
@@ -111,7 +111,7 @@ class DINO(Method[DINOConfig]):
         return Loss(value, sums={"teacher": teacher.sum((0, 1)), "count": count})
 
     def after_step(self, progress: float, kept: Kept) -> None:
-        """Move the teacher, and the centre by the mean of its outputs over the effective batch (equation 4)."""
+        """Update the teacher, and the centre by the mean of its outputs over the effective batch (equation 4)."""
         momentum = cosine_momentum(self.config.momentum, progress)
         self.teacher.update(momentum)
         self.teacher_head.update(momentum)
@@ -138,7 +138,7 @@ class DINO(Method[DINOConfig]):
 
 
 class Head(nn.Module):
-    """Three layers, then the cosine with each prototype: a weight-normalised layer whose magnitude stays 1."""
+    """Three layers, then the cosine with each prototype: a weight-normalised layer with magnitude fixed at 1."""
 
     def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()
@@ -150,5 +150,5 @@ class Head(nn.Module):
         self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return one output per prototype, (..., K), of features (..., F)."""
+        """Return one output per prototype, (..., K), for features (..., F)."""
         return F.linear(F.normalize(self.layers(features), dim=-1), F.normalize(self.prototypes.weight, dim=-1))

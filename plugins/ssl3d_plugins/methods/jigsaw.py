@@ -1,8 +1,8 @@
 """Jigsaw: unsupervised learning by solving jigsaw puzzles (Noroozi & Favaro 2016), https://arxiv.org/abs/1603.09246.
 
-On knee MRI: Manna et al. 2020, https://arxiv.org/abs/2007.07761. A volume is cut into pieces, these are shuffled, and
-the network predicts which of several permutations was used. Each piece is encoded on its own, so that the network
-learns which anatomy is where, and not how the edges of neighbours match.
+On knee MRI: Manna et al. 2020, https://arxiv.org/abs/2007.07761. A volume is cut into pieces, the pieces are shuffled,
+and the network predicts which of several permutations was used. Each piece is encoded separately, so that the network
+learns the location of anatomy rather than the matching of neighbouring edges.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Jigsaw(Method[JigsawConfig]):
         """Choose the permutations and make the head."""
         config, (depth, H, W) = self.config, self.augment.size
         self.order = distant_permutations(config.pieces, config.permutations)  # (K, P)
-        self.slices = max(depth // config.pieces, self.backbone.min_size[0])  # of a piece
+        self.slices = max(depth // config.pieces, self.backbone.min_size[0])  # slices per piece
         size = (config.pieces * (self.slices + config.gap), H, W)
         self.augment = self.augment.replace(size, flip=(0.0, *self.augment.recipe.flip[1:]))
         width = config.pieces * self.backbone.embed_dim
@@ -83,10 +83,10 @@ class Jigsaw(Method[JigsawConfig]):
 
 
 def distant_permutations(pieces: int, count: int) -> NDArray[np.int64]:
-    """Return up to ``count`` permutations (K, P), each as far from those before it as can be (algorithm 1)."""
+    """Return up to ``count`` permutations (K, P), each as far as possible from the earlier ones (algorithm 1)."""
     every = np.array(list(permutations(range(pieces))))  # (P!, P), the identity first
     chosen = [0]
-    distance = np.full(len(every), pieces)  # Hamming distance to the nearest that is chosen
+    distance = np.full(len(every), pieces)  # Hamming distance to the nearest chosen one
     for _ in range(min(count, factorial(pieces)) - 1):
         distance = np.minimum(distance, (every != every[chosen[-1]]).sum(axis=1))
         chosen.append(int(distance.argmax()))

@@ -1,8 +1,8 @@
 """LeJEPA: provable and scalable self-supervised learning without the heuristics (Balestriero & LeCun 2025).
 
-https://arxiv.org/abs/2511.08544. The projections of all crops of a volume are drawn to the mean of its large ones, and
-over the effective batch they are to be an isotropic Gaussian: this prevents collapse, without teacher, predictor or
-negatives. How far they are from it is tested along random directions, by their characteristic functions (SIGReg).
+https://arxiv.org/abs/2511.08544. The projections of all crops of a volume are drawn to the mean of its large crops,
+and over the effective batch to an isotropic Gaussian, which prevents collapse without teacher, predictor or negatives.
+The distance from the Gaussian is measured along random directions, by characteristic functions (SIGReg).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LeJEPA(Method[LeJEPAConfig]):
         features = torch.stack(batch.online)  # (V, N, F)
         projection = self.projector(features.flatten(0, 1)).view(*features.shape[:2], -1)  # (V, N, P)
         distance = (projection - projection[:2].mean(dim=0)).square().mean()
-        # Drawn on the host from the generator that is keyed around the loss: all processes have the same directions.
+        # Drawn on the host from the generator seeded around the loss, so that all processes have the same directions.
         directions = torch.randn(projection.shape[2], self.config.directions).to(projection)  # (P, A)
         gaussian = self.sigreg(projection, F.normalize(directions, dim=0))
         value = self.config.weight * gaussian + (1 - self.config.weight) * distance
@@ -80,11 +80,11 @@ class LeJEPA(Method[LeJEPAConfig]):
     def sigreg(self, projection: Tensor, directions: Tensor) -> Tensor:
         """Return the mean Epps-Pulley statistic of projections (V, N, P) along directions (P, A) of unit length.
 
-        It is N times the squared distance of two characteristic functions, that of the N volumes and that of a standard
-        Gaussian, exp(-t^2 / 2), which also weights it, integrated over t by the trapezoidal rule (equation 6).
+        It is N times the squared distance between the characteristic functions of the N volumes and of a standard
+        Gaussian, exp(-t^2 / 2), weighted by the latter and integrated over t by the trapezoidal rule (equation 6).
         """
         t = torch.linspace(0, self.config.frequency_end, self.config.frequencies).to(projection)  # (T,)
         gaussian = (-t.square() / 2).exp()
         angle = (projection @ directions)[..., None] * t  # (V, N, A, T)
         error = (angle.cos().mean(dim=1) - gaussian).square() + angle.sin().mean(dim=1).square()  # (V, A, T)
-        return 2 * projection.shape[1] * torch.trapezoid(error * gaussian, t).mean()  # twice: for t < 0 it is the same
+        return 2 * projection.shape[1] * torch.trapezoid(error * gaussian, t).mean()  # factor 2: t < 0 gives the same

@@ -1,7 +1,7 @@
 """MAE: masked autoencoders (He et al. 2021), https://arxiv.org/abs/2111.06377.
 
-Three quarters of a volume's patches are dropped. The encoder sees only the others, which makes it cheap. A small
-decoder is given their tokens, with a mask token in each gap, and predicts the voxels of the dropped patches.
+Three quarters of a volume's patches are dropped. The encoder sees only the rest, which makes it cheap. A small decoder
+receives their tokens, with a mask token in each gap, and predicts the voxels of the dropped patches.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MAE(Method[MAEConfig]):
         """Make the decoder; views consist of whole patches.
 
         Raises:
-            RecipeError: a view is a single patch.
+            RecipeError: a view is only one patch.
         """
         config, self.patch = self.config, self.backbone.patch_size
         size = whole_patches(self.augment.size, self.patch)
@@ -69,7 +69,7 @@ class MAE(Method[MAEConfig]):
         self.predict = nn.Linear(config.decoder_dim, math.prod(self.patch))
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
-        """Return one view, and the order in which its patches are kept: the first ones are visible."""
+        """Return one view, and a random order of its patches, of which the first ones are visible."""
         view = self.augment(volumes, rng)
         patches = math.prod(token_grid(view.shape[2:], self.patch))
         order = rng.numbers(count=patches).argsort(axis=1)  # (B, T)

@@ -1,8 +1,8 @@
 """MoCo v2: momentum contrast (Chen et al. 2020), https://arxiv.org/abs/2003.04297.
 
-MoCo itself: He et al. 2019, https://arxiv.org/abs/1911.05722.
+MoCo: He et al. 2019, https://arxiv.org/abs/1911.05722.
 
-A query must find its key, the momentum encoder's projection of the other view, among a queue of keys of earlier
+A query must find its key, the momentum encoder's projection of the other view, among a queue of keys from earlier
 effective batches.
 """
 
@@ -70,7 +70,7 @@ class MoCo(Method[MoCoConfig]):
         return Loss(F.cross_entropy(logits, labels), rows={"keys": key})
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Move the momentum encoder, and push the keys of the whole effective batch."""
+        """Update the momentum encoder, and push the keys of the whole effective batch."""
         self.momentum_backbone.update(self.config.momentum)
         self.momentum_projector.update(self.config.momentum)
         self.queue.push(kept.rows["keys"])

@@ -19,7 +19,7 @@ from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentu
 
 
 class MoCoV3Config(Config):
-    """Settings of MoCo v3; the paper's for vision transformers."""
+    """Settings of MoCo v3, with the paper's values for vision transformers."""
 
     hidden_dim: int = Field(4096, ge=1, description="width of the hidden layers of projector and predictor")
     projection_dim: int = Field(256, ge=1, description="width of their output")
@@ -57,7 +57,7 @@ class MoCoV3(Method[MoCoV3Config]):
         return self.momentum_backbone(view)
 
     def loss(self, batch: Batch) -> Loss:
-        """Return 2 T InfoNCE of predictions and keys, in both directions added (algorithm 1 of the paper)."""
+        """Return 2 T InfoNCE of predictions and keys, summed over both directions (algorithm 1 of the paper)."""
         first, second = (self.predictor(self.projector(features)) for features in batch.online)  # (N, P)
         first_key, second_key = (self.momentum_projector(features).detach() for features in batch.target)
         return Loss(self.contrast(first, second_key) + self.contrast(second, first_key))
@@ -69,14 +69,14 @@ class MoCoV3(Method[MoCoV3Config]):
         return 2 * self.config.temperature * F.cross_entropy(logits, labels)
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Move the momentum encoder: once per step, not in ``target``, which encodes every micro-batch."""
+        """Update the momentum encoder: once per step, not in ``target``, which encodes every micro-batch."""
         momentum = cosine_momentum(self.config.momentum, progress)
         self.momentum_backbone.update(momentum)
         self.momentum_projector.update(momentum)
 
 
 def mlp(*widths: int) -> ProjectionHead:
-    """Return linear layers without bias, each with batch norm, the last one without affine parameters and ReLU."""
+    """Return linear layers without bias, each with batch norm; the last one has no affine parameters and no ReLU."""
     *hidden, last = pairwise(widths)
     layers: list[tuple[int, int, nn.Module | None, nn.Module | None]] = [
         (before, after, nn.BatchNorm1d(after), nn.ReLU()) for before, after in hidden

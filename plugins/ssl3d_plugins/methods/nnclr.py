@@ -1,7 +1,7 @@
 """NNCLR: nearest-neighbour contrastive learning (Dwibedi et al. 2021), https://arxiv.org/abs/2104.14548.
 
-As SimCLR, but the positive of a view is not the other view of its volume: it is that view's nearest neighbour among
-projections of earlier effective batches, which shows another patient.
+Like SimCLR, but the positive of a view is not the other view of its volume but that view's nearest neighbour among
+projections from earlier effective batches, which shows another patient.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class NNCLR(Method[NNCLRConfig]):
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
     def neighbour(self, projection: Tensor) -> Tensor:
-        """Return the queue's nearest to each projection (N, P), all of unit length; these while it is empty."""
-        held = self.queue.held.to(projection)  # (K, P), none of this effective batch
+        """Return the queue's nearest row to each projection (N, P), all of unit length; the input if it is empty."""
+        held = self.queue.held.to(projection)  # (K, P), none from this effective batch
         return held[(projection @ held.T).argmax(dim=1)] if len(held) else projection
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Push the first view's projections, now that neighbours were looked up: else each would be its own."""
+        """Push the first view's projections, after the neighbours were looked up; otherwise each would find itself."""
         self.queue.push(kept.rows["projections"])

@@ -1,7 +1,7 @@
 """Rotation: unsupervised representation learning by predicting image rotations (Gidaris et al. 2018).
 
-https://arxiv.org/abs/1803.07728. A view is turned by 0, 90, 180 and 270 degrees about the slice axis, and the network
-says by how much: it must know what is where in the body.
+https://arxiv.org/abs/1803.07728. A view is rotated by 0, 90, 180 and 270 degrees about the slice axis, and the network
+predicts the angle, for which it must know where anatomy is located.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ssl3d.method import Batch, Card, Config, Loss, Method, Rng, Views, Volumes
 
 TURNS = 4
-MOST = 30.0  # degrees; beyond 45 a view would belong to the next turn
+MOST = 30.0  # degrees; beyond 45 a view would belong to the next quarter turn
 
 
 class Rotation(Method[Config]):
@@ -39,7 +39,7 @@ class Rotation(Method[Config]):
     coupled = False
 
     def build(self) -> None:
-        """Make the head, and square views without what would pass for a turn."""
+        """Make the head, and square views without augmentations that resemble a quarter turn."""
         depth, *plane = self.augment.size
         side = max(min(plane), *self.backbone.min_size[1:])
         recipe = self.augment.recipe
@@ -48,12 +48,12 @@ class Rotation(Method[Config]):
         self.head = nn.Linear(self.backbone.embed_dim, TURNS)
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
-        """Return a view (B, C, D, S, S) turned by 0, 1, 2 and 3 quarters, in the sense of ``Augment``."""
+        """Return a view (B, C, D, S, S) rotated by 0, 1, 2 and 3 quarter turns, in the direction of ``Augment``."""
         view = self.augment(square(volumes, rng), rng)
         return Views(*(torch.rot90(view, turn, (4, 3)) for turn in range(TURNS)))
 
     def loss(self, batch: Batch) -> Loss:
-        """Return the mean cross-entropy of the four turns (equation 3 of the paper)."""
+        """Return the mean cross-entropy of the four rotations (equation 3 of the paper)."""
         logits = self.head(torch.stack(batch.online, dim=1)).flatten(0, 1)  # (4 N, 4)
         turns = torch.arange(TURNS, device=logits.device).repeat(len(logits) // TURNS)
         accuracy = (logits.argmax(dim=1) == turns).to(logits.dtype).mean()
@@ -61,9 +61,9 @@ class Rotation(Method[Config]):
 
 
 def square(volumes: Volumes, rng: Rng) -> Volumes:
-    """Return the largest square of each volume's slices, at a random place along the longer side.
+    """Return the largest square of each volume's slices, at a random position along the longer side.
 
-    A rectangle that is stretched to a square would give the turn away by the direction of the stretch.
+    A rectangle stretched to a square would reveal the rotation by the direction of the stretch.
     """
     cut = []
     for voxels, place in zip(volumes.voxels, rng.numbers().tolist(), strict=True):

@@ -1,7 +1,7 @@
 """SimMIM: a simple framework for masked image modelling (Xie et al. 2021), https://arxiv.org/abs/2111.09886.
 
 A mask token replaces the embeddings of some blocks of patches. The encoder sees all tokens, and one linear layer
-predicts the voxels behind the masked ones: no decoder, and no token is dropped.
+predicts the voxels of the masked ones, without a deep decoder and without dropping tokens.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SimMIM(Method[SimMIMConfig]):
         count = math.ceil(self.config.mask_ratio * math.prod(blocks))
         rank = rng.numbers(count=math.prod(blocks)).argsort(axis=1).argsort(axis=1)  # (B, blocks)
         masked = (rank < count).reshape(-1, *blocks)
-        mask = np.kron(masked, np.ones((1, *self.config.block), bool))  # (B, d, h, w), and more at the far sides
+        mask = np.kron(masked, np.ones((1, *self.config.block), bool))  # (B, d, h, w), or larger at the far ends
         mask = mask[:, : grid[0], : grid[1], : grid[2]].reshape(len(view), -1)  # (B, T)
         return Views(view, mask=torch.from_numpy(mask).to(view.device))
 

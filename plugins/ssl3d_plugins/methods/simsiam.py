@@ -1,7 +1,7 @@
 """SimSiam: exploring simple Siamese representation learning (Chen & He 2020), https://arxiv.org/abs/2011.10566.
 
 Each view predicts the projection of the other, which is held constant: no negatives and no momentum encoder. The
-stop-gradient, with a predictor on one side alone, keeps the projections from collapsing.
+stop-gradient, with a predictor on one side only, prevents collapse.
 """
 
 from __future__ import annotations

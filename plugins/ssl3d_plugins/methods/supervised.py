@@ -1,7 +1,7 @@
-"""Supervised: the same encoder, trained on the labels from scratch.
+"""Supervised: the same encoder, trained from scratch on the labels.
 
-What every self-supervised method has to beat, or to come near with fewer labels. It sees the labels of training volumes
-only, in the same views and for as many steps as the other methods; volumes without a label are ignored.
+The reference that self-supervised methods should beat, or match with fewer labels. It sees only the labels of training
+volumes, in the same views and for as many steps as the other methods; unlabelled volumes are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Supervised(Method[Config]):
         """Make the linear layer.
 
         Raises:
-            PluginError: no task says what the labels are.
+            PluginError: there is no task that defines the labels.
         """
         if self.task is None:
             raise PluginError("supervised learns the labels of a task; name one, as in --task acl")
@@ -48,7 +48,7 @@ class Supervised(Method[Config]):
         return Loss((errors * known).sum() / count.clamp(min=1), weight=count)
 
     def errors(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of each label, and whether it is known: both (N,), or (N, L) of several labels."""
+        """Return the loss of each label, and whether it is known: both (N,), or (N, L) for several labels."""
         if self.task is not None and self.task.categorical:
             known = labels >= 0
             return F.cross_entropy(outputs, labels.clamp(min=0), reduction="none"), known

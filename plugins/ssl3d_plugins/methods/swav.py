@@ -1,7 +1,7 @@
 """SwAV: contrasting cluster assignments (Caron et al. 2020), https://arxiv.org/abs/2006.09882.
 
-Each crop of a volume predicts to which prototypes another, large crop is assigned. The assignments of the effective
-batch are balanced over the prototypes by Sinkhorn's algorithm, so that no prototype takes all.
+Each crop of a volume predicts the prototype assignments of another, large crop. The assignments of the effective batch
+are balanced over the prototypes by Sinkhorn's algorithm, so that no prototype dominates.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SwAV(Method[SwAVConfig]):
         return sinkhorn(torch.cat([scores, held]) / self.config.epsilon, self.config.iterations)[: len(scores)]
 
     def after_step(self, progress: float, kept: Kept) -> None:
-        """Bring the prototypes back to unit length, and push the large crops' projections."""
+        """Renormalise the prototypes to unit length, and push the large crops' projections."""
         self.normalize_prototypes()
         if progress >= self.config.queue_start:
             self.first_queue.push(kept.rows["first"])
@@ -111,7 +111,7 @@ class SwAV(Method[SwAVConfig]):
 
     @torch.no_grad()
     def normalize_prototypes(self) -> None:
-        """Bring each prototype to unit length."""
+        """Normalise each prototype to unit length."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight))
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -125,13 +125,13 @@ class SwAV(Method[SwAVConfig]):
 
 
 def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
-    """Return assignments (M, K) of sum 1 per row, the prototypes used alike (equation 3; Cuturi 2013).
+    """Return assignments (M, K) with sum 1 per row and equal use of the prototypes (equation 3; Cuturi 2013).
 
     Args:
         scores: (M, K), divided by epsilon.
-        iterations: how often prototypes, then rows, are normalised; the fewer, the less alike.
+        iterations: number of normalisations of prototypes, then rows; more make the use more equal.
     """
-    assignment = (scores - scores.max()).exp()  # a common factor has no effect, and keeps this from overflowing
+    assignment = (scores - scores.max()).exp()  # a common factor has no effect, and prevents overflow
     for _ in range(iterations):
         assignment = F.normalize(assignment, p=1, dim=0, eps=0)
         assignment = F.normalize(assignment, p=1, dim=1, eps=0)

@@ -1,7 +1,7 @@
 """VICReg: variance-invariance-covariance regularization (Bardes et al. 2021), https://arxiv.org/abs/2105.04906.
 
-The projections of two views are close (invariance); over the effective batch each component keeps a standard deviation
-of 1 or more (variance), which prevents collapse, and no two components are correlated (covariance).
+The projections of two views are drawn together (invariance); over the effective batch, each component keeps a standard
+deviation of at least 1 (variance), which prevents collapse, and components are decorrelated (covariance).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class VICReg(Method[VICRegConfig]):
                     None,
                     None,
                     False,
-                ),  # no term of the loss depends on the mean: a bias would have no effect
+                ),  # the loss does not depend on the mean: a bias would have no effect
             ]
         )
         self.criterion = VICRegLoss(config.invariance, config.variance, config.covariance)

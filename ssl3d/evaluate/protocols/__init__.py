@@ -1,1 +1,1 @@
-"""How a frozen or fine-tuned encoder is evaluated, one protocol per file."""
+"""Protocols that evaluate a frozen or fine-tuned encoder, one per file."""

@@ -1,6 +1,6 @@
-"""The attentive probe: attention pooling over the places of a frozen feature map, and a linear layer.
+"""The attentive probe: attention pooling over the positions of a frozen feature map, and a linear layer.
 
-Mean pooling under-sells encoders whose features are local, of slices above all: a tear on three slices of thirty is a
+Mean pooling undersells encoders with local features, slice encoders above all: a tear on three slices of thirty is a
 tenth of the mean. Attention learns from the labels where to look (Ilse et al. 2018, arXiv 1802.04712; Bardes et al.
 2024, arXiv 2404.08471).
 """
@@ -35,7 +35,7 @@ from ssl3d.protocol import (
     Prediction,
 )
 
-MOST_PLACES = 512  # of a map; a finer one is averaged in the plane until it has no more
+MOST_PLACES = 512  # of a map; a finer one is averaged in-plane down to this number
 
 
 class AttentiveConfig(Config):
@@ -52,8 +52,8 @@ class AttentiveConfig(Config):
 class Attentive(EncoderProtocol[AttentiveConfig]):
     """Trains attention pooling and a linear layer on the coarsest feature map of the frozen encoder.
 
-    Learning rate and epochs are chosen by inner cross-validation, as a linear probe chooses its penalty; then the probe
-    is trained on all training cases. The maps are computed once, of whole volumes without augmentation.
+    Learning rate and epochs are selected by inner cross-validation, like a linear probe's penalty; then the probe is
+    trained on all training cases. The maps are computed once, from whole volumes without augmentation.
     """
 
     card: ClassVar[Card] = Card(
@@ -102,10 +102,10 @@ class Attentive(EncoderProtocol[AttentiveConfig]):
         lr: float,
         epochs: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """Train on maps (N, T, F) with targets; yield what is predicted (n, K) of queries (n, T, F) after each epoch.
+        """Train on maps (N, T, F) with targets; yield the predictions (n, K) for queries (n, T, F) after each epoch.
 
-        Features are standardised by the mean and deviation of the maps that are fitted, over cases and places. The
-        learning rate falls along the cosine of all the configured epochs, however many are taken.
+        Features are standardised by mean and standard deviation over the cases and positions of the maps being fitted.
+        The learning rate follows a cosine over all configured epochs, even if fewer are run.
         """
         config = self.config
         objective = Objective.of(problem.task, y, balanced=False, device=problem.device)
@@ -132,15 +132,15 @@ class Attentive(EncoderProtocol[AttentiveConfig]):
 
 
 class AttentionPooling(nn.Module):
-    """Weighted means of places with learned weights (Ilse et al. 2018, equations 7 and 8), and a linear layer.
+    """Weighted means of positions with learned weights (Ilse et al. 2018, equations 7 and 8), and a linear layer.
 
-    The linear layer starts at zero: at first, every class is equally likely.
+    The linear layer is initialised to zero, so that all classes are equally likely at first.
 
     Args:
-        width: F of the places.
+        width: F, the width of the features.
         config: heads and hidden width.
-        outputs: K.
-        seed: of the scoring layer's initial weights.
+        outputs: K, the number of outputs.
+        seed: seed of the scoring layer's initial weights.
     """
 
     def __init__(self, width: int, config: AttentiveConfig, outputs: int, seed: int) -> None:
@@ -154,13 +154,13 @@ class AttentionPooling(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, places: Tensor) -> Tensor:
-        """Return outputs (B, K) of places (B, T, F)."""
+        """Return outputs (B, K) for positions (B, T, F)."""
         weights = F.linear(F.linear(places, self.hidden).tanh(), self.score).softmax(dim=1)  # (B, T, heads)
         return F.linear((weights.transpose(1, 2) @ places).flatten(1), self.weight, self.bias)
 
 
 def places(problem: EncoderProblem, volumes: Sequence[int]) -> Tensor:
-    """Return the places (n, T, F) of the coarsest feature map of whole volumes, on the problem's device.
+    """Return the positions (n, T, F) of the coarsest feature map of whole volumes, on the problem's device.
 
     Raises:
         DataError: a value is not finite.
@@ -182,14 +182,14 @@ def places(problem: EncoderProblem, volumes: Sequence[int]) -> Tensor:
 
 
 def _coarser(size: Sequence[int]) -> tuple[int, int, int]:
-    """Return the size that a map is averaged to: slices as they are, the plane such that there are few places."""
+    """Return the size to average a map to: the same slices, and an in-plane size that limits the positions."""
     slices, rows, columns = size
     shrink = max(1.0, math.sqrt(slices * rows * columns / MOST_PLACES))
     return slices, max(1, int(rows / shrink)), max(1, int(columns / shrink))
 
 
 def _without_features(problem: EncoderProblem) -> FeatureProblem:
-    """Return what a choice by inner folds reads of a problem."""
+    """Return the parts of a problem that selection by inner folds needs."""
     nothing = np.empty((len(problem.train), 0))
     return FeatureProblem(
         nothing, problem.train_y, nothing[:0], problem.task, problem.patients, problem.folds, problem.seed

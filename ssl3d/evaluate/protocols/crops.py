@@ -1,6 +1,6 @@
-"""Views of a volume in evaluation, whose predictions are averaged: the whole volume, then crops at fixed places.
+"""Views of a volume for evaluation, whose predictions are averaged: the whole volume, then crops at fixed positions.
 
-Nothing here is random: the places depend on their number alone, so they are the same for every method, run and volume.
+There is no randomness: the positions depend only on their number, and are equal for all methods, runs and volumes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ssl3d.data.augment import View, whole
 from ssl3d.data.geometry import Size
 from ssl3d.data.volumes import Volumes
 
-SHARE = 0.9  # of every axis that a crop keeps: about the smallest that fine-tuning trains on
-CORNERS = ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0))  # of the plane, in turn: opposite ones follow each other
+SHARE = 0.9  # fraction of every axis that a crop keeps: about the smallest used in fine-tuning
+CORNERS = ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0))  # in-plane, in turn: opposite ones follow each other
 
 
 def fixed_crops(count: int) -> list[View]:
-    """Return ``count`` crops: spread evenly over the depth, each in the next corner of the plane."""
+    """Return ``count`` crops, spread evenly over the depth, each in the next in-plane corner."""
     room = 1 - SHARE
     return [
         View(SHARE, SHARE, *CORNERS[i % len(CORNERS)], depth=SHARE, start=room * (i + 0.5) / count)
@@ -28,10 +28,10 @@ def fixed_crops(count: int) -> list[View]:
 
 
 def evaluation_views(volumes: Volumes, size: Size, count: int) -> Iterator[Tensor]:
-    """Yield ``count`` views (B, C, D, H, W) of volumes, standardised: the whole ones, then crops.
+    """Yield ``count`` standardised views (B, C, D, H, W) of volumes: the whole ones, then crops.
 
     Args:
-        volumes: B of them.
+        volumes: B volumes.
         size: (D, H, W) of a view.
         count: 1 or more.
     """

@@ -1,8 +1,8 @@
 """Fine-tuning: a copy of the encoder with a linear head, trained end to end on the labelled training volumes.
 
-Learning rate and number of epochs are chosen on some of the training cases, stratified and held out with all cases of
-their patients: one trial per rate. Then a fresh copy is trained on all training cases for that many epochs, along the
-same learning-rate curve, and sees the test volumes once.
+Learning rate and number of epochs are selected on a held-out part of the training cases, stratified and grouped by
+patient, with one trial per rate. Then a fresh copy is trained on all training cases for that many epochs, along the
+same learning-rate curve, and is applied to the test volumes once.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class FinetuneConfig(Config):
 class Finetune(EncoderProtocol[FinetuneConfig]):
     """Trains a copy of the encoder with a linear head, by AdamW with a cosine learning rate.
 
-    The loss is cross entropy, and for a regression the squared error of standardised values.
+    The loss is cross entropy, or for regression the squared error of standardised values.
 
-    Predictions of test and held-out volumes are the mean over ``crops`` views (see
-    :mod:`ssl3d.evaluate.protocols.crops`). The given encoder, and the global random state, stay as they were.
+    Predictions of test and held-out volumes are means over ``crops`` views (see
+    :mod:`ssl3d.evaluate.protocols.crops`). The given encoder and the global random state are not changed.
     """
 
     card: ClassVar[Card] = Card(
@@ -78,7 +78,7 @@ class Finetune(EncoderProtocol[FinetuneConfig]):
         setup = Setup(problem, self.config, Augment(light(problem.augment), problem.view_size))
         trials = _trials(setup)
         best, chosen = _choose(trials, self.config, problem.task)
-        with _seeded(problem.seed, problem.device):  # again: what the trials drew leaves no trace
+        with _seeded(problem.seed, problem.device):  # seeded again, so that the trials' draws have no effect
             everything, done = np.arange(len(problem.train)), len(trials) * self.config.epochs
             model = new_model(setup, everything)
             for epoch in train_epochs(setup, model, everything, best.lr, best.epochs):
@@ -105,12 +105,12 @@ def light(recipe: AugmentRecipe) -> AugmentRecipe:
 
 @dataclass(frozen=True)
 class Trial:
-    """How one learning rate did on the held-out cases.
+    """The result of one learning rate on the held-out cases.
 
     Attributes:
-        lr: the rate.
-        epochs: after which it did best.
-        score: that settings are chosen by, and then minus the loss: few cases are held out, so AUCs often tie.
+        lr: the learning rate.
+        epochs: number of epochs with the best score.
+        score: selection criterion, then minus the loss: few cases are held out, so AUCs often tie.
         threshold: chosen on the held-out cases; None if the task is not binary.
         held_out: number of cases.
         failure: why there is no score.
@@ -125,7 +125,7 @@ class Trial:
 
 
 def _trials(setup: Setup) -> list[Trial]:
-    """Return one trial per learning rate, all on the same held-out cases; none where nothing can be held out."""
+    """Return one trial per learning rate, all on the same held-out cases; none if nothing can be held out."""
     problem, rates, total = setup.problem, setup.config.lr, setup.config.epochs
     parts = splits(problem.train_y, problem.patients, problem.task, problem.folds, problem.seed)
     if not parts:
@@ -135,18 +135,18 @@ def _trials(setup: Setup) -> list[Trial]:
     for number, lr in enumerate(rates):
         best = Trial(lr, 0)
         try:
-            with _seeded(problem.seed, problem.device):  # every rate with the same draws
+            with _seeded(problem.seed, problem.device):  # the same draws for every rate
                 for trial in _trial(setup, fit, held, lr):
                     best = max(best, trial, key=lambda one: one.score)
                     _report(problem, number * total + trial.epochs, (len(rates) + 1) * total)
-        except DivergedError as failure:  # another rate may do; if none does, it is raised
+        except DivergedError as failure:  # another rate may work; raised if none does
             best = Trial(lr, 0, failure=failure)
         found.append(best)
     return found
 
 
 def _trial(setup: Setup, fit: np.ndarray, held: np.ndarray, lr: float) -> Iterator[Trial]:
-    """Train on some cases, and yield how well others are predicted after every epoch."""
+    """Train on some cases, and yield the result on the held-out cases after every epoch."""
     problem, task = setup.problem, setup.problem.task
     y, volumes = problem.train_y[held], [problem.train[i] for i in held]
     model = new_model(setup, fit)
@@ -157,7 +157,7 @@ def _trial(setup: Setup, fit: np.ndarray, held: np.ndarray, lr: float) -> Iterat
 
 
 def _choose(trials: Sequence[Trial], config: FinetuneConfig, task: Task) -> tuple[Trial, dict[str, Any]]:
-    """Return the best trial, the first of equal ones, and a report."""
+    """Return the best trial (the first, if tied) and a report."""
     if not trials:
         best = Trial(config.lr[0], config.epochs, threshold=0.5 if task.kind == "binary" else None)
         return best, {"lr": best.lr, "epochs": best.epochs, "note": NOTHING_HELD_OUT}
@@ -174,7 +174,7 @@ def _choose(trials: Sequence[Trial], config: FinetuneConfig, task: Task) -> tupl
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what layers draw (dropout), and restore the global generators afterwards."""
+    """Seed the draws of layers (dropout), and restore the global generators afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if cuda else []):
         torch.default_generator.manual_seed(seed)

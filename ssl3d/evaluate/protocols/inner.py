@@ -1,4 +1,4 @@
-"""Inner cross-validation: what a protocol chooses, it chooses here, on training cases alone, patients kept together."""
+"""Inner cross-validation: selection of settings on training cases alone, with patients kept together."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Choice:
     """The outcome of an inner cross-validation.
 
     Attributes:
-        index: of the chosen setting in the grid.
-        threshold: chosen on the out-of-fold probabilities of that setting; None if the task is not binary.
+        index: index of the selected setting in the grid.
+        threshold: selected on the out-of-fold probabilities of that setting; None if the task is not binary.
         report: folds, criterion and score, for the record.
-        out_of_fold: (N, K) predictions with that setting of every case, by the fit that had not seen its patient; None
-            where no cross-validation is possible.
+        out_of_fold: (N, K) predictions with that setting, each by a fit that had not seen the case's patient; None if
+            no cross-validation is possible.
     """
 
     index: int
@@ -43,12 +43,12 @@ class Choice:
 def choose(fit_predict: FitPredict, problem: FeatureProblem, *, default: int) -> Choice:
     """Choose a setting of a grid by cross-validation, by the mean of :func:`criterion_score` over the folds.
 
-    Of equally good settings the first wins, so a grid goes from the most to the least regular.
+    The first of equally good settings wins, so a grid should start with the most regularised.
 
     Args:
-        fit_predict: fits on some cases and predicts others, for every setting of the grid at once.
+        fit_predict: fits on some cases and predicts others, for all settings of the grid at once.
         problem: training targets, patients, folds and seed; its features are not read.
-        default: index taken where no cross-validation is possible.
+        default: index used if no cross-validation is possible.
     """
     y, task, binary = problem.train_y, problem.task, problem.task.kind == "binary"
     parts = splits(y, problem.patients, task, problem.folds, problem.seed)
@@ -72,23 +72,23 @@ def choose(fit_predict: FitPredict, problem: FeatureProblem, *, default: int) ->
 
 
 def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: int) -> list[Split]:
-    """Return (fit, held-out) indices of cross-validation, no patient on both sides of any of them.
+    """Return (fit, held-out) indices of cross-validation, with no patient on both sides of a split.
 
-    Where there are classes, folds are stratified, and each side of each split has every class: fewer than ``folds``
-    where the cases do not allow as many.
+    For tasks with classes, folds are stratified, and each side of each split has every class; there are fewer than
+    ``folds`` splits if there are too few cases.
 
     Args:
         y: (N,) class indices or values; (N, L) of 0 and 1. The labels of a multi-label task are not stratified.
         patients: (N,) patient of each case.
-        task: of the targets.
-        folds: as many as there should be.
-        seed: of the split.
+        task: task of the targets.
+        folds: requested number of folds.
+        seed: seed of the splits.
 
     Returns:
-        splits that hold every case out once; empty if nothing can be held out.
+        splits that hold out every case once; empty if nothing can be held out.
     """
     _, units = np.unique(patients, return_inverse=True)  # (N,)
-    single = int(units.max()) + 1 == len(y)  # every case is of a patient of its own
+    single = int(units.max()) + 1 == len(y)  # every case has its own patient
     rows = np.zeros(len(y))
     if not task.categorical:
         most = min(folds, int(units.max()) + 1)
@@ -100,7 +100,7 @@ def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: in
     if single:
         return [] if most < 2 else list(StratifiedKFold(most, shuffle=True, random_state=seed).split(rows, y))
     for count in range(most, 1, -1):
-        # Patients are dealt greedily, which may leave a class out of a fold; fewer folds hold more patients each.
+        # Greedy assignment of patients may leave a class out of a fold; fewer folds hold more patients each.
         parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(rows, y, units))
         if all(len(np.unique(y[side])) == len(np.unique(y)) for part in parts for side in part):
             return parts
@@ -108,19 +108,19 @@ def splits(y: np.ndarray, patients: np.ndarray, task: Task, folds: int, seed: in
 
 
 def criterion(task: Task) -> str:
-    """Return the name of what settings are chosen by."""
+    """Return the name of the selection criterion."""
     names = {"binary": "auc", "multilabel": "mean auc", "regression": "negative squared error"}
     return names.get(task.kind, "negative log loss")
 
 
 def criterion_score(y: np.ndarray, prediction: np.ndarray, task: Task) -> float:
-    """Return what settings are chosen by, larger is better: AUC, or minus the log loss or mean squared error.
+    """Return the selection criterion, larger is better: AUC, or minus the log loss or mean squared error.
 
     Args:
-        y: (n,) class indices, every class of a binary task present, or values; (n, L) of 0 and 1.
+        y: (n,) class indices (for a binary task, both present) or values; (n, L) of 0 and 1.
         prediction: (n, K) probabilities, or (n, 1) values.
-        task: of the targets. The AUC of a multi-label task is the mean over the labels that some of the cases have and
-            others have not; 0.5 if there is none.
+        task: task of the targets. The AUC of a multi-label task is the mean over the labels that some but not all cases
+            have; 0.5 if there is none.
     """
     if task.kind == "binary":
         return float(roc_auc_score(y, prediction[:, 1]))

@@ -1,6 +1,6 @@
 """k nearest neighbours, weighted by cosine similarity (Wu et al. 2018, arXiv 1805.01978; DINO, arXiv 2104.14294).
 
-The k training cases whose features are most similar vote with weights exp(cosine / temperature): for their classes, or
+The k training cases with the most similar features vote with weights exp(cosine / temperature), for their classes or
 for the mean of their values.
 """
 
@@ -16,7 +16,7 @@ from ssl3d.evaluate.protocols.inner import choose, splits
 from ssl3d.evaluate.protocols.multilabel import predict_each
 from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, Prediction
 
-QUERIES = 1024  # rows of the similarity matrix that are in memory at once
+QUERIES = 1024  # rows of the similarity matrix in memory at once
 
 
 class KNNConfig(Config):
@@ -33,7 +33,7 @@ class KNNConfig(Config):
 class KNN(FeatureProtocol[KNNConfig]):
     """Predicts what the most similar training cases vote for.
 
-    Their number is chosen by inner cross-validation, up to the number of cases that are fitted in an inner fold.
+    Their number is selected by inner cross-validation, up to the number of cases fitted in an inner fold.
     """
 
     card: ClassVar[Card] = Card(
@@ -55,7 +55,7 @@ class KNN(FeatureProtocol[KNNConfig]):
     def _predict(self, problem: FeatureProblem) -> Prediction:
         x, other = _unit(problem.train_x), _unit(problem.test_x)
         y, task = problem.train_y, problem.task
-        # (N, K) one class each; or (N, 2) a value, and a 1 whose weighted sum is that of the weights.
+        # (N, K) one class each; or (N, 2) a value, and a 1 whose weighted sum is the sum of the weights.
         votes = np.eye(task.outputs)[y] if task.categorical else np.stack([y, np.ones(len(y))], axis=1)
         parts = splits(y, problem.patients, task, problem.folds, problem.seed)
         voters = min([len(fit) for fit, _ in parts], default=len(y))
@@ -74,13 +74,13 @@ class KNN(FeatureProtocol[KNNConfig]):
 
 
 def vote(x: np.ndarray, votes: np.ndarray, queries: np.ndarray, grid: Sequence[int], temperature: float) -> np.ndarray:
-    """Return the weighted sum of the votes (G, n, M) of n queries' neighbours, for each of G numbers of neighbours.
+    """Return the weighted sums of votes (G, n, M) of n queries' neighbours, for each of G numbers of neighbours.
 
     Args:
-        x: (N, F) unit vectors that vote.
-        votes: (N, M) what each of them votes for.
+        x: (N, F) unit vectors of the voting cases.
+        votes: (N, M) their votes.
         queries: (n, F) unit vectors.
-        grid: G numbers of neighbours, none above N.
+        grid: G numbers of neighbours, at most N.
         temperature: of the weights exp(cosine / temperature), which are divided by the largest weight of a query.
     """
     out = np.empty((len(grid), len(queries), votes.shape[1]))

@@ -1,6 +1,6 @@
-"""The linear probe: one linear map of frozen features, its penalty chosen by inner cross-validation.
+"""The linear probe: one linear map of frozen features, with its penalty selected by inner cross-validation.
 
-Alain & Bengio 2016, arXiv 1610.01644. Logistic regression for classes, one for each label of a multi-label task, ridge
+Alain & Bengio 2016, arXiv 1610.01644. Logistic regression for classes (one per label of a multi-label task), ridge
 regression for values; all with an L2 penalty, on standardised features.
 """
 
@@ -20,7 +20,7 @@ from ssl3d.evaluate.protocols.inner import choose
 from ssl3d.evaluate.protocols.multilabel import predict_each
 from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, OneOrMore, Prediction
 
-TOLERANCE = 1e-4  # of the gradient, where logistic regression stops
+TOLERANCE = 1e-4  # of the gradient, at which logistic regression stops
 
 
 class LinearConfig(Config):
@@ -37,7 +37,7 @@ class LinearConfig(Config):
 class Linear(FeatureProtocol[LinearConfig]):
     """Fits a linear map of standardised features to the targets.
 
-    Mean and deviation of each feature are those of the cases that are fitted, separately in every inner fold.
+    Mean and standard deviation of each feature come from the cases being fitted, separately in every inner fold.
     """
 
     card: ClassVar[Card] = Card(
@@ -66,7 +66,7 @@ class Linear(FeatureProtocol[LinearConfig]):
                 return _ridge(x[fit], y[fit], queries, strengths), True
             return _logistic(x[fit], y[fit], queries, K, strengths=strengths, iterations=self.config.iterations)
 
-        # Where nothing can be held out: C = 1, scikit-learn's default, or what in the grid is nearest to it.
+        # If nothing can be held out: the value in the grid nearest to C = 1, scikit-learn's default.
         default = int(np.argmin(np.abs(np.log(grid))))
         choice = choose(lambda fit, held: path(fit, x[held], grid)[0], problem, default=default)
         strength = grid[choice.index]
@@ -80,15 +80,15 @@ class Linear(FeatureProtocol[LinearConfig]):
 def _logistic(
     x: np.ndarray, y: np.ndarray, queries: np.ndarray, K: int, *, strengths: Sequence[float], iterations: int
 ) -> tuple[np.ndarray, bool]:
-    """Fit along a path of strengths, each fit started from the one before.
+    """Fit along a path of strengths, each fit initialised with the previous one.
 
     Args:
         x: (N, F) features.
         y: (N,) class indices in 0..K-1.
         queries: (n, F).
-        K: number of classes; one without a training case has probability 0.
+        K: number of classes; a class without a training case has probability 0.
         strengths: G values of C.
-        iterations: at most.
+        iterations: maximum number.
 
     Returns:
         probabilities (G, n, K), and whether every fit converged.

@@ -1,4 +1,4 @@
-"""Multi-label tasks as one binary task for each label ("binary relevance"), each with choices of its own."""
+"""Multi-label tasks as one binary task per label ("binary relevance"), each with its own selection of settings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ssl3d.task import Task
 def predict_each(problem: FeatureProblem, predict: Callable[[FeatureProblem], Prediction]) -> Prediction:
     """Predict each label of a multi-label task as a binary task.
 
-    A label that all training cases have, or none, is predicted as it is there.
+    A label that all or none of the training cases have is predicted as constant.
 
     Args:
-        problem: with ``train_y`` (N, L).
-        predict: of a binary problem.
+        problem: problem with ``train_y`` (N, L).
+        predict: prediction of a binary problem.
 
     Returns:
-        probabilities (N_test, L), no threshold, and what was chosen for each label by its name. Out-of-fold
-        probabilities (N, L) where every label has some.
+        probabilities (N_test, L), no threshold, and the selected settings by label. Out-of-fold probabilities (N, L) if
+        every label has some.
     """
     columns: list[np.ndarray] = []
     out_of_fold: list[np.ndarray | None] = []

@@ -1,4 +1,4 @@
-"""What a network is fine-tuned to predict, by the kind of task: cross entropy, or the squared error of values."""
+"""The objective of fine-tuning, by the kind of task: cross entropy, or the squared error of values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ssl3d.task import Task
 
 @dataclass(frozen=True)
 class Objective:
-    """Loss and predictions of a head with one output per class or label, or one for a value.
+    """Loss and predictions of a head with one output per class, label or value.
 
     Attributes:
-        task: that is predicted.
-        weights: (K,) of classes, (2, L) of absent and present labels; None where all cases count alike.
-        mean: of the training values of a regression.
+        task: predicted task.
+        weights: (K,) for classes, (2, L) for absent and present labels; None if all cases count equally.
+        mean: mean of the training values of a regression.
         std: their standard deviation.
     """
 
@@ -30,7 +30,7 @@ class Objective:
 
     @staticmethod
     def of(task: Task, y: np.ndarray, *, balanced: bool, device: torch.device) -> Objective:
-        """Return the objective of training on targets y, (N,) or (N, L); rare classes weigh more if ``balanced``."""
+        """Return the objective for training on targets y, (N,) or (N, L); rare classes weigh more if ``balanced``."""
         if task.kind == "regression":
             return Objective(task, mean=float(y.mean()), std=float(y.std()) or 1.0)
         if not balanced:
@@ -45,7 +45,7 @@ class Objective:
         """Return the mean loss of a batch, a scalar.
 
         Args:
-            outputs: (B, K) of the head.
+            outputs: (B, K), outputs of the head.
             y: (B,) class indices or values, or (B, L) of 0 and 1.
         """
         outputs = outputs.float()
@@ -54,7 +54,7 @@ class Objective:
         if self.task.kind == "multilabel":
             weights = None if self.weights is None else torch.where(y == 1, self.weights[1], self.weights[0])
             return F.binary_cross_entropy_with_logits(outputs, y.float(), weight=weights)
-        # Divided by B rather than by the weights' sum, so that a batch of one class counts no more than its share.
+        # Divided by B, not by the sum of weights, so that a batch of one class counts no more than its share.
         return F.cross_entropy(outputs, y, weight=self.weights, reduction="sum") / len(y)
 
     def predict(self, outputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The steps of fine-tuning: a copy of an encoder with a linear head, trained end to end, and what it predicts."""
+"""The steps of fine-tuning: a copy of an encoder with a linear head, trained end to end, and its predictions."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from ssl3d.evaluate.protocols.finetune import FinetuneConfig
 
 WEIGHT_DECAY = 1e-2
-VIEWS = 0xF17E  # stream of random numbers that training views are drawn from
+VIEWS = 0xF17E  # random stream of the training views
 LOWER = "lower protocol.finetune.lr"
 
 
 class DivergedError(RecipeError):
-    """The loss, or a prediction, is not finite: the learning rate is too high."""
+    """The loss or a prediction is not finite: the learning rate is too high."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all trainings of one fine-tuning share. Cases are numbered 0..N-1, as in ``problem.train``.
+    """The settings shared by all trainings of one fine-tuning. Cases are numbered 0..N-1, as in ``problem.train``.
 
     Attributes:
         problem: encoder, volumes, targets and patients.
         config: epochs, batch, balance, crops.
-        augment: makes training views; its size is that of evaluation, too.
+        augment: makes training views; its size is also that of evaluation.
     """
 
     problem: EncoderProblem
@@ -50,11 +50,11 @@ class Setup:
 
 
 class Model(nn.Module):
-    """A copy of an encoder with a linear head, which starts at zero: at first, every class is equally likely.
+    """A copy of an encoder with a linear head that starts at zero, so that all classes are equally likely at first.
 
     Args:
-        encoder: copied.
-        objective: of the training; its task has K outputs.
+        encoder: encoder to copy.
+        objective: objective of the training; its task has K outputs.
     """
 
     def __init__(self, encoder: Backbone, objective: Objective) -> None:
@@ -66,12 +66,12 @@ class Model(nn.Module):
         self.bias = nn.Parameter(weight.new_zeros(objective.task.outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the head's outputs (B, K) of volumes (B, C, D, H, W)."""
+        """Return the head's outputs (B, K) for volumes (B, C, D, H, W)."""
         return F.linear(self.encoder(x), self.weight, self.bias)
 
 
 def new_model(setup: Setup, cases: np.ndarray) -> Model:
-    """Return a model to be trained on training cases (n,)."""
+    """Return a new model for training cases (n,)."""
     problem, balanced = setup.problem, setup.config.balance == "weights"
     objective = Objective.of(problem.task, problem.train_y[cases], balanced=balanced, device=problem.device)
     return Model(problem.encoder, objective)
@@ -80,7 +80,7 @@ def new_model(setup: Setup, cases: np.ndarray) -> Model:
 def train_epochs(setup: Setup, model: Model, cases: np.ndarray, lr: float, count: int) -> Iterator[int]:
     """Train a fresh model on training cases (n,); yield the number of epochs done after each of ``count``.
 
-    AdamW; the learning rate falls from ``lr`` along the cosine of all the configured epochs, whatever ``count`` is.
+    AdamW; the learning rate falls from ``lr`` along a cosine over all configured epochs, whatever ``count`` is.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -108,10 +108,10 @@ def epoch_order(y: np.ndarray, key: Sequence[int], balanced: bool) -> np.ndarray
     """Return N indices of training cases in the order of one epoch.
 
     Args:
-        y: (N,) class indices; or other targets, where the order is not balanced.
+        y: (N,) class indices; other targets if not balanced.
         key: seed and epoch, which decide the order.
-        balanced: draw every class equally often, to within one: rare ones repeatedly, each case as often as the others
-            of its class, to within one. Otherwise each case comes once.
+        balanced: draw every class equally often (within one), and so every case of a class; rare cases are repeated.
+            Otherwise each case comes once.
     """
     rng = np.random.default_rng(key)
     if not balanced:
@@ -123,7 +123,7 @@ def epoch_order(y: np.ndarray, key: Sequence[int], balanced: bool) -> np.ndarray
 
 
 def predict(setup: Setup, model: Model, volumes: Sequence[int]) -> np.ndarray:
-    """Return probabilities or values (n, K) of volumes of the source, by number, each the mean over its views.
+    """Return probabilities or values (n, K) for volumes of the source, by index, each the mean over its views.
 
     Raises:
         DivergedError: an output is not finite.

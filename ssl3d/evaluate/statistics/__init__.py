@@ -1,1 +1,1 @@
-"""AUCs with their error over patients and seeds; intervals, tests, resamples. Loads neither torch nor scikit-learn."""
+"""AUCs with errors over patients and seeds; intervals, tests, resamples. Loads neither torch nor scikit-learn."""

@@ -1,4 +1,4 @@
-"""Many comparisons: corrected p values, detectable differences, ranks with ties. Loads neither torch nor sklearn."""
+"""Multiple comparisons: corrected p values, detectable differences, ranks with ties. Loads no torch and no sklearn."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def smallest_detectable(
     se: float, df: float = np.inf, comparisons: int = 1, power: float = 0.8, level: float = 0.05
 ) -> float | None:
-    """Return the true difference of AUCs that a two-sided test finds with this power.
+    """Return the true difference of AUCs that a two-sided test detects with this power.
 
-    The test is that of a table: Student's t at the first step of Holm's correction, level / comparisons, which one
-    difference among equal methods has to pass. The difference is the noncentrality at which t exceeds its limit with
-    this power, times the standard error that was observed: 2.8 se for one comparison and many degrees of freedom.
+    The test is that of a table: Student's t at the first step of Holm's correction, level / comparisons, which a single
+    difference among equal methods must pass. The difference is the noncentrality at which t exceeds its limit with this
+    power, times the observed standard error: 2.8 se for one comparison and many degrees of freedom.
 
     Args:
         se: standard error of the difference.
         df: its degrees of freedom.
-        comparisons: number of differences that are tested together.
-        power: chance to find the difference.
-        level: of all tests together.
+        comparisons: number of differences tested together.
+        power: probability of detecting the difference.
+        level: level of all tests together.
 
     Returns:
-        None where no two AUCs can differ by as much (above 1), and for a standard error of 0, which contains no
+        None if no two AUCs can differ by as much (above 1), or if the standard error is 0, which contains no
         information on power.
     """
     limit = stdtrit(df, 1 - level / (2 * comparisons))
@@ -49,8 +49,8 @@ def smallest_detectable(
 def ranks(size: int, better: Sequence[tuple[int, int]]) -> list[int]:
     """Return the rank of each of ``size`` methods: methods that share a letter share a rank.
 
-    A rank begins only where every method above has been separated from every method below. Separation is not transitive
-    (A may beat C while B is separable from neither): then the three share a rank, and :func:`letters` shows the rest.
+    A new rank begins only if every method above is separated from every method below. Separation is not transitive (A
+    may beat C while B is separable from neither): then the three share a rank, and :func:`letters` shows the details.
 
     Args:
         size: number of methods, best first.
@@ -67,8 +67,8 @@ def ranks(size: int, better: Sequence[tuple[int, int]]) -> list[int]:
 def letters(size: int, better: Sequence[tuple[int, int]]) -> list[str]:
     """Return a compact letter display: two methods share a letter exactly if they cannot be separated.
 
-    Insert and absorb (Piepho 2004, J. Comput. Graph. Stat. 13:456): start with one group of all; each significant
-    pair splits the groups that hold both; a group inside another one is dropped.
+    Insert and absorb (Piepho 2004, J. Comput. Graph. Stat. 13:456): start with one group of all methods; each
+    significant pair splits the groups that contain both; a group inside another one is dropped.
 
     Args:
         size: number of methods, best first.
@@ -84,7 +84,7 @@ def letters(size: int, better: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def _letter(index: int) -> str:
-    """a, b, ..., z, then a2, b2, ..."""
+    """Return a, b, ..., z, then a2, b2, ..."""
     turn, place = divmod(index, len(ascii_lowercase))
     return ascii_lowercase[place] + (str(turn + 1) if turn else "")
 

@@ -17,8 +17,8 @@ class Components:
 
     Attributes:
         auc: (M,).
-        positive: (M, m), share of the negatives that each positive exceeds.
-        negative: (M, n), share of the positives that exceed each negative.
+        positive: (M, m), fraction of the negatives that each positive exceeds.
+        negative: (M, n), fraction of the positives that exceed each negative.
     """
 
     auc: np.ndarray
@@ -46,7 +46,7 @@ def components(labels: np.ndarray, scores: np.ndarray) -> Components:
 
 
 def _below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Share of ``others`` below each value, ties one half."""
+    """Return the fraction of ``others`` below each value, ties counting one half."""
     others = np.sort(others)
     counts = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
     return np.asarray(counts / (2 * len(others)))

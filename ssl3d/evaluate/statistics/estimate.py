@@ -1,15 +1,15 @@
-"""AUCs with what each patient contributes to their error. Loads neither torch nor scikit-learn.
+"""AUCs with each patient's contribution to their error. Loads neither torch nor scikit-learn.
 
-An AUC is, to first order, a sum over cases: of DeLong's structural components. Cases of one patient are alike, so the
-patients are the units that vary (Obuchowski 1997, Biometrics 53:567). With u_pc, the sum of the contributions of the
-cases of class c that patient p has,
+To first order, an AUC is a sum over cases of DeLong's structural components. Cases of one patient are correlated, so
+patients are the units that vary (Obuchowski 1997, Biometrics 53:567). With u_pc, the sum of the contributions of
+patient p's cases of class c,
 
     Var = I/(I - 1) sum_p (sum_c u_pc)^2  +  sum_c (I_c/(I_c - 1) - I/(I - 1)) sum_p u_pc^2
 
-where I is the number of patients and I_c that of patients with a case of class c. It is Obuchowski's variance for two
-classes, and DeLong's where every patient has one case. A macro AUC is a sum over cases, too. So is the mean over tasks
+where I is the number of patients and I_c the number with a case of class c. This is Obuchowski's variance for two
+classes, and DeLong's if every patient has one case. A macro AUC is also a sum over cases, and so is the mean over tasks
 of the same patients, whose classes overlap; its variance is sum_p (sum_c sqrt(I_c/(I_c - 1)) u_pc)^2 over the classes
-of all tasks, which is DeLong's as well for one task. Folds are disjoint, and their variances add up.
+of all tasks, which is also DeLong's for one task. Folds are disjoint, so their variances add up.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Block:
     Attributes:
         parts: (C, P, ..., S), u_pc of each class, patient and seed; 0 for a patient without a case of the class.
         present: (C, P), whether the patient has a case of the class.
-        tasks: number of tasks, whose classes are C together.
-        averaged: number of AUCs that are averaged.
+        tasks: number of tasks, which have C classes in total.
+        averaged: number of AUCs averaged.
     """
 
     parts: np.ndarray
@@ -43,14 +43,14 @@ class Block:
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Patients with a case of each class, (C,)."""
+        """Number of patients with a case of each class, (C,)."""
         return np.asarray(self.present.sum(axis=1))
 
     @cached_property
     def patterns(self) -> list[tuple[np.ndarray, float]]:
-        """Patients that have cases of the same classes: (their indices, degrees of freedom).
+        """Patients grouped by the classes of their cases: (their indices, degrees of freedom).
 
-        n patients lose n/I_c of a degree by the mean of class c: m - 1 are left of m positives with one case each.
+        n patients lose n/I_c of a degree for the mean of class c: m - 1 are left for m positives with one case each.
         """
         found, pattern = np.unique(self.present, axis=1, return_inverse=True)
         groups = [np.flatnonzero(pattern.ravel() == g) for g in range(found.shape[1])]
@@ -80,11 +80,11 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The AUCs of one method's seeds, and what each patient contributes to their error.
+    """The AUCs of one method's seeds, and each patient's contribution to their error.
 
     Attributes:
         aucs: (..., S); leading axes are repetitions of everything, in simulations.
-        blocks: of disjoint patients, one per fold.
+        blocks: blocks of disjoint patients, one per fold.
     """
 
     aucs: np.ndarray
@@ -92,19 +92,19 @@ class Estimate:
 
     @property
     def smallest(self) -> int:
-        """Patients of the smallest class of any task, of all folds together."""
+        """Number of patients in the smallest class of any task, over all folds."""
         return int(sum(block.sizes.min() for block in self.blocks))
 
     @cached_property
     def means(self) -> tuple[np.ndarray, ...]:
-        """Contributions (C, P, ...) to the mean over seeds, of each block."""
+        """Contributions (C, P, ...) of each block to the mean over seeds."""
         return tuple(block.parts.mean(axis=-1) for block in self.blocks)
 
     @cached_property
     def seed_variances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Variance of the AUC over seeds, and the part of it that comes from this sample of patients, each over S.
+        """Variance of the AUC over seeds, and its part that comes from this sample of patients, each over S.
 
-        For two seeds or more. See :mod:`ssl3d.evaluate.statistics.inference`.
+        Requires at least two seeds. See :mod:`ssl3d.evaluate.statistics.inference`.
         """
         S = self.aucs.shape[-1]
         of_each = total([term for block in self.blocks for term in block.variances(block.parts)]).mean(axis=-1)
@@ -112,16 +112,16 @@ class Estimate:
         return self.aucs.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
 
     def terms(self, other: Estimate | None = None) -> list[Term]:
-        """Return the parts of the variance over patients of the mean over seeds, or its difference from another one's.
+        """Return the parts of the variance over patients of the mean over seeds, or its difference from another one.
 
         Args:
-            other: of the same patients.
+            other: estimate on the same patients.
         """
         means = self.means if other is None else [a - b for a, b in zip(self.means, other.means, strict=True)]
         return [term for block, mean in zip(self.blocks, means, strict=True) for term in block.variances(mean)]
 
     def grouped(self, seeds: int) -> Estimate:
-        """Return the mean of the repetitions of each seed: S repetitions, seed after seed, become ``seeds``.
+        """Average the repetitions of each seed: S repetitions, ordered by seed, become ``seeds``.
 
         The variance over these means contains that of seeds and, divided by their number, that of repetitions.
         """
@@ -138,12 +138,12 @@ def total(terms: Sequence[Term]) -> np.ndarray:
 
 
 def estimate(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray | None = None) -> Estimate:
-    """Return the AUCs of one method: of class 1 for K = 2, macro (one against the rest) for more.
+    """Return the AUCs of one method: for class 1 if K = 2, macro (one against the rest) if more.
 
     Args:
         labels: (N,) integers below K, every class present.
         probabilities: (S, N, K), one layer per seed.
-        patients: (N,) patient of each case; None: each case is of a patient of its own.
+        patients: (N,) patient of each case; None: each case has its own patient.
 
     Raises:
         ValueError: a class has no case.
@@ -167,7 +167,7 @@ def _by_patient(labels: np.ndarray, cases: np.ndarray, patients: np.ndarray | No
     present = np.zeros(parts.shape[:2], bool)
     for k in range(K):
         members = labels == k
-        # Class sizes are given: what its class has on average is no error. (It is 0 for two classes.)
+        # Class sizes are given, so the mean contribution of a class is not an error. (It is 0 for two classes.)
         np.add.at(parts[k], ids[members], cases[members] - cases[members].mean(axis=0))
         present[k, ids[members]] = True
     return Block(parts, present, averaged=averaged)

@@ -10,11 +10,11 @@ where Var_patients is that of :mod:`ssl3d.evaluate.statistics.estimate`.
 
 **Degrees of freedom** of such a sum are Satterthwaite's (1946): Var^2 / sum of (component^2 / its degrees of freedom).
 For the seeds the component is the mean square, max(s^2, v) / S with S - 1 degrees of freedom, not the truncated
-difference: where few seeds happen to lie close together, the truncated one vanishes and the test would count the
+difference: if a few seeds happen to be close together, the truncated one vanishes and the test would treat the
 variance of seeds as known to be zero (Hillis 2007, Stat. Med. 26:596). For the patients it is the part of each class,
 with I_c - 1: the variance from six positives is uncertain, however many negatives there are. Seeds of different methods
-are not pooled: it gains some power where all methods vary alike, and gives false verdicts where they do not, as an
-untrained encoder beside trained ones (benchmarks/results/coverage.md).
+are not pooled: this would gain some power if all methods vary equally, but give false verdicts if they do not, such as
+an untrained encoder beside trained ones (benchmarks/results/coverage.md).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, 
         b: another one, on the same patients; its seeds are independent of those of ``a``.
 
     Returns:
-        (standard error (...), degrees of freedom (...)); the former is NaN where a class has one patient.
+        (standard error (...), degrees of freedom (...)); the former is NaN if a class has one patient.
     """
     methods = [a] if b is None else [a, b]
     terms = a.terms(b)
@@ -50,7 +50,7 @@ def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, 
 
 
 def satterthwaite(variance: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
-    """Return the degrees of freedom of a variance, 1 at least; infinite where it has no part that is uncertain."""
+    """Return the degrees of freedom of a variance, at least 1; infinite if no part of it is uncertain."""
     uncertain = np.sum([value**2 / free for value, free in terms], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.maximum(1.0, np.where(uncertain > 0, variance**2 / uncertain, np.inf))

@@ -38,17 +38,18 @@ def logit_limits(
     df: float | np.ndarray = np.inf,
     averaged: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return limits that stay inside [0, 1]: symmetric on the logit scale (Pepe 2003, section 5.2).
+    """Return limits within [0, 1] that are symmetric on the logit scale (Pepe 2003, section 5.2).
 
     logit(auc) +- t se / (auc (1 - auc)). There are four exceptions:
 
     - Few cases, almost perfectly ordered, look alike, and the standard error is too small. An AUC has the precision of
-      a proportion of auc (1 - auc) / se^2 cases. Under binormal scores of equal variance these are 3 (at .5) to 5.7
-      (at .97) per case of the smaller class, if the other class is large. Where there seem to be more than
-      :data:`MOST`, the limits are widened to Wilson's (1927) of so many cases.
-    - auc = 1: the lower limit is (alpha/2)^(1/k), k the size of the smaller class. k disjoint pairs of a positive and a
-      negative are independent and all in order, which has a chance of at most auc^k. auc = 0 is its mirror image.
-    - se = 0 otherwise: the scores are constant; their AUC is 1/2 whatever the cases, a point.
+      a proportion of auc (1 - auc) / se^2 cases. Under binormal scores of equal variance these are 3 (at .5) to 5.7 (at
+      .97) per case of the smaller class, if the other class is large. If there seem to be more than :data:`MOST`, the
+      limits are widened to Wilson's (1927) for that many cases.
+    - auc = 1: the lower limit is (alpha/2)^(1/k), where k is the size of the smaller class. k disjoint pairs of a
+      positive and a negative are independent and all in order, which has a probability of at most auc^k. auc = 0 is
+      symmetric.
+    - se = 0 otherwise: the scores are constant; their AUC is 1/2 for any cases, a point.
     - se = NaN (a class of one patient): unknown, [0, 1].
 
     Args:
@@ -57,7 +58,7 @@ def logit_limits(
         smallest: number of patients of the smaller class.
         level: confidence.
         df: degrees of freedom of the standard error (Student's t); infinite: the normal distribution.
-        averaged: number of AUCs on the same patients that ``auc`` is the mean of; it may be more precise than one.
+        averaged: number of AUCs on the same patients averaged in ``auc``; it may be more precise than one.
     """
     inside = (auc > 0) & (auc < 1)
     middle = np.where(inside, auc, 0.5)
@@ -77,7 +78,7 @@ def logit_limits(
 
 
 def _wilson(share: np.ndarray, cases: int, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's limits of a proportion."""
+    """Return Wilson's limits of a proportion."""
     extra = t**2 / cases
     middle = (share + extra / 2) / (1 + extra)
     half = np.sqrt(share * (1 - share) * extra + extra**2 / 4) / (1 + extra)
@@ -98,14 +99,14 @@ def two_sided(difference: np.ndarray, se: np.ndarray, smallest: int, df: float |
 
 
 def wald(difference: float, se: float, smallest: int, level: float = 0.95, df: float = np.inf) -> PairedTest:
-    """Return the two-sided test of a difference and its interval, cut off at [-1, 1].
+    """Return the two-sided test of a difference and its interval, clipped to [-1, 1].
 
     With se = 0 the components are constant: AUCs of 0, 1/2 or 1. p is then twice the probability of a perfect ordering
     by chance, 2 * 0.5^k, as in :func:`logit_limits`. With se = NaN (a class of one patient) the difference is unknown:
     p = 1, [-1, 1].
 
     Args:
-        difference: of two AUCs.
+        difference: difference of two AUCs.
         se: its standard error.
         smallest: k, number of patients of the smaller class.
         level: confidence of the interval.
