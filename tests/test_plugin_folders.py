@@ -29,7 +29,12 @@ class Mine(Dataset):
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget which folders have plugin files, and the modules that were imported from them."""
     monkeypatch.setattr(plugin_folders._FINDER, "folders", {})
+    _forget()
     yield
+    _forget()
+
+
+def _forget() -> None:
     for name in [name for name in sys.modules if name.startswith("acme_")]:
         del sys.modules[name]
 

@@ -224,7 +224,7 @@ def test_an_edited_plugin_takes_the_place_of_what_it_was(knees: Path, tmp_path: 
         assert small_run(knees, tmp_path / "run", methods, progress=listener).failures == {}
         assert listener.pretrained == pretrained
     board = pd.read_csv(tmp_path / "run" / "leaderboard.csv")
-    assert list(board["seeds"]) == [1] * 4
+    assert list(board["seeds"]) == [1] * 8
     assert len(list((tmp_path / "run/encoders").glob("Mine-*"))) == 2
 
 

@@ -30,6 +30,8 @@ from ssl3d.run.planning.plan import make_plan
 from ssl3d.run.worker import disk_full, reason
 from tests.runs import Listener, encoder_folder, evaluation_folder, left_behind, record, small_run, write_knees
 
+CONTROLS = ("random", "voxels", "statistics")  # that stand in every table
+
 BYOL = "byol on tiny, seed 0, pretrained on mrnet sagittal"
 
 
@@ -94,7 +96,7 @@ def test_the_plan_names_every_artifact_and_where_it_comes_from(finished: Path, k
     assert (plan.roots, plan.cache) == ({"": str(knees.resolve())}, None)
     assert [Path(folder).parent for folder in plan.stores.values()] == [finished.resolve() / "stores"]
     results = read_results(finished)
-    assert (len(results.evaluated), results.failed, results.pending) == (4, (), ())
+    assert (len(results.evaluated), results.failed, results.pending) == (8, (), ())
 
 
 def test_files_of_a_run_have_the_permissions_that_the_user_gives_new_files(finished: Path, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_what_is_complete_is_not_made_again(knees: Path, run: Path) -> None:
     listener = Listener()
     assert small_run(knees, run, progress=listener).failures == {}
     assert (listener.started_list, listener.made) == ([], [])
-    assert len(listener.outcomes) == 2 * 4  # encoder, features, two evaluations
+    assert len(listener.outcomes) == 4 * 4  # encoder, features, two evaluations
     assert {kind: contents(run / kind) for kind in before} == before
 
 
@@ -117,11 +119,11 @@ def test_a_run_may_grow_by_methods_seeds_protocols_and_label_shares(knees: Path,
     small_run(knees, run, methods=("random",), seeds=(0, 1), progress=listener, baselines=False, **more)
     assert listener.pretrained == []
     assert len([label for label in listener.made if "labels=0.5 draw=" in label]) == 2 * 3
-    assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"byol", "random"}
+    assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"byol", *CONTROLS}
     experiment, plan = asked_and_planned(run)
     assert (experiment.methods, experiment.seeds, experiment.baselines) == (("byol", "random"), (0, 1), True)
     assert (experiment.evaluate.protocols, experiment.evaluate.labels) == (("linear", "knn"), (1.0, 0.5))
-    assert len(plan.evaluations) == 4 + 3 + 1 + 3
+    assert len(plan.evaluations) == 8 + 3 + 1 + 3
 
 
 @pytest.mark.parametrize("methods", [("byol",), ("simclr", "random")])
@@ -205,13 +207,13 @@ def test_fresh_deletes_what_a_run_wrote_and_nothing_else(knees: Path, run: Path)
     store = contents(run / "stores")
     listener = Listener()
     small_run(knees, run, fresh=True, methods=("random",), progress=listener, pretrain__epochs=1)
-    assert all(label.startswith("random") for label in listener.started_list)
+    assert all(label.startswith(CONTROLS) for label in listener.started_list)
     assert (run / "notes.txt").read_text() == "mine"
     assert [path.name for path in encoder_folder(run, "byol").iterdir()] == ["figure.png"]
     assert (run / "evaluations/mine/notes.txt").read_text() == "mine"
     assert not list(run.glob("features/*byol*"))
     assert contents(run / "stores") == store
-    assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"random"}
+    assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == set(CONTROLS)
 
 
 def test_fresh_is_refused_while_another_process_works_on_the_run(knees: Path, run: Path) -> None:
@@ -505,8 +507,9 @@ def test_interrupted_while_training_it_goes_on_from_the_checkpoint(knees: Path, 
 def test_seeds_are_aggregated(knees: Path, tmp_path: Path) -> None:
     small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1))
     board = pd.read_csv(tmp_path / "run/leaderboard.csv")
-    scores = pd.read_csv(tmp_path / "run/evaluations.csv").groupby("protocol")["auc"]
-    assert list(board["seeds"]) == [2, 2]
+    scores = pd.read_csv(tmp_path / "run/evaluations.csv").groupby(["method", "protocol"])["auc"]
+    assert list(board["seeds"]) == [2] * 6
     for row in board.to_dict("records"):
-        assert row["auc"] == pytest.approx(scores.mean()[row["protocol"]])
-        assert row["spread"] == pytest.approx(scores.std()[row["protocol"]])
+        of = row["method"], row["protocol"]
+        assert row["auc"] == pytest.approx(scores.mean()[of])
+        assert row["spread"] == pytest.approx(scores.std()[of])

@@ -49,7 +49,7 @@ def assert_complete(run: Path, finished: Path) -> None:
     """The run holds the same artifacts as one worker's, and tables of all of them."""
     assert left_behind(run) == left_behind(finished)
     results = read_results(run)
-    assert (len(results.evaluated), results.failed, results.pending) == (4 * 2, (), ())
+    assert (len(results.evaluated), results.failed, results.pending) == (6 * 2, (), ())
     boards = [pd.read_csv(folder / "leaderboard.csv") for folder in (run, finished)]
     assert (boards[0]["auc"] == boards[1]["auc"]).all()
     assert not list(run.glob("leases/*"))
@@ -64,10 +64,10 @@ def test_two_processes_share_a_run_and_both_end_with_complete_tables(
         code, out, err = finish(process)
         assert code == 0, err
         rows = json.loads(out.splitlines()[-1])["rows"]
-        assert len(rows) == 4 * 2
+        assert len(rows) == 6 * 2
         printed += made(out)
     assert sorted(printed) == sorted(set(printed)), "nothing is made twice"
-    assert len(printed) == 4 * 4
+    assert len(printed) == 6 * 4
     assert_complete(tmp_path / "run", finished)
 
 
@@ -95,7 +95,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
     knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "POLL_SECONDS", 0.05)
-    small_run(knees, tmp_path / "run", ("random",))
+    small_run(knees, tmp_path / "run", ("random",), baselines=False)
     (key,) = read_plan(tmp_path / "run").encoders
     (encoder_folder(tmp_path / "run", "random") / "encoder.json").unlink()
     lease = Leases(tmp_path / "run" / "leases").acquire(key)
@@ -109,7 +109,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
                 threading.Timer(0.3, release).start()
 
     listener = Releases()
-    assert small_run(knees, tmp_path / "run", ("random",), progress=listener).failures == {}
+    assert small_run(knees, tmp_path / "run", ("random",), progress=listener, baselines=False).failures == {}
     assert [note for note in listener.notes if "another process makes it" in note] == [
         "random on tiny, seed 0: another process makes it; waiting for that where needed"
     ]
@@ -119,7 +119,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
 def test_what_failed_elsewhere_meanwhile_is_not_tried_again_here(
     knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1))
+    small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False)
     encoders = {planned.recipe.seed: planned for planned in read_plan(tmp_path / "run").encoders.values()}
     for seed in (0, 1):
         (encoder_folder(tmp_path / "run", "random", seed) / "encoder.json").unlink()
@@ -132,9 +132,9 @@ def test_what_failed_elsewhere_meanwhile_is_not_tried_again_here(
             super().started(artifact)
             write_model(encoder_folder(tmp_path / "run", "random", 1) / "failure.json", failure)
 
-    outcome = small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), progress=Elsewhere())
+    outcome = small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False, progress=Elsewhere())
     assert outcome.failures == {"random on tiny, seed 1": "no luck there"}
-    assert small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1)).failures == {}
+    assert small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False).failures == {}
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(
@@ -157,6 +157,6 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
                 threading.Timer(0.3, path.unlink).start()
 
     listener = TakesOver()
-    assert small_run(knees, out, ("random",), progress=listener).failures == {}
+    assert small_run(knees, out, ("random",), progress=listener, baselines=False).failures == {}
     assert any("taken over" in note for note in listener.notes)
     assert len([phase for phase in listener.phases if phase.endswith("encoding")]) == 2
