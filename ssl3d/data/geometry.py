@@ -33,7 +33,7 @@ def depth_weights(
     The run starts at a position on the circle formed by joining the ends of the depth axis. If it spans the joint, an
     ordinary crop remains; otherwise the view contains both ends and steps over the run. With uniform starts, every
     slice is left out equally often (``depth_gap``). No contiguous crop of more than half a volume can do this: it
-    always contains the middle, and never both ends. A start of at most ``1 - share`` gives such a crop.
+    always contains the middle, and never both ends. A start of at most ``1 - share`` gives a contiguous crop.
 
     Weights are linear interpolation, widened to the slice step of the view if that exceeds one slice of the volume (a
     triangle filter against aliasing). The parts beyond the ends are mirrored, so the outer slices have as much weight
