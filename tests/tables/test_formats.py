@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ssl3d.results.model import PlannedEvaluation
+from ssl3d.results.model import CorpusRecord, PlannedEvaluation
 from ssl3d.results.results import Evaluated, Failed
 from ssl3d.tables.formats.captions import unfinished
 from ssl3d.tables.formats.render import Format, render
@@ -75,6 +75,8 @@ def test_the_corpus_is_shown_where_it_is_not_the_data_set_itself() -> None:
     own, elsewhere = evaluated("byol"), evaluated("byol", recipe={"data": "knees"})
     assert "| corpus |" not in rendered("md", own).splitlines()[2]
     assert "| corpus |" in rendered("md", elsewhere).splitlines()[2]
+    corpus = CorpusRecord(name="demo (synthetic) sagittal", synthetic=True, fingerprint="c0", volumes=5)
+    assert "| corpus |" not in rendered("md", evaluated("byol", encoder_fields={"corpus": corpus}), evaluated("random"))
 
 
 @pytest.mark.parametrize("form", ["md", "latex"])

@@ -44,7 +44,8 @@ def _is_transfer(row: Mapping[Any, Any]) -> bool:
     if pd.isna(row["corpus"]):
         return False
     planes = [""] if pd.isna(row["plane"]) else str(row["plane"]).split(PLUS)
-    return str(row["corpus"]) != PLUS.join(f"{row['data']} {plane}".strip() for plane in planes)
+    same = PLUS.join(f"{row['data']} {plane}".strip() for plane in planes)
+    return str(row["corpus"]).replace(" (synthetic)", "") != same.replace(" (synthetic)", "")
 
 
 def _text(name: str) -> Callable[[Row], str]:
