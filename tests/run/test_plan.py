@@ -156,15 +156,21 @@ def test_a_control_with_a_network_of_its_own_stands_in_the_table_once() -> None:
     assert readouts == {"tiny": ("last", "multi"), "r3d_18": ("last", "multi"), "voxel_grid": ("last",)}
 
 
+def test_a_read_out_that_controls_lack_leaves_them_in_the_table() -> None:
+    made = plan(methods=("random",), **{"evaluate.readouts": "multi"})
+    found = {request.recipe.method: request.evaluations[0].readouts for request in made.requests}
+    assert found == {"random": ("multi",), "voxels": ("last",), "statistics": ("last",)}
+
+
 @pytest.mark.parametrize(
-    ("readouts", "backbone", "message"),
+    ("readouts", "backbones", "message"),
     [
-        ("mutli", "tiny", "no backbone has a read-out 'mutli'; did you mean 'multi'?; correct --readout"),
-        ("max", "voxel_grid", "backbone 'voxel_grid' has none of the read-outs max, only last; add one"),
+        ("mutli", "tiny", "no backbone of this run has a read-out 'mutli'; did you mean 'multi'?; correct --readout"),
+        ("max", "tiny,voxel_grid", "backbone 'voxel_grid' has none of the read-outs max, only last; add one"),
     ],
 )
-def test_a_read_out_that_does_not_exist_is_refused(readouts: str, backbone: str, message: str) -> None:
-    fields = {"methods": ("random",), "backbones": (backbone,), "baselines": False, "evaluate.readouts": readouts}
+def test_a_read_out_that_does_not_exist_is_refused(readouts: str, backbones: str, message: str) -> None:
+    fields = {"methods": ("random",), "backbones": backbones, "baselines": False, "evaluate.readouts": readouts}
     assert refused(**fields).startswith(message)
 
 

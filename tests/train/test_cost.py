@@ -26,7 +26,7 @@ METHODS: list[tuple[AnyMethod, int, int]] = [  # views of online and of target
 
 
 class Decoder(SimCLR):
-    """A layer beside the backbone in ``online``, and half of each view; reads a number where it is told to."""
+    """A linear layer after the backbone in ``online``; with ``reads``, control flow that depends on a value."""
 
     card: ClassVar[Card] = Card("Decoder", "more than a backbone")
     reads = False

@@ -30,7 +30,7 @@ class Supervised(Method[Config]):
         """Make the linear layer.
 
         Raises:
-            PluginError: there is no task that defines the labels.
+            PluginError: no task was named, so there are no labels to learn.
         """
         if self.task is None:
             raise PluginError("supervised learns the labels of a task; name one, as in --task acl")

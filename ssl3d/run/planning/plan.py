@@ -163,7 +163,7 @@ def _evaluations(
 ) -> Iterator[EvaluationRecipe]:
     """Yield the evaluations of an encoder on one data set, with all training labels."""
     choice = experiment.evaluate
-    readouts = known_readouts(choice.readouts, encoder.backbone)
+    readouts = known_readouts(experiment, encoder.backbone)
     for protocol in dict.fromkeys(choice.protocols):
         kind = protocol_class(protocol)
         settings = experiment.asked().get("protocol", {}).get(protocol, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ssl3d.errors import PluginError, RecipeError, nearest
+from ssl3d.errors import RecipeError, nearest
 from ssl3d.experiment import PLUGINS, Experiment
 from ssl3d.protocol import Protocol
 from ssl3d.recipe import EncoderRecipe
@@ -24,27 +24,28 @@ def check_predicts(protocol: str, kind: type[Protocol[Any]], task: Task, data: s
         )
 
 
-def known_readouts(readouts: Sequence[str], backbone: str) -> tuple[str, ...]:
-    """Return the read-outs that a backbone has; refuse if it has none of them, or if one is a typo."""
-    known = backbone_class(backbone).readout_names
-    every = {name for other in plugins("backbones") for name in _readout_names(other)} | set(known)
+def known_readouts(experiment: Experiment, backbone: str) -> tuple[str, ...]:
+    """Return the requested read-outs that a backbone has.
+
+    A control with a backbone of its own may have none of them, and is then evaluated with its first one.
+
+    Raises:
+        RecipeError: no backbone of the run has a read-out of a name, or one that the user chose has none of them.
+    """
+    readouts, known = experiment.evaluate.readouts, backbone_class(backbone).readout_names
+    every = {name for other in (*experiment.backbones, backbone) for name in backbone_class(other).readout_names}
     for name in readouts:
         if name not in every:
-            raise RecipeError(f"no backbone has a read-out {name!r}{nearest(name, every)}; correct --readout")
+            raise RecipeError(
+                f"no backbone of this run has a read-out {name!r}{nearest(name, every)}; correct --readout"
+            )
     found = tuple(name for name in dict.fromkeys(readouts) if name in known)
-    if not found:
+    if not found and backbone in experiment.backbones:
         raise RecipeError(
             f"backbone {backbone!r} has none of the read-outs {', '.join(readouts)}, only {', '.join(known)}; add one "
             "of these to --readout"
         )
-    return found
-
-
-def _readout_names(backbone: str) -> tuple[str, ...]:
-    try:
-        return backbone_class(backbone).readout_names
-    except PluginError:
-        return ()  # a broken plugin is reported by `ssl3d list`
+    return found or known[:1]
 
 
 def check_sections(experiment: Experiment) -> None:
