@@ -170,8 +170,8 @@ def test_a_read_out_that_controls_lack_leaves_them_in_the_table() -> None:
     ],
 )
 def test_a_read_out_that_does_not_exist_is_refused(readouts: str, backbones: str, message: str) -> None:
-    fields = {"methods": ("random",), "backbones": backbones, "baselines": False, "evaluate.readouts": readouts}
-    assert refused(**fields).startswith(message)
+    fields: dict[str, Any] = {"methods": ("random",), "baselines": False, "evaluate.readouts": readouts}
+    assert refused(**fields, backbones=backbones.split(",")).startswith(message)
 
 
 def test_a_table_without_pretrained_baselines_says_so() -> None:
