@@ -23,7 +23,7 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_number_is_a_truth(cls, values: Any) -> Any:
+    def _strict_scalars(cls, values: Any) -> Any:
         """Refuse pydantic's conversions between 1 and true, and of "1" to 1; lists still become tuples."""
         if isinstance(values, Mapping):
             for name, value in values.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ssl3d.cli.options import FOLDER, Grouped, Listed, Numbers, Root, group, option
+from ssl3d.cli.options import PATH, Grouped, Listed, Numbers, Root, group, option
 
 NAMES = Listed()
 SHARES = Listed("SHARE,...", float, "numbers")
@@ -60,7 +60,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--accumulation", help="exact, or plain: one loss per micro-batch.  [default: exact]"),
     option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]"),
     option("--tune", is_flag=True, help="Choose micro-batch, precision, memory layout and compiler by trial."),
-    option("--weights", type=FOLDER, help="Local file of pretrained weights, in place of a download."),
+    option("--weights", type=PATH, help="Local file of pretrained weights, in place of a download."),
 )
 @group(
     "Evaluation",
@@ -73,13 +73,13 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 )
 @group(
     "Any other setting",
-    option("--recipe", type=FOLDER, help="TOML file with any recipe field; options win over it."),
+    option("--recipe", type=PATH, help="TOML file with any recipe field; options win over it."),
     option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any recipe field; may be repeated."),
 )
 @group(
     "Where and how",
-    option("--out", type=FOLDER, help="Folder of the run.  [default: runs/DATA-HASH]"),
-    option("--cache", type=FOLDER, help="Folder of volumes, encoders and features shared by runs.  [env: SSL3D_CACHE]"),
+    option("--out", type=PATH, help="Folder of the run.  [default: runs/DATA-HASH]"),
+    option("--cache", type=PATH, help="Folder of volumes, encoders and features shared by runs.  [env: SSL3D_CACHE]"),
     option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or start again."),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch."),

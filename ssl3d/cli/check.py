@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 from ssl3d.errors import PluginError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ STYLES = {"passed": "green", "failed": "bold red", "expected failure": "yellow",
 @click.command(epilog=EXAMPLES)
 @click.argument("plugin", metavar="NAME|FILE.py:Class")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the plugin; may be repeated.")
-@click.option("--root", type=FOLDER, help="Folder of a data set's files.")
+@click.option("--root", type=PATH, help="Folder of a data set's files.")
 @click.option("--plane", help="Plane of a data set.")
 @click.option("--expect", "expects", multiple=True, metavar="RULE=REASON", help="A rule known to fail, and why.")
 def check(plugin: str, sets: tuple[str, ...], root: Path | None, plane: str | None, expects: tuple[str, ...]) -> int:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 
 if TYPE_CHECKING:
     from ssl3d.results.results import Results
 
 
 @click.command()
-@click.argument("runs", type=FOLDER, nargs=-1, required=True)
+@click.argument("runs", type=PATH, nargs=-1, required=True)
 def compare(runs: tuple[Path, ...]) -> None:
     """Compare methods in pairs, within a run or across runs on the same data.
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 
 if TYPE_CHECKING:
     from ssl3d.dataset import Dataset
 
 NAME = click.option("--data", "name", required=True, help="Data set: mrnet, medmnist3d:adrenalmnist3d, folder.")
-ROOT = click.option("--root", type=FOLDER, help="Folder of its files.")
+ROOT = click.option("--root", type=PATH, help="Folder of its files.")
 
 
 @click.group()
@@ -49,7 +49,7 @@ def check(name: str, root: Path | None, plane: str | None, folds: int | None) ->
 @ROOT
 @click.option("--plane", help="Plane of the exam, or all.")
 @click.option(
-    "--cache", type=FOLDER, required=True, envvar="SSL3D_CACHE", help="Folder that runs share; `ssl3d bench --cache`."
+    "--cache", type=PATH, required=True, envvar="SSL3D_CACHE", help="Folder that runs share; `ssl3d bench --cache`."
 )
 def pack(name: str, root: Path | None, plane: str | None, cache: Path) -> None:
     """Pack volumes into a cache, for many runs: memory-mapped, checked, resumable. A run packs what is not there."""
@@ -71,7 +71,7 @@ def _pack(dataset: Dataset, folder: Path) -> None:
 
 
 @data.command()
-@click.option("--out", type=FOLDER, required=True, help="Folder to write, in MRNet's layout.")
+@click.option("--out", type=PATH, required=True, help="Folder to write, in MRNet's layout.")
 @click.option(
     "--size", type=click.IntRange(min=16), default=48, show_default=True, help="Rows and columns (MRNet: 256)."
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 
 
 def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -28,11 +28,11 @@ def _print_columns(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     callback=_print_columns,
     help="Print the meaning of every column of every CSV, as Markdown.",
 )
-@click.argument("run", type=FOLDER)
-@click.option("--to", "target", type=FOLDER, required=True, help="CSV file: one row per evaluation.")
+@click.argument("run", type=PATH)
+@click.option("--to", "target", type=PATH, required=True, help="CSV file: one row per evaluation.")
 @click.option(
     "--pairs",
-    type=FOLDER,
+    type=PATH,
     help="CSV file: one row per pair of methods.  [default: beside it, *-pairs.csv]",
 )
 def export(run: Path, target: Path, pairs: Path | None) -> None:

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=PATH)
 @click.option(
     "--format",
     "form",

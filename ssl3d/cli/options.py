@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 
-class Place(click.Path):
+class PathType(click.Path):
     """A file or folder that may exist or not; a name that the system cannot look up is refused for all commands."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-FOLDER = Place()
+PATH = PathType()
 
 
 class Listed(click.ParamType[Any]):
@@ -85,10 +85,10 @@ class Root(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         name, equals, path = str(value).partition("=")
-        whole = FOLDER.convert(value, param, ctx)
+        whole = PATH.convert(value, param, ctx)
         if not equals or "/" in name or whole.exists():
             return "", whole
-        return name, FOLDER.convert(path, param, ctx)
+        return name, PATH.convert(path, param, ctx)
 
 
 class Grouped(click.Command):

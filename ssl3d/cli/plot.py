@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 from ssl3d.cli.report import ALLOW_CODE, VOLUMES, announced
 from ssl3d.errors import printable
 
@@ -27,8 +27,8 @@ class Formats(click.ParamType[tuple[str, ...]]):
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, help="Folder to write to.  [default: figures in the run's folder]")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, help="Folder to write to.  [default: figures in the run's folder]")
 @click.option("--format", "formats", type=Formats(), default="png,svg", show_default=True, help="png, svg or both.")
 @VOLUMES
 @ALLOW_CODE

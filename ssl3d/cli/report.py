@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 
 VOLUMES = click.option(
     "--volumes/--no-volumes",
@@ -20,8 +20,8 @@ ALLOW_CODE = click.option("--allow-code", is_flag=True, help="Run plugins that t
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, help="File to write.  [default: report.html in the run's folder]")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, help="File to write.  [default: report.html in the run's folder]")
 @VOLUMES
 @ALLOW_CODE
 def report(run: Path, out: Path | None, volumes: bool, allow_code: bool) -> None:

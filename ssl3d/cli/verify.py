@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from ssl3d.cli.options import FOLDER
+from ssl3d.cli.options import PATH
 from ssl3d.errors import printable
 
 
 @click.command()
-@click.argument("folders", type=FOLDER, nargs=-1, required=True, metavar="RUN|ENCODER|EVALUATION...")
+@click.argument("folders", type=PATH, nargs=-1, required=True, metavar="RUN|ENCODER|EVALUATION...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per folder.")
 def verify(folders: tuple[Path, ...], as_json: bool) -> int:
     """Check that the files of runs agree with their records, and tables with both.
