@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl3d import scan_classes
 from ssl3d.errors import PluginError
+from ssl3d.plugin_files import classes
 from ssl3d.registry import KINDS, Kind, Plugin, load, plugins
 
 FIRST_PARTY = "ssl3d"
@@ -66,4 +66,4 @@ def _summary(target: str) -> str:
         raise PluginError(f"{target!r} cannot be found ({error})") from None
     if spec is None or spec.origin is None:
         raise PluginError(f"{target!r} cannot be found: there is no module {module!r}")
-    return scan_classes.summary(scan_classes.parse(Path(spec.origin)), name.partition("[")[0].strip())
+    return classes.summary(classes.parse(Path(spec.origin)), name.partition("[")[0].strip())

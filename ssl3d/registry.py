@@ -7,7 +7,7 @@ A plugin is an entry point in one of the groups ``ssl3d.methods``, ``ssl3d.backb
   ``family``, whose class takes the variant;
 - ``package.module:Class``;
 - ``path/to/file.py:Class``, for research code without packaging; it may import files beside it
-  (:mod:`ssl3d.plugin_folders`).
+  (:mod:`ssl3d.plugin_files.folders`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from types import ModuleType
 from typing import Literal
 
 from ssl3d.errors import PluginError, nearest
-from ssl3d.plugin_folders import SourceOnly, allow_imports
-from ssl3d.scan_classes import parse, subclasses
-from ssl3d.scan_imports import LOOSE
+from ssl3d.plugin_files.classes import parse, subclasses
+from ssl3d.plugin_files.folders import SourceOnly, allow_imports
+from ssl3d.plugin_files.imports import LOOSE
 
 Kind = Literal["methods", "backbones", "datasets", "protocols"]
 KINDS: tuple[Kind, ...] = ("methods", "backbones", "datasets", "protocols")

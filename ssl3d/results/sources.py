@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from ssl3d.plugin_files.imports import CORE, LOOSE, Root, read_source
 from ssl3d.recipe import digest
-from ssl3d.scan_imports import CORE, LOOSE, Root, read_source
 
 _imported_texts: dict[ModuleType, str] = {}  # text of imported modules, when first read
 _unimported_texts: dict[Path, str] = {}  # text of modules not imported yet, when last read

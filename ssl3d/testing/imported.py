@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 import ssl3d.method  # noqa: F401  # it brings what every plugin needs, before the first look
-from ssl3d.plugin_folders import allow_imports
+from ssl3d.plugin_files.folders import allow_imports
 
 
 def main(module: str, file: str, answer: str) -> None:

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
+from ssl3d.plugin_files.imports import LOOSE
 from ssl3d.registry import KINDS, module_of, plugins, split_variant
-from ssl3d.scan_imports import LOOSE
 from ssl3d.testing.runner import BrokenRuleError
 
 SECONDS = 300

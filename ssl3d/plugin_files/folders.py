@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from ssl3d.errors import PluginError
-from ssl3d.scan_imports import INSTALLED, Root, imports, places_on_the_path, read_source
+from ssl3d.plugin_files.imports import INSTALLED, Root, imports, places_on_the_path, read_source
 
 
 class SourceOnly(SourceFileLoader):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ssl3d import plugin_folders
 from ssl3d.errors import PluginError
+from ssl3d.plugin_files import folders
 from ssl3d.registry import load
 from ssl3d.testing.imports import side_effects
 
@@ -28,7 +28,7 @@ class Mine(Dataset):
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget which folders have plugin files, and the modules that were imported from them."""
-    monkeypatch.setattr(plugin_folders._FINDER, "folders", {})
+    monkeypatch.setattr(folders._FINDER, "folders", {})
     _forget()
     yield
     _forget()
