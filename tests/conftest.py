@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from ssl3d.data.sets.demo import write_demo
+
+
+@pytest.fixture(autouse=True)
+def same_draws_in_any_order() -> None:
+    """Start each test from the same global draws, whichever tests ran before it in the same process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

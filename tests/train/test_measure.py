@@ -203,7 +203,7 @@ def test_the_word_follows_the_gradient(backbone: type[ToyBackbone], kind: type[S
     if word != "not exact":
         assert found.error < 1e-9
     elif kind is not Counting:  # whose gradient is right
-        assert found.error > 1e-3
+        assert found.error > 1e-5  # ten thousand times what the exact ones are allowed
 
 
 def test_plain_accumulation_is_called_plain_with_its_error() -> None:
