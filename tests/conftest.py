@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from ssl3d.data.sets.demo import write_demo
+
+settings.register_profile("no deadline", deadline=None)  # machines that run other jobs, too, are slow at times
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ import numpy as np
 import scipy
 from scipy.special import ndtri
 
+from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.compare import holm
-from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate, total
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, total
 from ssl3d.evaluate.statistics.inference import satterthwaite, standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, two_sided
 
@@ -78,16 +79,16 @@ def truncated(a: Estimate, b: Estimate | None, _: Sequence[Estimate]) -> tuple[n
     variance = total(a.terms(b))
     terms = []
     for method in [a] if b is None else [a, b]:
-        if method.aucs.shape[-1] > 1:
+        if method.scores.shape[-1] > 1:
             of_seeds, of_sample = method.seed_variances
-            terms.append((np.maximum(0.0, of_seeds - of_sample), method.aucs.shape[-1] - 1))
+            terms.append((np.maximum(0.0, of_seeds - of_sample), method.scores.shape[-1] - 1))
             variance = variance + terms[-1][0]
     return np.sqrt(variance), satterthwaite(variance, terms or [(np.zeros_like(variance), 1)])
 
 
 def pooled(a: Estimate, b: Estimate | None, table: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """As the rule of the tables, with the variance over seeds pooled over the methods of a table."""
-    S, terms = a.aucs.shape[-1], a.terms(b)
+    S, terms = a.scores.shape[-1], a.terms(b)
     variance = total(terms)
     if S > 1:
         of_seeds = np.mean([method.seed_variances[0] for method in table], axis=0)
@@ -119,7 +120,7 @@ def simulate(condition: Condition, tables: int, rng: np.random.Generator, *, as_
         scores = (of_case + of_method)[:, None] + labels * distance
         scores += np.sqrt(1 - OF_CASE - OF_METHOD) * rng.standard_normal((tables, S, n))
         flat = scores.reshape(-1, n)
-        found.append(_shaped(estimate(labels, np.stack([-flat, flat], axis=2), members), (tables, S)))
+        found.append(_shaped(estimate_auc(labels, np.stack([-flat, flat], axis=2), members), (tables, S)))
     return found
 
 
@@ -135,7 +136,7 @@ def _shaped(of: Estimate, shape: tuple[int, int]) -> Estimate:
     """Return estimates whose seeds are those of several tables, table after table, as one with an axis of tables."""
     (block,) = of.blocks
     parts = block.parts.reshape(*block.parts.shape[:2], *shape)
-    return Estimate(of.aucs.reshape(shape), (Block(parts, block.present),))
+    return Estimate(of.scores.reshape(shape), (Block(parts, block.present),))
 
 
 def outcomes(
@@ -155,7 +156,7 @@ def outcomes(
 def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, widen: bool) -> Outcome:
     covered = []
     for index, method in enumerate(table):
-        auc, (se, df) = method.aucs.mean(axis=-1), rule(method, None, table)
+        auc, (se, df) = method.scores.mean(axis=-1), rule(method, None, table)
         averaged = 1 if widen else 10**9  # so many are never widened
         low, high = logit_limits(auc, se, method.smallest, df=df, averaged=averaged)
         true = condition.auc + (condition.lift if index == 0 else 0.0)
@@ -163,7 +164,7 @@ def _outcome(condition: Condition, table: Sequence[Estimate], rule: Rule, *, wid
     p = []
     for a, b in combinations(table, 2):
         se, df = rule(a, b, table)
-        p.append(two_sided(a.aucs.mean(axis=-1) - b.aucs.mean(axis=-1), se, a.smallest, df))
+        p.append(two_sided(a.scores.mean(axis=-1) - b.scores.mean(axis=-1), se, a.smallest, df))
     separated = np.stack([holm(row) < 0.05 for row in np.stack(p, axis=1)])  # (tables, pairs); the first method's first
     false = separated[:, METHODS - 1 :] if condition.lift else separated
     return Outcome(float(np.mean(covered)), float(false.any(axis=1).mean()), float(separated[:, : METHODS - 1].mean()))

@@ -121,7 +121,7 @@ def _rows(folder: Path, record: EvaluationRecord, name: str) -> dict[str, np.nda
 def _numbers(record: EvaluationRecord) -> dict[str, np.ndarray]:
     """Return all numbers of a score; NaN if undefined."""
     score = record.score
-    low, high = score.auc_interval or (None, None)
+    low, high = score.interval or (None, None)
     found = {**score.metrics, "interval low": low, "interval high": high, "threshold": score.threshold}
     return {name: np.array(value, np.float64) for name, value in found.items()}
 

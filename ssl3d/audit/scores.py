@@ -16,7 +16,12 @@ from ssl3d.results.predictions import parse_predictions, probabilities_of, targe
 from ssl3d.results.records import read_bytes
 from ssl3d.results.scoring import score
 
-COMPUTED = {"metrics", "reasons", "auc_interval"}  # fields of a score that are computed from predictions and threshold
+COMPUTED = {
+    "metrics",
+    "reasons",
+    "metric",
+    "interval",
+}  # fields of a score that are computed from predictions and threshold
 FILE = RECORDS[EvaluationRecord]
 
 

@@ -27,6 +27,7 @@ def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"], 
     from ssl3d.results.read import read_results  # noqa: PLC0415  # help must not wait for pandas
     from ssl3d.tables.baseline import against  # noqa: PLC0415
     from ssl3d.tables.formats.render import render  # noqa: PLC0415
+    from ssl3d.tables.formats.summary import overview  # noqa: PLC0415
     from ssl3d.tables.formats.terminal import show_leaderboard  # noqa: PLC0415
     from ssl3d.tables.tables import Tables, require_results  # noqa: PLC0415
 
@@ -35,6 +36,6 @@ def leaderboard(run: Path, form: Literal["table", "md", "csv", "latex", "svg"], 
     if baseline is not None:
         board = against(board, pairs, baseline)
     if form == "table":
-        show_leaderboard(board, pairs)
+        show_leaderboard(board, pairs, overview(tables))
     else:
-        click.echo(render(board, pairs, form))
+        click.echo(render(board, pairs, form, overview(tables)))

@@ -20,6 +20,7 @@ from ssl3d.run.planning.estimate import estimates, run_folder
 from ssl3d.run.planning.plan import Plan, make_plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.rank import leads
+from ssl3d.tables.formats.summary import overview
 from ssl3d.tables.formats.terminal import show_leaderboard
 from ssl3d.tables.tables import Tables
 
@@ -56,7 +57,7 @@ def _show_tables(outcome: RunResult, as_json: bool) -> None:
         line = {"event": "leaderboard", "folder": str(outcome.folder), "rows": rows, "report": report}
         print(json.dumps(line))  # noqa: T201
         return
-    show_leaderboard(tables.leaderboard, tables.comparisons)
+    show_leaderboard(tables.leaderboard, tables.comparisons, overview(tables))
     names = "leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv"
     print(printable(f"Tables: {outcome.folder}/{names}"))  # noqa: T201
     print(printable(f"Report: {report}"))  # noqa: T201

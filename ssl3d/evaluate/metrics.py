@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
 from ssl3d.errors import DataError
+from ssl3d.evaluate.statistics.influence import expected_values
 from ssl3d.task import Task
 
 BINS = 10  # of the expected calibration error
@@ -19,7 +20,7 @@ BINARY = (
 )
 # auc (one class against the rest) and f1 are means over classes.
 MULTICLASS = ("auc", "balanced_accuracy", "accuracy", "f1", "mcc", "log_loss", "brier", "ece")
-ORDINAL = (*MULTICLASS, "quadratic_kappa")  # Cohen 1968, Psychol. Bull. 70:213
+ORDINAL = (*MULTICLASS, "quadratic_kappa", "spearman")
 MULTILABEL = ("auc", "average_precision", "brier")  # and the first two also per label: "auc:edema"
 REGRESSION = ("mae", "r2", "spearman")
 
@@ -121,7 +122,9 @@ def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
     missing = sorted(set(range(K)) - {int(label) for label in labels})
     if missing:
         reason = f"no test case is of class {', '.join(map(str, missing))}"
-        found.undefined(reason, "auc", "balanced_accuracy", "f1", "mcc", *(["quadratic_kappa"] if ordinal else []))
+        found.undefined(reason, "auc", "balanced_accuracy", "f1", "mcc")
+        if ordinal:
+            found.undefined(reason, "quadratic_kappa", "spearman")
         return found
     values["auc"] = macro_auc(labels, p)
     values["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
@@ -129,6 +132,7 @@ def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
     values["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
     if ordinal:
         values["quadratic_kappa"] = float(sk.cohen_kappa_score(labels, predicted, weights="quadratic"))
+        _spearman(found, labels, expected_values(p))
     return found
 
 
@@ -158,11 +162,15 @@ def _regression(y: np.ndarray, predicted: np.ndarray) -> Metrics:
         found.undefined(f"all {len(y)} test cases have the same value", "r2", "spearman")
         return found
     found.values["r2"] = float(sk.r2_score(y, predicted))
+    _spearman(found, y, predicted)
+    return found
+
+
+def _spearman(found: Metrics, y: np.ndarray, predicted: np.ndarray) -> None:
     if np.ptp(predicted) == 0:
         found.undefined("all test cases are predicted to have the same value", "spearman")
     else:
         found.values["spearman"] = float(spearmanr(y, predicted).statistic)
-    return found
 
 
 def macro_auc(labels: np.ndarray, p: np.ndarray) -> float:

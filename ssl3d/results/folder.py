@@ -18,8 +18,9 @@ FEATURES = "features.npz"
 PREDICTIONS, TRAINING = "predictions.csv", "training.csv"
 FAILURE, ERROR = "failure.json", "error.txt"
 LEADERBOARD, LEADERBOARD_MD, COMPARISONS = "leaderboard.csv", "leaderboard.md", "comparisons.csv"
-EVALUATIONS, CURVES, REPORT = "evaluations.csv", "curves.csv", "report.html"
-TABLES = (LEADERBOARD, LEADERBOARD_MD, COMPARISONS, EVALUATIONS, CURVES, REPORT)
+EVALUATIONS, CURVES, SCORES = "evaluations.csv", "curves.csv", "scores.csv"
+SUMMARY, WINS, REPORT = "summary.csv", "wins.csv", "report.html"
+TABLES = (LEADERBOARD, LEADERBOARD_MD, COMPARISONS, EVALUATIONS, CURVES, SCORES, SUMMARY, WINS, REPORT)
 RECORDS: dict[type[ArtifactRecord], str] = {
     EncoderRecord: "encoder.json",
     FeaturesRecord: "features.json",

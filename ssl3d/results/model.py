@@ -144,8 +144,10 @@ class Score(Record):
 
     metrics: dict[str, float | None] = Field(description="by name; null where one is undefined, see reasons")
     reasons: dict[str, str] = Field({}, description="why a metric is null, by its name")
-    auc_interval: tuple[float, float] | None = Field(
-        None, description="DeLong's at 95%; null for more than two classes or without an AUC"
+    metric: str = Field("auc", description="which of them ranks methods on this kind of task")
+    interval: tuple[float, float] | None = Field(
+        None,
+        description="95% limits of that metric, over patients; null if undefined, or with several labels",
     )
     threshold: float | None = Field(
         None, description="of the probability of class 1, chosen on training data; null if the task is not binary"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ssl3d.evaluate.metrics import measure
-from ssl3d.evaluate.statistics.estimate import estimate
 from ssl3d.evaluate.statistics.inference import interval
+from ssl3d.evaluate.statistics.measures import Measure, primary
 from ssl3d.protocol import Prediction
 from ssl3d.results.model import Score
 from ssl3d.task import Task
@@ -31,16 +31,22 @@ def score(
     Raises:
         DataError: there are no test cases, targets are not valid for the task, or a prediction does not fit.
     """
-    found = measure(targets, prediction.probabilities, task, prediction.threshold)
-    auc_interval = None
-    if task.kind == "binary" and found.values["auc"] is not None:
-        limits = interval(estimate(targets, prediction.probabilities[None], patients))
-        auc_interval = limits.low, limits.high
+    found, ranks = measure(targets, prediction.probabilities, task, prediction.threshold), primary(task.kind)
+    known = task.kind != "multilabel" and found.values[ranks.name] is not None
     return Score(
         metrics=found.values,
         reasons=dict(found.reasons),
-        auc_interval=auc_interval,
+        metric=ranks.name,
+        interval=_limits(ranks, targets, prediction.probabilities, patients) if known else None,
         threshold=prediction.threshold,
         chosen=prediction.chosen,
         seconds=seconds,
     )
+
+
+def _limits(
+    ranks: Measure, targets: np.ndarray, probabilities: np.ndarray, patients: np.ndarray | None
+) -> tuple[float, float] | None:
+    """Return the limits of the score; None if one is infinite: a single patient says nothing about an error."""
+    found = interval(ranks.estimate(targets, probabilities[None], patients))
+    return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None

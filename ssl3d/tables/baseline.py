@@ -16,7 +16,7 @@ from ssl3d.tables.columns import Columns, ColumnType, typed
 
 COLUMNS: Columns = {
     "baseline": ColumnType("str", "method that the row is compared with"),
-    "difference": ColumnType("float64", "auc minus that of the baseline"),
+    "difference": ColumnType("float64", "score minus that of the baseline"),
     "difference_low": ColumnType("float64", "lower 95% limit of the difference, not corrected"),
     "difference_high": ColumnType("float64", "upper 95% limit of the difference"),
     "difference_p": ColumnType("float64", "two-sided p value of no difference"),
@@ -36,11 +36,11 @@ def against(board: pd.DataFrame, pairs: pd.DataFrame, name: str) -> pd.DataFrame
 
     Args:
         board: the leaderboard.
-        pairs: the comparisons of the same results.
+        pairs: the comparisons of the same results; only those by the metric that decides ranks are used.
         name: METHOD, or METHOD on BACKBONE, followed by (SETTINGS) if needed to distinguish two rows.
 
     Raises:
-        RunError: no row has the name, several rows of one table have it, or it has no AUC.
+        RunError: no row has the name, several rows of one table have it, or it has no score.
     """
     rows = _rows(board)
     chosen = [row for row in rows if name in _names(row)]
@@ -48,11 +48,11 @@ def against(board: pd.DataFrame, pairs: pd.DataFrame, name: str) -> pd.DataFrame
         known = {known for row in rows for known in _names(row)[:2]}
         raise RunError(f"no row of the leaderboard is called {name!r}{nearest(name, known)}")
     _check_alone(chosen, name)
-    if all(row["auc"] is None for row in chosen):
-        raise RunError(f"baseline {name!r} has no AUC ({chosen[0]['note'] or chosen[0]['status']}); name another one")
+    if all(row["score"] is None for row in chosen):
+        raise RunError(f"baseline {name!r} has no score ({chosen[0]['note'] or chosen[0]['status']}); name another one")
     found: list[dict[str, Any]] = [{} for _ in rows]
     for baseline in chosen:
-        _compare(rows, found, _rows(pairs), baseline)
+        _compare(rows, found, _rows(pairs[pairs["primary"]]), baseline)
     extra = typed([{**one, "baseline": name} for one in found], COLUMNS)
     return pd.concat([board.reset_index(drop=True), extra], axis=1)
 

@@ -21,6 +21,7 @@ class ColumnType(NamedTuple):
 Columns = Mapping[str, ColumnType]
 
 METRICS = {
+    "auc": "area under the ROC curve on the test cases; macro for more than two classes, mean over labels",
     "average_precision": "area under the precision-recall curve",
     "balanced_accuracy": "mean of sensitivity and specificity at the threshold chosen on training data",
     "accuracy": "share of cases classified correctly at that threshold",
@@ -34,7 +35,7 @@ METRICS = {
     "quadratic_kappa": "Cohen's kappa with quadratic weights, for an ordinal task",
     "mae": "mean absolute error, for a regression; smaller is better",
     "r2": "coefficient of determination, for a regression",
-    "spearman": "Spearman's rank correlation, for a regression",
+    "spearman": "Spearman's rank correlation, for an ordinal task or a regression",
 }
 
 

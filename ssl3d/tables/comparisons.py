@@ -14,18 +14,21 @@ from ssl3d.tables.standings import Pair
 
 COLUMNS: Columns = {
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
-    "method_a": ColumnType("str", "method with the higher AUC"),
+    "metric": ColumnType("str", "what is compared: auc, quadratic_kappa, spearman, mae or r2"),
+    "label": ColumnType("str", "the only label of a multi-label task that is compared; missing: the mean over labels"),
+    "primary": ColumnType("boolean", "whether this metric decides ranks and letters"),
+    "method_a": ColumnType("str", "method with the better score"),
     "backbone_a": ColumnType("str", "its backbone"),
-    "method_b": ColumnType("str", "method with the lower AUC"),
+    "method_b": ColumnType("str", "method with the worse score"),
     "backbone_b": ColumnType("str", "its backbone"),
-    "auc_a": ColumnType("float64", "mean over seeds"),
-    "auc_b": ColumnType("float64", "mean over seeds"),
-    "difference": ColumnType("float64", "auc_a - auc_b"),
+    "score_a": ColumnType("float64", "mean over seeds"),
+    "score_b": ColumnType("float64", "mean over seeds"),
+    "difference": ColumnType("float64", "score_a - score_b; below 0 for errors, of which A has the smaller"),
     "ci_low": ColumnType("float64", "lower 95% limit of the difference, not corrected for the number of pairs"),
     "ci_high": ColumnType("float64", "upper 95% limit of the difference"),
     "test": ColumnType("str", "DeLong (one seed each), or DeLong and seeds; over patients, within folds"),
     "p": ColumnType("float64", "two-sided p value of no difference"),
-    "p_holm": ColumnType("float64", "p corrected for the number of pairs of this table and protocol (Holm)"),
+    "p_holm": ColumnType("float64", "p corrected for the number of pairs of this table, protocol and metric (Holm)"),
     "smallest_detectable": ColumnType(
         "float64", "true difference that this test, corrected for the number of pairs, finds with 80% power at 5%"
     ),
@@ -36,9 +39,9 @@ COLUMNS: Columns = {
     "seeds_a": ColumnType("Int64", "complete seeds"),
     "seeds_b": ColumnType("Int64", "complete seeds"),
     "n_test": ColumnType("Int64", "number of test volumes, of all folds together"),
-    "folds": ColumnType("Int64", "outer folds, over which auc is a mean; missing: the data set's own split"),
+    "folds": ColumnType("Int64", "outer folds, over which scores are means; missing: the data set's own split"),
     "data": ColumnType("str", "data set that both were evaluated on, with its variant"),
-    "task": ColumnType("str", "target that is predicted; several: the mean of their AUCs"),
+    "task": ColumnType("str", "target that is predicted; several: the mean of their scores"),
     "plane": ColumnType("str", "plane of the exam; several: their combination"),
     "synthetic": ColumnType("boolean", "whether the data are generated"),
     "settings_a": ColumnType("str", "hash of everything that decides the numbers of A, but seed and fold"),
@@ -78,9 +81,9 @@ def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
     first = a.done[0].record
     better = _better(pair, names[a.key], names[b.key])
     return {
-        "protocol": a.key.protocol,
-        **{"method_a": a.key.method, "backbone_a": a.key.backbone, "settings_a": a.key.settings, "auc_a": a.auc},
-        **{"method_b": b.key.method, "backbone_b": b.key.backbone, "settings_b": b.key.settings, "auc_b": b.auc},
+        **{"protocol": a.key.protocol, "metric": a.metric, "label": a.label, "primary": a.primary},
+        **{"method_a": a.key.method, "backbone_a": a.key.backbone, "settings_a": a.key.settings, "score_a": a.score},
+        **{"method_b": b.key.method, "backbone_b": b.key.backbone, "settings_b": b.key.settings, "score_b": b.score},
         **{"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)},
         **{"difference": test.estimate, "ci_low": test.low, "ci_high": test.high},
         **{"test": pair.method, "p": test.p, "p_holm": pair.p_holm, "smallest_detectable": pair.detectable},

@@ -1,4 +1,4 @@
-"""Curves: AUC against the fraction of labels, or of positives among them. Loads no torch."""
+"""Curves: scores against the fraction of labels, or of positives among them. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ssl3d.recipe import EvaluationRecipe
 from ssl3d.results.results import Evaluated
 from ssl3d.tables.columns import Columns, ColumnType, joined, typed
 from ssl3d.tables.entries import Where, key_of, parts_of, reference_cases
-from ssl3d.tables.entry import Entry, Key
-from ssl3d.tables.standings import SEVERAL_SEEDS, Standing, repeated_interval, standings
+from ssl3d.tables.entry import Entry, Key, metric_of
+from ssl3d.tables.standings import Standing, repeated_interval, source, standings
 
 COLUMNS: Columns = {
     "method": ColumnType("str", "name of the method"),
@@ -22,14 +22,15 @@ COLUMNS: Columns = {
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "condition": ColumnType("str", "what is varied: labels, or positives (at one number of labels)"),
     "share": ColumnType("float64", "of the training labels, or of positives among those used"),
-    "auc": ColumnType("float64", "area under the ROC curve on the test cases, mean over draws and seeds"),
-    "ci_low": ColumnType("float64", "lower 95% limit of auc"),
-    "ci_high": ColumnType("float64", "upper 95% limit of auc"),
+    "metric": ColumnType("str", "what ranks methods on this kind of task"),
+    "score": ColumnType("float64", "that metric on the test cases, mean over draws and seeds"),
+    "ci_low": ColumnType("float64", "lower 95% limit of score"),
+    "ci_high": ColumnType("float64", "upper 95% limit of score"),
     "interval": ColumnType(
         "str", "DeLong (one draw and seed), DeLong and seeds, or DeLong and draws (of one seed); over patients"
     ),
     "spread": ColumnType(
-        "float64", "standard deviation over seeds of their mean auc over draws; over draws where there is one seed"
+        "float64", "standard deviation over seeds of their mean score over draws; over draws where there is one seed"
     ),
     "n_labels": ColumnType("Int64", "training labels used, of the first fold"),
     "n_positive": ColumnType("Int64", "positives among them; missing if the task is not binary"),
@@ -41,9 +42,9 @@ COLUMNS: Columns = {
     "plane": ColumnType("str", "plane of the exam"),
     "synthetic": ColumnType("boolean", "whether the data are generated"),
     "settings": ColumnType("str", "hash of everything that decides the numbers, code included, but seed and fold"),
-    "note": ColumnType("str", "why there is no AUC, what was left out, or what the interval leaves out"),
+    "note": ColumnType("str", "why there is no score, what was left out, or what the interval leaves out"),
 }
-SEVERAL_DRAWS = "DeLong and draws"  # source of an interval over the draws of one seed
+AND_DRAWS = " and draws"  # added to the source of an interval over the draws of one seed
 ONE_SEED = "one seed: the interval leaves out the variance of the encoder's seed"
 Folds = Mapping[int, Evaluated]
 
@@ -134,7 +135,7 @@ def _row(key: Key, point: Point, repeated: Repeated, cases: Mapping[Where, pd.Da
         for part in parts_of([folds[fold] for folds in layers], cases[(*key.table, fold)])
     ]
     done = tuple(one for folds in layers for one in folds.values())
-    entry = Entry(key, tuple(range(len(layers))), done, (), tuple(parts))
+    entry = Entry(key, tuple(range(len(layers))), done, (), tuple(parts), metric=metric_of(done))
     seeds, draws = len(repeated.seeds), len(repeated.draws)
     row = _common(entry, point, _interval(entry, seeds, draws), seeds, draws)
     first = layers[0][min(layers[0])].record
@@ -158,17 +159,18 @@ def _common(
     key, (interval, interval_from) = entry.key, interval_and_source
     row: dict[str, Any] = {
         **{"method": key.method, "backbone": key.backbone, "protocol": key.protocol, **point._asdict()},
-        **{"auc": entry.auc, "interval": interval_from, "draws": draws, "seeds": seeds, "n_test": entry.cases},
+        **{"metric": entry.metric, "score": entry.score, "interval": interval_from},
+        **{"draws": draws, "seeds": seeds, "n_test": entry.cases},
         **{"data": key.data, "task": key.task, "plane": key.plane, "settings": key.settings},
         "synthetic": entry.done[0].record.data.synthetic,
         "note": ONE_SEED if seeds == 1 else "",
     }
     if interval is not None:
         row |= {"ci_low": interval.low, "ci_high": interval.high}
-    if len(entry.aucs) > 1:
-        row["spread"] = float(np.reshape(entry.aucs, (_repetitions(seeds, draws), -1)).mean(axis=1).std(ddof=1))
-    if entry.auc is None:
-        row["note"] = joined(one.record.score.reasons.get("auc") for one in entry.done)
+    if len(entry.scores) > 1:
+        row["spread"] = float(np.reshape(entry.scores, (_repetitions(seeds, draws), -1)).mean(axis=1).std(ddof=1))
+    if entry.score is None:
+        row["note"] = joined(one.record.score.reasons.get(entry.metric) for one in entry.done)
     return row
 
 
@@ -176,8 +178,8 @@ def _interval(entry: Entry, seeds: int, draws: int) -> tuple[Interval | None, st
     """Return the interval and its source; with one draw, as on the leaderboard."""
     if draws > 1:
         interval = repeated_interval(entry, _repetitions(seeds, draws))
-        source = SEVERAL_SEEDS if seeds > 1 else SEVERAL_DRAWS
-        return interval, "" if interval is None else source
+        varied = source(entry, seeds) if seeds > 1 else source(entry, 1) + AND_DRAWS
+        return interval, "" if interval is None else varied
     standing = standings([entry])[0][0]
     return standing.interval, standing.interval_from
 

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ssl3d.files import LOG
-from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, PREDICTIONS, TRAINING
+from ssl3d.results.folder import (
+    COMPARISONS,
+    CURVES,
+    EVALUATIONS,
+    LEADERBOARD,
+    PREDICTIONS,
+    SCORES,
+    SUMMARY,
+    TRAINING,
+    WINS,
+)
 from ssl3d.tables.baseline import COLUMNS as BASELINE
 from ssl3d.tables.columns import Columns, ColumnType
 from ssl3d.tables.write import TABLE_COLUMNS
 
 OF_RUN = {
     LEADERBOARD: "one row per data set, task, plane, protocol, method and backbone; aggregated over seeds",
-    COMPARISONS: "one row per pair of methods under one protocol",
+    COMPARISONS: "one row per pair of methods under one protocol, and metric",
     EVALUATIONS: "one row per evaluation: one encoder, one task, one protocol, all training labels or a part of them",
     CURVES: "one row per method, backbone, protocol and share of labels or of positives",
+    SUMMARY: "one row per protocol and method: means over data sets, tasks and planes, if there are several",
+    WINS: "one row per protocol and ordered pair of methods: how often one beats the other over these tasks",
+    SCORES: "one row per row of the leaderboard, metric and label: every score with an interval, if there are several",
 }
 PREDICTION_COLUMNS: Columns = {
     "case": ColumnType("str", "id of the volume, as the data set spells it"),

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from ssl3d.errors import RunError
+from ssl3d.evaluate.statistics.measures import OF_KIND
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
 from ssl3d.results.model import encoder_choices, evaluation_choices
 from ssl3d.results.predictions import probabilities_of, targets_of
 from ssl3d.results.results import Evaluated, Failed
-from ssl3d.tables.entry import PLUS, Entry, Key, Part
+from ssl3d.tables.entry import PLUS, Entry, Key, Part, metric_of
 from ssl3d.tables.means import means
 
 SETTINGS_DIGITS = 8
@@ -26,11 +27,10 @@ def key_of(one: Evaluated) -> Key:
 
 
 def entries(evaluated: Sequence[Evaluated], failed: Sequence[Failed] = ()) -> list[Entry]:
-    """Group evaluations with all labels into entries, by table and protocol, then by AUC, best first.
+    """Group evaluations with all labels into entries, by table and protocol, then by score, best first.
 
-    Entries without an AUC come last; those of a regression are ordered by their mean absolute error. Test cases are
-    matched by id. If several tasks were evaluated on the same cases, their mean is also an entry (see
-    :mod:`ssl3d.tables.means`).
+    Entries without a score come last. Test cases are matched by id. If several tasks were evaluated on the same cases,
+    their mean is also an entry (see :mod:`ssl3d.tables.means`).
 
     Raises:
         RunError: the test cases of evaluations in one table differ.
@@ -73,15 +73,19 @@ def parts_of(layers: Sequence[Evaluated], cases: pd.DataFrame) -> list[Part]:
     """
     ids, targets, patients = tuple(cases.index), targets_of(cases), cases["patient"].to_numpy()
     p = np.stack([_probabilities(one, cases) for one in layers])  # (S, N, K)
-    scores = [one.record.score.metrics for one in layers]
+    task = layers[0].record.data.task
+
+    def scores(of: str = "") -> dict[str, tuple[float | None, ...]]:
+        names = OF_KIND[task.kind]
+        return {name: tuple(one.record.score.metrics.get(name + of) for one in layers) for name in names}
+
     if targets.ndim == 1:
-        return [Part(ids, targets, p, tuple(metrics.get("auc") for metrics in scores), patients)]
+        return [Part(ids, targets, p, scores(), patients)]
     parts = []
-    for index, name in enumerate(layers[0].record.data.task.classes):
+    for index, name in enumerate(task.classes):
         both = np.stack([1 - p[:, :, index], p[:, :, index]], axis=2)  # (S, N, 2)
-        aucs = tuple(metrics.get(f"auc:{name}") for metrics in scores)
-        parts.append(Part(ids, targets[:, index], both, aucs, patients))
-    return [part for part in parts if None not in part.aucs] or parts
+        parts.append(Part(ids, targets[:, index], both, scores(f":{name}"), patients, name))
+    return [part for part in parts if all(None not in values for values in part.scores.values())] or parts
 
 
 def _key(encoder: EncoderRecipe, evaluation: EvaluationRecipe, settings: str) -> Key:
@@ -110,14 +114,12 @@ def _attach(failed: Sequence[Failed], groups: Mapping[Key, Sequence[Evaluated]])
 
 
 def _table_order(key: Key) -> tuple[str, bool, str, bool, str]:
-    """Sort data sets, tasks and planes by name, derived ones last."""
-    return key.data, key.is_mean, key.task, PLUS in key.plane, key.plane
+    """Sort data sets, tasks and planes by name, the summaries over tasks and planes first."""
+    return key.data, not key.is_mean, key.task, PLUS not in key.plane, key.plane
 
 
 def _merit(entry: Entry) -> tuple[bool, float, Key]:
-    errors = [error for one in entry.done if (error := one.record.score.metrics.get("mae")) is not None]
-    merit = entry.auc if entry.auc is not None else -float(np.mean(errors)) if errors else None
-    return merit is None, -(merit or 0.0), entry.key
+    return entry.score is None, -entry.measure.sign * (entry.score or 0.0), entry.key
 
 
 def _entry(
@@ -144,6 +146,7 @@ def _entry(
         tuple(parts),
         tuple(notes),
         tuple(one for seed, found in seeds.items() if seed not in whole for one in found.values()),
+        metric_of(group),
     )
 
 

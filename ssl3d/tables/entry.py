@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from ssl3d.evaluate.statistics.measures import MEASURES, Measure, primary
 from ssl3d.results.results import Evaluated, Failed
 
 PLUS = " + "  # joins the names of combined planes
@@ -65,19 +66,22 @@ class Part:
         cases: N ids in alphabetical order; equal in parts with the same cases.
         labels: (N,).
         probabilities: (S, N, K), one layer per seed.
-        aucs: S values, None if a class is missing.
+        scores: by measure, S values, each None if it is undefined.
         patients: (N,) patient of each case; None: each case has its own patient.
+        name: label of a multi-label task; "" otherwise.
     """
 
     cases: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
-    aucs: tuple[float | None, ...]
+    scores: Mapping[str, tuple[float | None, ...]]
     patients: np.ndarray | None = None
+    name: str = ""
 
     def of(self, seeds: Sequence[int]) -> Part:
         """Return a subset of the seeds, by index."""
-        return replace(self, probabilities=self.probabilities[list(seeds)], aucs=tuple(self.aucs[i] for i in seeds))
+        scores = {name: tuple(values[i] for i in seeds) for name, values in self.scores.items()}
+        return replace(self, probabilities=self.probabilities[list(seeds)], scores=scores)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,12 @@ class Entry:
         seeds: seeds that are complete in every fold.
         done: their evaluations.
         failed: failed evaluations without a complete one of the same seed and fold.
-        parts: one per fold, and per task or label if it is a mean over those; none if no seed is complete. The AUC is
-            the mean over them.
+        parts: one per fold, and per task or label if it is a mean over those; none if no seed is complete. The score
+            is the mean over them.
         notes: notes for the reader of the row.
         unfinished: complete evaluations of seeds that lack a fold or a task.
+        metric: name of the measure that is compared; by default the one that ranks methods on this kind of task.
+        label: the only label of a multi-label task that is compared; "": the mean over labels.
     """
 
     key: Key
@@ -102,19 +108,41 @@ class Entry:
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
     unfinished: tuple[Evaluated, ...] = ()
-
-    @cached_property
-    def aucs(self) -> list[float]:
-        """AUCs of the complete seeds, each the mean over the parts; empty if one of them is undefined."""
-        known = [[auc for auc in part.aucs if auc is not None] for part in self.parts]
-        if not self.parts or any(len(found) < len(self.seeds) for found in known):
-            return []
-        return [float(auc) for auc in np.mean(known, axis=0)]
+    metric: str = "auc"
+    label: str = ""
 
     @property
-    def auc(self) -> float | None:
-        """Mean AUC over the complete seeds."""
-        return float(np.mean(self.aucs)) if self.aucs else None
+    def measure(self) -> Measure:
+        """The measure that is compared."""
+        return MEASURES[self.metric]
+
+    @property
+    def primary(self) -> bool:
+        """Whether the measure decides ranks and letters."""
+        return self.metric == metric_of(self.done) and not self.label
+
+    @cached_property
+    def scores(self) -> list[float]:
+        """Scores of the complete seeds, each the mean over the parts; empty if one of them is undefined."""
+        known = [[score for score in part.scores[self.metric] if score is not None] for part in self.parts]
+        if not self.parts or any(len(found) < len(self.seeds) for found in known):
+            return []
+        return [float(score) for score in np.mean(known, axis=0)]
+
+    @property
+    def score(self) -> float | None:
+        """Mean score over the complete seeds."""
+        return float(np.mean(self.scores)) if self.scores else None
+
+    @property
+    def further(self) -> list[Entry]:
+        """The same entry by each further measure of its task, and by each label of a multi-label task."""
+        measures = dict.fromkeys(name for part in self.parts for name in part.scores if name != self.metric)
+        found = [replace(self, metric=name) for name in measures]
+        labels = dict.fromkeys(part.name for part in self.parts if part.name)
+        for label in labels if len(labels) > 1 else ():
+            found.append(replace(self, label=label, parts=tuple(part for part in self.parts if part.name == label)))
+        return found
 
     @property
     def blocks(self) -> dict[tuple[str, ...], list[Part]]:
@@ -147,3 +175,8 @@ class Entry:
     def patients(self) -> int:
         """Number of patients of the test cases; folds share none."""
         return sum({one.record.recipe.fold: one.record.data.n_test_patients for one in self.done}.values())
+
+
+def metric_of(group: Sequence[Evaluated]) -> str:
+    """Return the name of the measure that ranks methods on the task of these evaluations; AUC if there are none."""
+    return primary(group[0].record.data.task.kind).name if group else "auc"

@@ -31,9 +31,10 @@ COLUMNS: Columns = {
     "labels": ColumnType("float64", "share of the training labels that was used"),
     "positives": ColumnType("float64", "share of positives among them, where that was set"),
     "draw": ColumnType("Int64", "which draw of the labels"),
-    "auc": ColumnType("float64", "area under the ROC curve on the test cases; macro for K > 2; mean over labels"),
-    "auc_low": ColumnType("float64", "lower 95% limit of auc (DeLong)"),
-    "auc_high": ColumnType("float64", "upper 95% limit of auc (DeLong)"),
+    "metric": ColumnType("str", "what ranks methods on this kind of task: auc, quadratic_kappa (ordinal) or mae"),
+    "score": ColumnType("float64", "that metric on the test cases"),
+    "ci_low": ColumnType("float64", "lower 95% limit of score, over patients"),
+    "ci_high": ColumnType("float64", "upper 95% limit of score"),
     **{name: ColumnType("float64", meaning) for name, meaning in METRICS.items()},
     "by_label": ColumnType("str", "JSON: metrics of each label of a multi-label task"),
     "threshold": ColumnType("float64", "of the probability of class 1, chosen on training data"),
@@ -80,13 +81,14 @@ def evaluations(results: Results) -> pd.DataFrame:
 
 def _row(one: Evaluated) -> dict[str, Any]:
     record, encoder, score, data = one.record, one.encoder, one.record.score, one.record.data
-    low, high = score.auc_interval or (None, None)
+    low, high = score.interval or (None, None)
     by_label = {name: value for name, value in score.metrics.items() if ":" in name}
     reasons = [f"no {name}: {reason}" for name, reason in score.reasons.items()]
     return {
         **{"evaluation": record.name, "key": record.key, "status": "done", "encoder": encoder.name},
         **_planned(encoder.recipe, record.recipe),
-        **{"auc_low": low, "auc_high": high, **score.metrics, "threshold": score.threshold},
+        **{"metric": score.metric, "score": score.metrics.get(score.metric), "ci_low": low, "ci_high": high},
+        **{**score.metrics, "threshold": score.threshold},
         "by_label": _json(by_label) if by_label else None,
         "chosen": _json(score.chosen),
         "protocol_seconds": score.seconds,

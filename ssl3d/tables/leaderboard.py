@@ -25,14 +25,15 @@ COLUMNS: Columns = {
     "backbone": ColumnType("str", "name of the backbone"),
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "readout": ColumnType("str", "features that were evaluated, as the training cases chose: last, multi, max, ..."),
-    "auc": ColumnType(
-        "float64", "area under the ROC curve on the test cases, mean over seeds, folds and labels; macro for K > 2"
+    "metric": ColumnType("str", "what ranks methods on this kind of task: auc, quadratic_kappa (ordinal) or mae"),
+    "score": ColumnType("float64", "that metric on the test cases, mean over seeds, folds and labels"),
+    "ci_low": ColumnType("float64", "lower 95% limit of score"),
+    "ci_high": ColumnType("float64", "upper 95% limit of score"),
+    "interval": ColumnType(
+        "str", "DeLong (one seed: of this encoder), or DeLong and seeds; influence functions if no AUC"
     ),
-    "ci_low": ColumnType("float64", "lower 95% limit of auc"),
-    "ci_high": ColumnType("float64", "upper 95% limit of auc"),
-    "interval": ColumnType("str", "DeLong (one seed: of this encoder), or DeLong and seeds; over patients"),
     "seeds": ColumnType("Int64", "number of complete seeds"),
-    "spread": ColumnType("float64", "standard deviation of auc over seeds"),
+    "spread": ColumnType("float64", "standard deviation of score over seeds"),
     **{name: ColumnType("float64", f"{meaning}; mean over seeds") for name, meaning in METRICS.items()},
     "labels_used": ColumnType("boolean", "whether the method saw labels of the training volumes in pretraining"),
     "exactness": ColumnType("str", "what accumulation did to the gradient, as measured before training"),
@@ -55,6 +56,7 @@ COLUMNS: Columns = {
     "n_test_patients": ColumnType("Int64", "number of patients that these are of"),
     "patients_known": ColumnType("boolean", "false: patients are unknown, and every volume is taken for one"),
     "folds": ColumnType("Int64", "outer folds, over which every score is a mean; missing: the data set's own split"),
+    "primary": ColumnType("boolean", "whether the row is of the run's primary comparison, which the request fixes"),
     "settings": ColumnType("str", "hash of everything that decides the numbers, code included, but seed and fold"),
     "status": ColumnType("str", "done; partial (some seeds or folds failed, or are not done yet); failed"),
     "departures": ColumnType("str", "what this implementation does differently from the paper"),
@@ -62,13 +64,20 @@ COLUMNS: Columns = {
 }
 
 
-def leaderboard(standings: Sequence[Standing]) -> pd.DataFrame:
+def leaderboard(standings: Sequence[Standing], primary: tuple[str, str, str, str] | None = None) -> pd.DataFrame:
     """Return one row per standing; see :data:`COLUMNS`.
 
-    Rows are ordered by data set, task, plane and protocol, then by AUC, best first. Rows without an AUC come last.
+    Rows are ordered by data set, task, plane and protocol, then by score, best first. Rows without a score come last.
+
+    Args:
+        standings: in the order of the table.
+        primary: data set, task, plane and protocol of the primary comparison.
     """
     code = _code_notes([standing.entry for standing in standings])
-    return typed([_row(standing, code.get(standing.entry.key, "")) for standing in standings], COLUMNS)
+    rows = [_row(standing, code.get(standing.entry.key, "")) for standing in standings]
+    for row, standing in zip(rows, standings, strict=True):
+        row["primary"] = standing.entry.key.compared == primary
+    return typed(rows, COLUMNS)
 
 
 def has_failed(entry: Entry) -> bool:
@@ -82,7 +91,8 @@ def _row(standing: Standing, code_note: str) -> dict[str, Any]:
         "rank": standing.rank,
         "group": standing.group,
         **entry.key._asdict(),
-        "auc": entry.auc,
+        "metric": entry.metric if entry.done else None,
+        "score": entry.score,
         "interval": standing.interval_from,
         "seeds": len(entry.seeds),
         "status": _status(entry),
@@ -90,8 +100,8 @@ def _row(standing: Standing, code_note: str) -> dict[str, Any]:
     }
     if standing.interval is not None:
         row |= {"ci_low": standing.interval.low, "ci_high": standing.interval.high}
-    if len(entry.aucs) > 1:
-        row["spread"] = float(np.std(entry.aucs, ddof=1))
+    if len(entry.scores) > 1:
+        row["spread"] = float(np.std(entry.scores, ddof=1))
     for name in METRICS:
         row[name] = _mean(one.record.score.metrics.get(name) for one in entry.done)
     if entry.parts:
@@ -145,7 +155,7 @@ def _notes(entry: Entry) -> list[str]:
     for one in entry.done:
         score = one.record.score
         notes += [*one.encoder.notes, *one.record.notes]
-        notes += [f"no {name}: {reason}" for name, reason in score.reasons.items() if name == "auc"]
+        notes += [f"no {name}: {reason}" for name, reason in score.reasons.items() if name == entry.metric]
         notes += [str(score.chosen[name]) for name in ("note",) if name in score.chosen]
         notes += [f"converged: {score.chosen[name]}" for name in ("converged",) if name in score.chosen]
     return [

@@ -1,6 +1,6 @@
-"""The mean over tasks: MRNet's official metric is the mean of its three AUCs (Bien et al. 2018, PLOS Med 15(11)).
+"""The mean over tasks that are ranked by AUC. Loads no torch.
 
-Loads no torch.
+MRNet's official metric is the mean of its three AUCs (Bien et al. 2018, PLOS Med 15(11)).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ssl3d.tables.entry import MEAN, Entry, Key
 def means(found: Sequence[Entry]) -> list[Entry]:
     """Return the entry of the mean over tasks for each data set, plane, protocol, method, backbone and settings.
 
-    Only tasks with one class per case count. There is no mean if a plane has only one such task, or if an entry lacks
-    one of them or was evaluated on other test cases for another task.
+    Only tasks with one class per case that are ranked by AUC count. There is no mean if a plane has only one such task,
+    or if an entry lacks one of them or was evaluated on other test cases for another task.
     """
     groups: dict[Key, dict[str, Entry]] = {}
     tasks: dict[tuple[str, str], set[str]] = {}
     for entry in found:
         known = [*entry.done, *entry.unfinished]
-        if all(one.record.data.task.categorical for one in known):
+        if entry.metric == "auc" and all(one.record.data.task.categorical for one in known):
             groups.setdefault(entry.key._replace(task=""), {})[entry.key.task] = entry
             tasks.setdefault((entry.key.data, entry.key.plane), set()).add(entry.key.task)
     return [

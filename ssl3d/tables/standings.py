@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl3d.evaluate.statistics.compare import holm, letters, pairs, ranks, smallest_detectable
-from ssl3d.evaluate.statistics.estimate import Estimate, estimate, mean_of
+from ssl3d.evaluate.statistics.estimate import Estimate, mean_of
 from ssl3d.evaluate.statistics.inference import interval, paired
 from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 from ssl3d.tables.entry import Entry
 
 LEVEL = 0.05  # of tests, after Holm's correction; intervals are at 95%
-ONE_SEED, SEVERAL_SEEDS = "DeLong", "DeLong and seeds"  # sources of intervals and tests
+AND_SEEDS = " and seeds"  # added to the source of an interval or test with several seeds
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Pair:
     """A comparison of two entries.
 
     Attributes:
-        a: the entry with the higher AUC.
+        a: the entry with the better score.
         b: the other entry.
-        test: the difference of the AUCs, its interval and p value.
-        p_holm: p corrected over all compared pairs (of one table and protocol).
+        test: the difference of the scores, its interval and p value.
+        p_holm: p corrected over all compared pairs (of one table, protocol and measure).
         family: number of these pairs.
     """
 
@@ -36,8 +36,8 @@ class Pair:
 
     @property
     def method(self) -> str:
-        """Source of the test: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`."""
-        return SEVERAL_SEEDS if max(len(self.a.seeds), len(self.b.seeds)) > 1 else ONE_SEED
+        """Source of the test: "DeLong", or "DeLong and seeds"."""
+        return source(self.a, max(len(self.a.seeds), len(self.b.seeds)))
 
     @property
     def about(self) -> Literal["encoders", "methods"]:
@@ -52,17 +52,22 @@ class Pair:
     @property
     def detectable(self) -> float | None:
         """True difference that the corrected test detects with 80% power; None if unknown."""
-        return smallest_detectable(self.test.se, self.test.df, self.family, level=LEVEL)
+        return smallest_detectable(self.test.se, self.test.df, self.family, level=LEVEL, most=self.most)
+
+    @property
+    def most(self) -> float:
+        """Largest possible difference of the scores."""
+        return self.a.measure.scale.width
 
 
 @dataclass(frozen=True)
 class Standing:
-    """An entry with its interval and rank, both None without an AUC.
+    """An entry with its interval and rank, both None without a score.
 
     Attributes:
         entry: the entry.
-        interval: interval of its AUC.
-        interval_from: :data:`ONE_SEED` or :data:`SEVERAL_SEEDS`.
+        interval: interval of its score.
+        interval_from: its source, see :func:`source`.
         rank: among the entries with several seeds, shared by those that share a letter. None with one seed, since then
             an encoder was compared rather than its method.
         group: letters; entries that share one cannot be separated.
@@ -85,19 +90,24 @@ def standings(entries: Sequence[Entry]) -> tuple[list[Standing], list[Pair]]:
     the encoders: their test patients are disjoint.
 
     Args:
-        entries: ordered by table and AUC.
+        entries: ordered by table and score; those of one table and protocol share a measure.
     """
     found: list[Standing] = []
     compared: list[Pair] = []
     for compared_with in dict.fromkeys(entry.key.compared for entry in entries):
         members = [entry for entry in entries if entry.key.compared == compared_with]
-        scored = [entry for entry in members if entry.auc is not None]
-        estimates = [_estimate(entry) for entry in scored]
+        scored = [entry for entry in members if entry.score is not None]
+        estimates = [estimate_of(entry) for entry in scored]
         tested = _pairs(scored, estimates)
         found += _ranked(scored, estimates, tested)
-        found += [Standing(entry) for entry in members if entry.auc is None]
+        found += [Standing(entry) for entry in members if entry.score is None]
         compared += tested
     return found, compared
+
+
+def source(entry: Entry, seeds: int) -> str:
+    """Return the source of an interval or test: "DeLong" with one seed, "DeLong and seeds" with several."""
+    return entry.measure.error + (AND_SEEDS if seeds > 1 else "")
 
 
 def repeated_interval(entry: Entry, repetitions: int) -> Interval | None:
@@ -107,13 +117,13 @@ def repeated_interval(entry: Entry, repetitions: int) -> Interval | None:
         entry: its "seeds" are repetitions times layers, repetition by repetition; at least two.
         repetitions: number of independent repetitions.
     """
-    return None if entry.auc is None else interval(_estimate(entry).grouped(repetitions))
+    return None if entry.score is None else interval(estimate_of(entry).grouped(repetitions))
 
 
-def _estimate(entry: Entry) -> Estimate:
-    folds = [
-        [estimate(part.labels, part.probabilities, part.patients) for part in parts] for parts in entry.blocks.values()
-    ]
+def estimate_of(entry: Entry) -> Estimate:
+    """Return the scores of an entry's seeds, with each patient's contribution to their error."""
+    of = entry.measure.estimate
+    folds = [[of(part.labels, part.probabilities, part.patients) for part in parts] for parts in entry.blocks.values()]
     return mean_of(folds)
 
 
@@ -139,7 +149,7 @@ def _ranked(entries: Sequence[Entry], estimates: Sequence[Estimate], tested: Seq
         Standing(
             entry,
             interval(estimates[index]),
-            SEVERAL_SEEDS if len(entry.seeds) > 1 else ONE_SEED,
+            source(entry, len(entry.seeds)),
             rank.get(index),
             group[index],
             estimates[index].smallest,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ssl3d.errors import RunError
 from ssl3d.results.results import Evaluated, Failed, Results
-from ssl3d.tables import comparisons, curves, entries, evaluations, leaderboard
+from ssl3d.tables import comparisons, curves, entries, evaluations, leaderboard, scores, summary
 from ssl3d.tables.combine_planes import combine_planes
 from ssl3d.tables.comparable import check_comparable
 from ssl3d.tables.entry import Entry
@@ -43,7 +43,7 @@ class Tables:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """Rows of the leaderboard, by table and protocol, then by AUC, best first."""
+        """Rows of the leaderboard, by table and protocol, then by score, best first."""
         return entries.entries(self.evaluated, self.failed)
 
     @cached_property
@@ -53,18 +53,51 @@ class Tables:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Every pair of entries that share a table and a protocol."""
+        """Every pair of entries that share a table and a protocol, by the score that decides ranks."""
         return self._standings_and_pairs[1]
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
         """One row per entry: :data:`ssl3d.tables.leaderboard.COLUMNS`."""
-        return leaderboard.leaderboard(self.standings)
+        return leaderboard.leaderboard(self.standings, self.primary)
+
+    @cached_property
+    def primary(self) -> tuple[str, str, str, str] | None:
+        """Data set, task, plane and protocol of the primary comparison, fixed by the request before any result.
+
+        These are the first ones requested, except that the mean over the tasks of the data set, and the combination of
+        its planes, come before a single one. None if nothing of it is complete.
+        """
+        first = self.results.first or next((one.record.recipe for one in self.results.evaluated), None)
+        if first is None:
+            return None
+        keys = [
+            entry.key for entry in self.entries if (entry.key.data, entry.key.protocol) == (first.data, first.protocol)
+        ]
+        own = first.task, first.plane or ""
+        keys.sort(key=lambda key: (not key.is_mean, not key.is_combined, (key.task, key.plane) != own))
+        return keys[0].compared if keys else None
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """One row per pair: :data:`ssl3d.tables.comparisons.COLUMNS`."""
-        return comparisons.comparisons(self.entries, self.pairs)
+        """One row per pair and metric, the primary one first: :data:`ssl3d.tables.comparisons.COLUMNS`."""
+        return comparisons.comparisons(self.entries, [*self.pairs, *self._further[1]])
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per entry, metric and label: :data:`ssl3d.tables.scores.COLUMNS`. Empty if none has a second one."""
+        further = self._further[0]
+        return scores.scores([*self.standings, *further] if further else [])
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per protocol and method: :data:`ssl3d.tables.summary.COLUMNS`. Empty if there is one task."""
+        return summary.summary(self._drawn)
+
+    @cached_property
+    def wins(self) -> pd.DataFrame:
+        """One row per ordered pair of methods: :data:`ssl3d.tables.summary.WIN_COLUMNS`. Empty if there is one task."""
+        return summary.wins(self._drawn)
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -79,6 +112,26 @@ class Tables:
     @cached_property
     def _combined(self) -> list[Evaluated | Failed]:
         return combine_planes(self.results)
+
+    @cached_property
+    def _drawn(self) -> list[summary.Drawn]:
+        return summary.drawn_over_tasks(self.entries)
+
+    @cached_property
+    def _further(self) -> tuple[list[Standing], list[Pair]]:
+        """Standings and pairs by every further measure and label; each measure has its own correction."""
+        views: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            for view in entry.further:
+                views.setdefault((view.metric, view.label), []).append(view)
+        found: list[Standing] = []
+        pairs: list[Pair] = []
+        for group in views.values():
+            group.sort(key=lambda view: (view.key.compared, view.score is None, -view.measure.sign * (view.score or 0)))
+            own = standings(group)
+            found += own[0]
+            pairs += own[1]
+        return found, pairs
 
     @cached_property
     def _standings_and_pairs(self) -> tuple[list[Standing], list[Pair]]:

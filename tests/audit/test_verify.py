@@ -179,11 +179,11 @@ def test_an_edited_threshold_changes_what_is_made_from_it(copied: Path) -> None:
 
 def test_an_edited_interval_is_named(copied: Path) -> None:
     def change(content: dict[str, Any]) -> None:
-        content["score"]["auc_interval"][1] += 0.01
+        content["score"]["interval"][1] += 0.01
 
     folder = evaluation(copied, protocol="knn")
     rewrite(folder / "evaluation.json", change)
-    assert fields(only(folder)) == {"evaluation.json score.auc_interval.1"}
+    assert fields(only(folder)) == {"evaluation.json score.interval.1"}
 
 
 def test_an_edit_that_left_the_hash_is_a_fault_and_its_value_is_named(copied: Path, capsys: Capture) -> None:

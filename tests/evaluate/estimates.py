@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssl3d.evaluate.statistics.estimate import Estimate, estimate
+from ssl3d.evaluate.statistics.auc import estimate_auc
+from ssl3d.evaluate.statistics.estimate import Estimate
 from ssl3d.evaluate.statistics.inference import interval, paired
 from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 
@@ -12,7 +13,7 @@ from ssl3d.evaluate.statistics.limits import Interval, PairedTest
 def of_scores(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray | None = None) -> Estimate:
     """Return the estimate of scores (N,), or (S, N) of several seeds."""
     scores = np.atleast_2d(scores)
-    return estimate(labels, np.stack([-scores, scores], axis=2), patients)
+    return estimate_auc(labels, np.stack([-scores, scores], axis=2), patients)
 
 
 def auc_interval(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray | None = None) -> Interval:

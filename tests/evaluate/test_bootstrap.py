@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.bootstrap import resample_cases
 from ssl3d.evaluate.statistics.delong import components
-from ssl3d.evaluate.statistics.estimate import estimate
 from ssl3d.evaluate.statistics.inference import standard_error
 from tests.evaluate.estimates import of_scores
 
@@ -98,9 +98,9 @@ def test_the_variance_of_a_macro_auc_of_small_classes_is_the_true_one() -> None:
     rng = np.random.default_rng(8)
     labels = np.repeat([0, 1, 2], [6, 9, 30])
     p = rng.standard_normal((3000, len(labels), 3)) + 1.2 * np.eye(3)[labels]
-    found = [estimate(labels, layer[None]) for layer in p]
+    found = [estimate_auc(labels, layer[None]) for layer in p]
     variance = np.mean([standard_error(one)[0] ** 2 for one in found])
-    assert np.sqrt(variance) == pytest.approx(np.std([one.aucs[0] for one in found], ddof=1), rel=0.04)
+    assert np.sqrt(variance) == pytest.approx(np.std([one.scores[0] for one in found], ddof=1), rel=0.04)
 
 
 def test_the_same_generator_gives_the_same_resamples_and_global_state_stays() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl3d.evaluate.statistics.estimate import Block, Estimate, estimate, mean_of
+from ssl3d.evaluate.statistics.auc import estimate_auc
+from ssl3d.evaluate.statistics.estimate import Block, Estimate, mean_of
 from ssl3d.evaluate.statistics.inference import interval, paired, standard_error
 from ssl3d.evaluate.statistics.limits import logit_limits, wald
 from tests.evaluate.estimates import of_scores
@@ -148,8 +149,8 @@ def test_one_patient_of_a_class_leaves_everything_open(K: int) -> None:
     labels = np.repeat(np.arange(K), 5)[: 5 * (K - 1) + 2]  # two cases of the last class, of one patient
     patients = np.arange(len(labels))
     patients[-1] = patients[-2]
-    found = estimate(labels, rng.random((2, len(labels), K)), patients)
-    assert standard_error(estimate(labels, rng.random((2, len(labels), K))))[0] > 0
+    found = estimate_auc(labels, rng.random((2, len(labels), K)), patients)
+    assert standard_error(estimate_auc(labels, rng.random((2, len(labels), K))))[0] > 0
     for se, df in (standard_error(found), standard_error(found, found), standard_error(mean_of([[found], [found]]))):
         assert np.isnan(se)
         assert wald(0.2, float(se), 1, df=float(df)).p == 1.0
@@ -175,7 +176,7 @@ def test_the_variance_of_a_mean_over_tasks_holds_their_correlation() -> None:
     shared = rng.standard_normal(80)
     found = [of_scores(y, y + shared + 0.5 * rng.standard_normal(80)) for y in labels]
     mean = mean_of([found])
-    assert mean.aucs[0] == pytest.approx(np.mean([one.aucs[0] for one in found]))
+    assert mean.scores[0] == pytest.approx(np.mean([one.scores[0] for one in found]))
     of_cases = sum(one.blocks[0].parts.sum(axis=0)[:, 0] for one in found) / 3
     assert variance(mean) == pytest.approx((of_cases**2).sum(), rel=0.05)
     independent = sum(variance(one) for one in found) / 9
@@ -202,7 +203,7 @@ def test_leading_axes_are_repetitions() -> None:
     for of_method in single:
         parts = np.stack([one.blocks[0].parts for one in of_method], axis=2)
         block = Block(parts, of_method[0].blocks[0].present)
-        stacked.append(Estimate(np.stack([one.aucs for one in of_method]), (block,)))
+        stacked.append(Estimate(np.stack([one.scores for one in of_method]), (block,)))
     se, df = standard_error(*stacked)
     for index in range(4):
         a, b = single[0][index], single[1][index]

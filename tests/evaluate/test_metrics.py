@@ -153,8 +153,8 @@ def test_a_metric_of_zero_is_a_number() -> None:
     found = score(Prediction(as_two(np.array([0.9, 0.1])), 0.5), np.array([0, 1]), BINARY)
     assert found.metrics["auc"] == 0.0
     assert found.metrics["sensitivity"] == 0.0
-    assert found.auc_interval is not None
-    assert found.auc_interval[0] == 0.0
+    assert found.interval is not None
+    assert found.interval[0] == 0.0
     assert found.reasons == {}
     values = score(Prediction(np.array([[1.0], [2.0]]), None), np.array([1.0, 2.0]), VALUE).metrics
     assert values["mae"] == 0.0
@@ -173,15 +173,17 @@ def test_a_score_has_delongs_interval_over_patients() -> None:
     prediction = Prediction(as_two(p), 0.5, {"k": 3})
     found = score(prediction, y, BINARY, singles(30), 1.5)
     limits = auc_interval(y, p)
-    assert found.auc_interval == (limits.low, limits.high)
+    assert found.interval == (limits.low, limits.high)
     assert (found.threshold, found.chosen, found.seconds) == (0.5, {"k": 3}, 1.5)
-    assert score(prediction, y, BINARY).auc_interval == found.auc_interval
+    assert score(prediction, y, BINARY).interval == found.interval
     patients = np.repeat(singles(15), 2)
     clustered = score(prediction, y, BINARY, patients)
     limits = auc_interval(y, p, patients)
-    assert clustered.auc_interval == (limits.low, limits.high) != found.auc_interval
+    assert clustered.interval == (limits.low, limits.high) != found.interval
     assert clustered.metrics == found.metrics
-    assert score(Prediction(np.full((30, 3), 1 / 3), None), np.arange(30) % 3, THREE).auc_interval is None
+    three = score(Prediction(rng.dirichlet(np.ones(3), 30), None), np.arange(30) % 3, THREE)
+    assert three.interval is not None
+    assert three.interval[0] < three.metrics["auc"] < three.interval[1]
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal", "multilabel", "regression"])

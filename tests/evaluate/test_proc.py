@@ -108,6 +108,6 @@ def test_interval_is_that_of_proc_on_the_logit_scale(patients: pd.DataFrame) -> 
     found = of_scores(labels(patients), patients["ndka"].to_numpy(float))
     own, df = standard_error(found)
     assert own == pytest.approx(se, abs=1e-10)
-    normal = [float(one[0]) for one in logit_limits(found.aucs, own, found.smallest)]
+    normal = [float(one[0]) for one in logit_limits(found.scores, own, found.smallest)]
     assert normal == pytest.approx([expit(logit(auc) - half), expit(logit(auc) + half)], abs=1e-10)
     assert 40 < df < 112

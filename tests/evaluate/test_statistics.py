@@ -103,7 +103,7 @@ def batch(labels: np.ndarray, scores: np.ndarray) -> Estimate:
     """The estimates of one encoder on each of R samples of cases, (R, N), as one with AUCs (R, 1)."""
     found = of_scores(labels, scores)
     block = found.blocks[0]
-    return Estimate(found.aucs[:, None], (Block(block.parts[..., None], block.present),))
+    return Estimate(found.scores[:, None], (Block(block.parts[..., None], block.present),))
 
 
 @pytest.mark.parametrize("auc", [0.5, 0.7, 0.85, 0.95])
@@ -111,7 +111,7 @@ def test_intervals_cover_the_true_auc_at_their_stated_rate(auc: float) -> None:
     labels, scores, _ = binormal(np.random.default_rng(0), auc, draws=5000)
     found = batch(labels, scores)
     se, df = standard_error(found)
-    low, high = logit_limits(found.aucs[:, 0], se, found.smallest, df=df)
+    low, high = logit_limits(found.scores[:, 0], se, found.smallest, df=df)
     assert ((low <= auc) & (auc <= high)).mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -119,7 +119,7 @@ def test_intervals_cover_the_true_auc_at_their_stated_rate(auc: float) -> None:
 def test_paired_test_rejects_equal_methods_at_its_stated_rate(auc: float, correlation: float) -> None:
     labels, a, b = binormal(np.random.default_rng(1), auc, 2500, correlation)
     first, second = batch(labels, a), batch(labels, b)
-    p = two_sided((first.aucs - second.aucs)[:, 0], *_between(first, second))
+    p = two_sided((first.scores - second.scores)[:, 0], *_between(first, second))
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.015)
 
 
@@ -133,7 +133,7 @@ def test_paired_test_finds_the_smallest_detectable_difference_at_its_power() -> 
     half = (smallest_detectable(float(np.mean(standard_error(batch(labels, a), batch(labels, b))[0]))) or 0.0) / 2
     lifts = [labels * (ndtri(0.8 + sign * half) - ndtri(0.8)) * np.sqrt(2) for sign in (1, -1)]
     first, second = batch(labels, a + lifts[0]), batch(labels, b + lifts[1])
-    p = two_sided((first.aucs - second.aucs)[:, 0], *_between(first, second))
+    p = two_sided((first.scores - second.scores)[:, 0], *_between(first, second))
     assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.05)
 
 

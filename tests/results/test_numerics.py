@@ -12,7 +12,7 @@ from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
 from ssl3d.evaluate.protocols.knn import KNN
 from ssl3d.evaluate.protocols.linear import Linear
-from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.protocol import FeatureProblem
 from ssl3d.recipe import AugmentRecipe, PretrainRecipe
@@ -78,7 +78,7 @@ def found() -> dict[str, list[float]]:
     y = (x[:, 0] + 0.5 * np.cos(np.arange(40)) > 0).astype(np.int64)
     problem = FeatureProblem(x[:30], y[:30], x[30:], Task(name="tear"), np.array([f"p{i // 2}" for i in range(30)]))
     linear, knn = Linear().predict(problem), KNN().predict(problem)
-    auc = interval(estimate(y[:30], np.stack([1 - x[:30, 0], x[:30, 0]], axis=1)[None]))
+    auc = interval(estimate_auc(y[:30], np.stack([1 - x[:30, 0], x[:30, 0]], axis=1)[None]))
     return {
         "views": summary(views),
         "whole volumes": summary(whole(volumes(), (4, 9, 8))),

@@ -105,13 +105,13 @@ def test_a_name_that_is_unknown_ambiguous_or_without_an_auc_is_refused() -> None
     alike = [evaluated("byol"), evaluated("byol", noise=1, encoder_recipe={"view_size": (4, 8, 9)})]
     with pytest.raises(RunError, match=r"could be 'byol on tiny \(\w+\)', 'byol on tiny \(\w+\)'"):
         tables(alike, "byol")
-    with pytest.raises(RunError, match="baseline 'moco' has no AUC"):
+    with pytest.raises(RunError, match="baseline 'moco' has no score"):
         tables([evaluated("byol"), failed("moco")], "moco")
 
 
 def test_one_class_among_the_test_cases_leaves_no_difference() -> None:
     found = [evaluated("byol", labels=LABELS * 0), evaluated("random", labels=LABELS * 0)]
-    with pytest.raises(RunError, match="has no AUC"):
+    with pytest.raises(RunError, match="has no score"):
         tables(found, "random")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from click.testing import CliRunner
 
@@ -16,6 +17,7 @@ from ssl3d.tables.columns import ColumnType, read_table, typed
 from ssl3d.tables.dictionary import LOG_COLUMNS, OF_RUN, PREDICTION_COLUMNS, document
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import TABLE_COLUMNS, write_tables
+from ssl3d.task import Task
 from tests.records import evaluated, results, write_run
 
 
@@ -35,7 +37,10 @@ def test_the_command_prints_every_column_of_every_table() -> None:
 
 
 def test_what_is_written_has_the_columns_that_are_described(tmp_path: Path) -> None:
-    found = results(evaluated(), evaluated("simclr", noise=1), evaluated(recipe={"labels": 0.5}))
+    grade = Task(name="grade", kind="ordinal", classes=("none", "some", "all"))
+    names = ("byol", "simclr")
+    ordinal = [evaluated(name, noise=i, target=grade, labels=np.arange(120) % 3, K=3) for i, name in enumerate(names)]
+    found = results(evaluated(), evaluated("simclr", noise=1), evaluated(recipe={"labels": 0.5}), *ordinal)
     write_tables(write_run(tmp_path, found), Tables(found))
     for file, columns in TABLE_COLUMNS.items():
         assert list(pd.read_csv(tmp_path / file)) == list(columns)

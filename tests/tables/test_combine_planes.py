@@ -119,7 +119,8 @@ def test_a_run_is_tabulated_with_its_planes_combined(tmp_path: Path) -> None:
     planes = [plane(name, noise=i) for i, name in enumerate(("axial", "coronal", "sagittal"))]
     assert combine_planes(results(planes[0])) == []
     made = Tables(read_results(write_run(tmp_path, results(*planes))))
-    assert list(made.leaderboard["plane"]) == ["axial", "coronal", "sagittal", ALL]
+    assert list(made.leaderboard["plane"]) == [ALL, "axial", "coronal", "sagittal"]
+    assert list(made.leaderboard["primary"]) == [True, False, False, False]
     assert made.leaderboard["auc"].notna().all()
     assert ALL not in set(made.evaluations["plane"])
     row = made.leaderboard.set_index("plane").loc[ALL]
@@ -194,4 +195,4 @@ def test_planes_that_fail_stop_no_other_table(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("ssl3d.tables.combine_planes.combined", refuse)
     board = Tables(results(plane("axial"), plane("coronal", noise=1))).leaderboard
-    assert board["auc"].notna().tolist() == [True, True, False]
+    assert board["auc"].notna().tolist() == [False, True, True]

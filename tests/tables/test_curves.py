@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.results.folder import CURVES
 from ssl3d.results.results import Evaluated, Failed
@@ -65,13 +65,13 @@ def test_there_is_a_row_for_each_method_protocol_and_share_with_all_labels_first
     assert part["n_positive"].tolist() == [150, 75, 15, 24]
     assert part["draws"].tolist() == [1, 2, 2, 2]
     assert part["seeds"].tolist() == [2, 2, 2, 2]
-    assert (table["ci_low"] < table["auc"]).all()
-    assert (table["auc"] < table["ci_high"]).all()
+    assert (table["ci_low"] < table["score"]).all()
+    assert (table["score"] < table["ci_high"]).all()
 
 
 def test_all_labels_stand_as_on_the_leaderboard() -> None:
     made = tables(*(one for seed in (0, 1, 2) for one in with_curve(seed=seed)))
-    names = ["auc", "ci_low", "ci_high", "interval", "spread", "seeds", "n_test", "data", "task", "settings"]
+    names = ["score", "ci_low", "ci_high", "interval", "spread", "seeds", "n_test", "data", "task", "settings"]
     found = made.curves.query("share == 1")[names].reset_index(drop=True)
     pd.testing.assert_frame_equal(found, made.leaderboard[names])
 
@@ -90,13 +90,13 @@ def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw
     row = table.query("condition == 'labels' and share == 0.1").iloc[0]
     drawn = [at(0.1, draw, seed=seed) for seed in range(seeds) for draw in range(3)]
     layers = np.stack([one.predictions[["p_0", "p_1"]].to_numpy() for one in drawn])
-    each = estimate(LABELS, layers)
+    each = estimate_auc(LABELS, layers)
     repeated = each.grouped(seeds) if seeds > 1 else each
     expected = interval(repeated)
-    assert repeated.aucs == pytest.approx(each.aucs.reshape(len(repeated.aucs), -1).mean(axis=1))
-    assert row["auc"] == pytest.approx(each.aucs.mean())
+    assert repeated.scores == pytest.approx(each.scores.reshape(len(repeated.scores), -1).mean(axis=1))
+    assert row["score"] == pytest.approx(each.scores.mean())
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.low, expected.high))
-    assert row["spread"] == pytest.approx(repeated.aucs.std(ddof=1))
+    assert row["spread"] == pytest.approx(repeated.scores.std(ddof=1))
     source = "DeLong and seeds" if seeds > 1 else "DeLong and draws"
     assert (row["interval"], row["draws"], row["seeds"]) == (source, 3, seeds)
     assert ("leaves out the variance of the encoder's seed" in str(row["note"])) == (seeds == 1)
@@ -105,7 +105,7 @@ def test_the_mean_over_the_draws_of_a_seed_is_one_repetition_and_so_is_each_draw
 def test_one_draw_of_one_seed_has_delongs_interval() -> None:
     row = tables(*with_curve(draws=1)).curves.query("share == 0.5").iloc[0]
     expected = auc_interval(LABELS, at(0.5, 0).predictions["p_1"].to_numpy())
-    assert (row["auc"], row["ci_low"]) == pytest.approx((expected.estimate, expected.low))
+    assert (row["score"], row["ci_low"]) == pytest.approx((expected.estimate, expected.low))
     assert row["interval"] == "DeLong"
     assert pd.isna(row["spread"])
 
@@ -144,7 +144,7 @@ def test_one_class_in_the_test_set_leaves_the_auc_out_and_says_why() -> None:
     ones = np.ones(10, int)
     table = tables(evaluated(labels=ones), evaluated(labels=ones, recipe={"labels": 0.5})).curves
     assert table["share"].tolist() == [1.0, 0.5]
-    assert table["auc"].isna().all()
+    assert table["score"].isna().all()
     assert (table["note"] == "all 10 test cases are of class 1").all()
 
 

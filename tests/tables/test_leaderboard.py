@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from ssl3d.errors import RunError
-from ssl3d.evaluate.statistics.estimate import estimate
+from ssl3d.evaluate.statistics.auc import estimate_auc
+from ssl3d.evaluate.statistics.compare import holm
 from ssl3d.evaluate.statistics.inference import interval
 from ssl3d.protocol import Prediction
 from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, LEADERBOARD_MD
@@ -24,6 +25,7 @@ from ssl3d.tables import comparisons, evaluations, leaderboard
 from ssl3d.tables.columns import read_table
 from ssl3d.tables.comparable import check_shared
 from ssl3d.tables.formats.captions import remarks
+from ssl3d.tables.formats.markdown import to_markdown
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
 from ssl3d.task import Task
@@ -184,7 +186,7 @@ def test_an_auc_of_zero_is_a_number() -> None:
     made = tables(evaluated("byol", strength=-40.0), evaluated("simclr", noise=3))
     row = made.leaderboard.set_index("method").loc["byol"]
     assert (row["auc"], row["sensitivity"], row["ci_low"]) == (0.0, 0.0, 0.0)
-    assert made.comparisons.iloc[0]["auc_b"] == 0.0
+    assert made.comparisons.iloc[0]["score_b"] == 0.0
     assert made.evaluations["auc"].tolist() == [0.0, made.leaderboard["auc"].max()]
 
 
@@ -194,7 +196,7 @@ def test_more_than_two_classes_have_the_interval_of_their_macro_auc() -> None:
     made = tables(*found)
     assert set(made.leaderboard["interval"]) == {"DeLong"}
     p = found[0].predictions[["p_0", "p_1", "p_2"]].to_numpy()
-    expected = interval(estimate(labels, p[None]))
+    expected = interval(estimate_auc(labels, p[None]))
     row = made.leaderboard.iloc[0]
     assert (row["auc"], row["ci_low"], row["ci_high"]) == pytest.approx(
         (expected.estimate, expected.low, expected.high)
@@ -397,26 +399,75 @@ def test_a_multi_label_task_is_the_mean_over_its_labels() -> None:
     assert row["auc"] == pytest.approx(metrics["auc"])
     assert (row["interval"], row["kind"], row["n_test"]) == ("DeLong", "multilabel", 120)
     assert row["ci_low"] < row["auc"] < row["ci_high"]
-    assert len(made.comparisons) == 3
+    assert made.comparisons["primary"].sum() == 3
     assert '"auc:edema"' in made.evaluations.iloc[0]["by_label"]
     one_label = tables(multilabel("byol", 1, positive=0.0), multilabel("simclr", 2, positive=0.0))
     assert one_label.leaderboard["auc"].notna().all()
     assert set(one_label.leaderboard["interval"]) == {"DeLong"}
 
 
-def test_a_regression_is_in_the_order_of_its_error_without_ranks() -> None:
+def test_each_label_has_its_interval_and_its_tests() -> None:
+    made = tables(multilabel("byol", 1, 1.5), multilabel("simclr", 2), multilabel("random", 3, 0.0))
+    scores = made.scores.set_index(["method", "label"])
+    metrics = made.results.evaluated[0].record.score.metrics
+    for label in ("edema", "fracture"):
+        row = scores.loc["byol", label]
+        assert row["score"] == pytest.approx(metrics[f"auc:{label}"])
+        assert row["ci_low"] < row["score"] < row["ci_high"]
+        pairs = made.comparisons[made.comparisons["label"] == label]
+        assert not pairs["primary"].any()
+        assert list(pairs["p_holm"]) == pytest.approx(list(holm(list(pairs["p"]))))  # a family of its own
+
+
+def test_a_regression_is_ranked_by_its_error() -> None:
     task = Task(name="age", kind="regression", classes=())
     rng = np.random.default_rng(0)
     ages = rng.uniform(20, 80, len(LABELS))
     found = [
-        _with_prediction(evaluated(name), task, ages, (ages + rng.normal(0, width, len(ages)))[:, None])
-        for name, width in (("a", 9.0), ("b", 3.0), ("c", 6.0))
+        _with_prediction(evaluated(name, seed), task, ages, (ages + rng.normal(0, width, len(ages)))[:, None])
+        for name, width in (("a", 9.0), ("b", 3.0), ("c", 8.5))
+        for seed in range(3)
     ]
     made = tables(*found)
     assert list(made.leaderboard["method"]) == ["b", "c", "a"]
-    assert made.leaderboard["rank"].isna().all()
-    assert made.leaderboard["spearman"].notna().all()
-    assert made.comparisons.empty
+    assert list(made.leaderboard["rank"]) == [1, 2, 2]
+    assert (made.leaderboard["score"] == made.leaderboard["mae"]).all()
+    assert (made.leaderboard["ci_low"] < made.leaderboard["score"]).all()
+    primary = made.comparisons[made.comparisons["primary"]]
+    assert list(primary["verdict"]) == ["b better than c", "b better than a", "cannot be separated"]
+    assert (primary["difference"] <= 0).all()  # the better one has the smaller error
+    further = made.comparisons.groupby("metric")["difference"].max()
+    assert further[["r2", "spearman"]].min() > 0
+    assert list(made.scores[made.scores["method"] == "b"]["metric"]) == ["mae", "r2", "spearman"]
+    text = to_markdown(made.leaderboard, made.comparisons)
+    assert "| protocol | rank | method | backbone | MAE | group |" in text
+    assert "A true difference in MAE smaller than about" in text
+
+
+def test_an_ordinal_task_is_ranked_by_kappa_and_compared_by_rank_correlation_too() -> None:
+    task = Task(name="grade", kind="ordinal", classes=("none", "some", "all"))
+    labels = np.arange(120) % 3
+    found = [
+        evaluated(name, target=task, labels=labels, K=3, strength=s, noise=i)
+        for i, (name, s) in enumerate([("byol", 3.0), ("random", 0.5)])
+    ]
+    made = tables(*found)
+    assert list(made.leaderboard["metric"]) == ["quadratic_kappa"] * 2
+    metrics = found[0].record.score.metrics
+    scores = made.scores[made.scores["method"] == "byol"].set_index("metric")["score"]
+    assert dict(scores) == pytest.approx({name: metrics[name] for name in ("quadratic_kappa", "spearman", "auc")})
+    assert set(made.comparisons["metric"]) == {"quadratic_kappa", "spearman", "auc"}
+
+
+def test_the_primary_comparison_is_the_first_one_requested() -> None:
+    found = [
+        evaluated(name, protocol=protocol, noise=i) for i, name in enumerate("ab") for protocol in ("knn", "linear")
+    ]
+    made, alone = tables(*found), tables(found[0], found[2])
+    assert set(made.leaderboard[made.leaderboard["primary"]]["protocol"]) == {"knn"}
+    text = to_markdown(made.leaderboard, made.comparisons)
+    assert "The primary comparison of this run is that of knn" in text
+    assert "primary comparison" not in to_markdown(alone.leaderboard, alone.comparisons)
 
 
 def test_tables_load_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_cases_of_a_patient_are_not_independent() -> None:
     for standing in made.standings:
         own = next(one for one in found if one.encoder.recipe.method == standing.entry.key.method)
         assert standing.interval == auc_interval(labels, scores_of(own), patients)
-        limits = own.record.score.auc_interval
+        limits = own.record.score.interval
         assert standing.interval is not None
         assert limits == (standing.interval.low, standing.interval.high)
         assert standing.smallest == 20
@@ -75,5 +75,5 @@ def test_the_detectable_difference_is_that_of_the_corrected_test_on_its_degrees_
         assert pair.detectable is None or pair.detectable > alone
     one, other = (of_scores(LABELS, np.stack([scores_of(e) for e in found[k : k + 2]])) for k in (0, 2))
     tested = {frozenset((pair.a.key.method, pair.b.key.method)): pair.test for pair in made.pairs}
-    difference = abs(float(one.aucs.mean() - other.aucs.mean()))
+    difference = abs(float(one.scores.mean() - other.scores.mean()))
     assert tested[frozenset("ab")].estimate == pytest.approx(difference)

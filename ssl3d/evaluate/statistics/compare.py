@@ -21,9 +21,9 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def smallest_detectable(
-    se: float, df: float = np.inf, comparisons: int = 1, power: float = 0.8, level: float = 0.05
+    se: float, df: float = np.inf, comparisons: int = 1, *, power: float = 0.8, level: float = 0.05, most: float = 1.0
 ) -> float | None:
-    """Return the true difference of AUCs that a two-sided test detects with this power.
+    """Return the true difference of scores that a two-sided test detects with this power.
 
     The test is that of a table: Student's t at the first step of Holm's correction, level / comparisons, which a single
     difference among equal methods must pass. The difference is the noncentrality at which t exceeds its limit with this
@@ -35,15 +35,16 @@ def smallest_detectable(
         comparisons: number of differences tested together.
         power: probability of detecting the difference.
         level: level of all tests together.
+        most: largest possible difference: 1 for AUCs.
 
     Returns:
-        None if no two AUCs can differ by as much (above 1), or if the standard error is 0, which contains no
+        None if no two scores can differ by as much, or if the standard error is 0, which contains no
         information on power.
     """
     limit = stdtrit(df, 1 - level / (2 * comparisons))
     noncentral = limit + ndtri(power) if np.isinf(df) else nctdtrinc(df, 1 - power, limit)
     found = float(noncentral * se)
-    return found if 0 < found <= 1 else None
+    return found if 0 < found <= most else None
 
 
 def ranks(size: int, better: Sequence[tuple[int, int]]) -> list[int]:

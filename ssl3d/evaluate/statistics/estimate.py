@@ -1,6 +1,8 @@
-"""AUCs with each patient's contribution to their error. Loads neither torch nor scikit-learn.
+"""Scores with each patient's contribution to their error. Loads neither torch nor scikit-learn.
 
-To first order, an AUC is a sum over cases of DeLong's structural components. Cases of one patient are correlated, so
+To first order, the error of a score is a sum over cases: of DeLong's structural components for an AUC
+(:mod:`~ssl3d.evaluate.statistics.auc`), of the influence function for other scores
+(:mod:`~ssl3d.evaluate.statistics.influence`, where all cases are of one class). Cases of one patient are correlated, so
 patients are the units that vary (Obuchowski 1997, Biometrics 53:567). With u_pc, the sum of the contributions of
 patient p's cases of class c,
 
@@ -20,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ssl3d.evaluate.statistics.delong import components
+from ssl3d.evaluate.statistics.limits import AUC, Scale
 
 Term = tuple[np.ndarray, float]  # a part of a variance, (...), and its degrees of freedom
 
@@ -33,7 +35,7 @@ class Block:
         parts: (C, P, ..., S), u_pc of each class, patient and seed; 0 for a patient without a case of the class.
         present: (C, P), whether the patient has a case of the class.
         tasks: number of tasks, which have C classes in total.
-        averaged: number of AUCs averaged.
+        averaged: number of scores averaged.
     """
 
     parts: np.ndarray
@@ -80,15 +82,17 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The AUCs of one method's seeds, and each patient's contribution to their error.
+    """A score of one method's seeds, and each patient's contribution to their error.
 
     Attributes:
-        aucs: (..., S); leading axes are repetitions of everything, in simulations.
+        scores: (..., S); leading axes are repetitions of everything, in simulations.
         blocks: blocks of disjoint patients, one per fold.
+        scale: range of the score, and how its limits are found.
     """
 
-    aucs: np.ndarray
+    scores: np.ndarray
     blocks: tuple[Block, ...]
+    scale: Scale = AUC
 
     @property
     def smallest(self) -> int:
@@ -102,14 +106,14 @@ class Estimate:
 
     @cached_property
     def seed_variances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Variance of the AUC over seeds, and its part that comes from this sample of patients, each over S.
+        """Variance of the score over seeds, and its part that comes from this sample of patients, each over S.
 
         Requires at least two seeds. See :mod:`ssl3d.evaluate.statistics.inference`.
         """
-        S = self.aucs.shape[-1]
+        S = self.scores.shape[-1]
         of_each = total([term for block in self.blocks for term in block.variances(block.parts)]).mean(axis=-1)
         of_mean = total(self.terms())
-        return self.aucs.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
+        return self.scores.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
 
     def terms(self, other: Estimate | None = None) -> list[Term]:
         """Return the parts of the variance over patients of the mean over seeds, or its difference from another one.
@@ -129,7 +133,8 @@ class Estimate:
         def mean(values: np.ndarray) -> np.ndarray:
             return np.asarray(values.reshape(*values.shape[:-1], seeds, -1).mean(axis=-1))
 
-        return Estimate(mean(self.aucs), tuple(replace(block, parts=mean(block.parts)) for block in self.blocks))
+        blocks = tuple(replace(block, parts=mean(block.parts)) for block in self.blocks)
+        return replace(self, scores=mean(self.scores), blocks=blocks)
 
 
 def total(terms: Sequence[Term]) -> np.ndarray:
@@ -137,36 +142,20 @@ def total(terms: Sequence[Term]) -> np.ndarray:
     return np.asarray(np.sum([value for value, _ in terms], axis=0))
 
 
-def estimate(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray | None = None) -> Estimate:
-    """Return the AUCs of one method: for class 1 if K = 2, macro (one against the rest) if more.
+def by_patient(cases: np.ndarray, patients: np.ndarray | None, classes: np.ndarray, averaged: int = 1) -> Block:
+    """Sum the contributions of cases over the cases of each class and patient.
 
     Args:
-        labels: (N,) integers below K, every class present.
-        probabilities: (S, N, K), one layer per seed.
+        cases: (N, S) contributions.
         patients: (N,) patient of each case; None: each case has its own patient.
-
-    Raises:
-        ValueError: a class has no case.
+        classes: (N,) class of each case: integers from 0.
+        averaged: number of scores averaged.
     """
-    K = probabilities.shape[2]
-    classes = (1,) if K == 2 else tuple(range(K))
-    aucs, cases = np.zeros(len(probabilities)), np.zeros((len(labels), len(probabilities)))
-    for k in classes:
-        positive = labels == k
-        found = components(positive.astype(int), probabilities[:, :, k])
-        aucs += found.auc / len(classes)
-        for members, values in ((positive, found.positive), (~positive, found.negative)):
-            cases[members] += (values - found.auc[:, None]).T / members.sum() / len(classes)
-    return Estimate(aucs, (_by_patient(labels, cases, patients, K, len(classes)),))
-
-
-def _by_patient(labels: np.ndarray, cases: np.ndarray, patients: np.ndarray | None, K: int, averaged: int) -> Block:
-    """Sum the contributions (N, S) of cases over the cases of each class and patient."""
-    ids = np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1].ravel()
-    parts = np.zeros((K, ids.max() + 1, cases.shape[1]))
+    ids = np.arange(len(cases)) if patients is None else np.unique(patients, return_inverse=True)[1].ravel()
+    parts = np.zeros((classes.max() + 1, ids.max() + 1, cases.shape[1]))
     present = np.zeros(parts.shape[:2], bool)
-    for k in range(K):
-        members = labels == k
+    for k in range(len(parts)):
+        members = classes == k
         # Class sizes are given, so the mean contribution of a class is not an error. (It is 0 for two classes.)
         np.add.at(parts[k], ids[members], cases[members] - cases[members].mean(axis=0))
         present[k, ids[members]] = True
@@ -177,7 +166,8 @@ def mean_of(groups: Sequence[Sequence[Estimate]]) -> Estimate:
     """Return the mean over tasks and folds, seed by seed.
 
     Args:
-        groups: one per fold, whose patients are disjoint; in each, one estimate per task, of the same patients.
+        groups: one per fold, whose patients are disjoint; in each, one estimate per task, of the same patients. All are
+            of one kind of score.
     """
     count = sum(map(len, groups))
     blocks = []
@@ -186,5 +176,5 @@ def mean_of(groups: Sequence[Sequence[Estimate]]) -> Estimate:
         parts = np.concatenate([block.parts for block in found]) / count
         present = np.concatenate([block.present for block in found])
         blocks.append(Block(parts, present, len(found), sum(block.averaged for block in found)))
-    aucs = np.sum([one.aucs for group in groups for one in group], axis=0) / count
-    return Estimate(aucs, tuple(blocks))
+    scores = np.sum([one.scores for group in groups for one in group], axis=0) / count
+    return Estimate(scores, tuple(blocks), groups[0][0].scale)

@@ -1,10 +1,10 @@
 """Standard errors over patients and seeds with their degrees of freedom, intervals and tests. Loads no torch.
 
 **Seeds.** Several seeds of a method are several readers of the same cases: a crossed design (Gallas 2006, Acad. Radiol.
-13:353). With s^2, the variance of the AUC over S seeds, and v, the part of it that comes from this sample of patients,
+13:353). With s^2, the variance of the score over S seeds, and v, its part that comes from this sample of patients,
 
     Var(mean over S seeds) = Var_patients(mean) + max(0, s^2 - v) / S
-    v = (mean_s Var_patients(AUC_s) - Var_patients(mean)) S / (S - 1)
+    v = (mean_s Var_patients(score_s) - Var_patients(mean)) S / (S - 1)
 
 where Var_patients is that of :mod:`ssl3d.evaluate.statistics.estimate`.
 
@@ -24,11 +24,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl3d.evaluate.statistics.estimate import Estimate, Term, total
-from ssl3d.evaluate.statistics.limits import Interval, PairedTest, logit_limits, wald
+from ssl3d.evaluate.statistics.limits import AUC, Interval, PairedTest, wald
 
 
 def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the standard error of the mean AUC of ``a``, or of its difference from that of ``b``.
+    """Return the standard error of the mean score of ``a``, or of its difference from that of ``b``.
 
     Args:
         a: one method.
@@ -41,7 +41,7 @@ def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, 
     terms = a.terms(b)
     variance = total(terms)
     for method in methods:
-        S = method.aucs.shape[-1]
+        S = method.scores.shape[-1]
         if S > 1:
             of_seeds, of_sample = method.seed_variances
             variance = variance + np.maximum(0.0, of_seeds - of_sample)
@@ -57,14 +57,15 @@ def satterthwaite(variance: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
 
 
 def interval(of: Estimate, level: float = 0.95) -> Interval:
-    """Return the mean AUC with its interval; see :func:`~ssl3d.evaluate.statistics.limits.logit_limits`."""
-    (se, df), auc = standard_error(of), of.aucs.mean(axis=-1)
-    averaged = max(block.averaged for block in of.blocks)
-    low, high = logit_limits(auc, se, of.smallest, level, df=df, averaged=averaged)
-    return Interval(float(auc), float(se), float(low), float(high))
+    """Return the mean score with its interval; see :class:`~ssl3d.evaluate.statistics.limits.Scale`."""
+    (se, df), score = standard_error(of), of.scores.mean(axis=-1)
+    averaged = {"averaged": max(block.averaged for block in of.blocks)} if of.scale is AUC else {}
+    low, high = of.scale.limits(score, se, of.smallest, level, df=df, **averaged)
+    return Interval(float(score), float(se), float(low), float(high))
 
 
 def paired(a: Estimate, b: Estimate, level: float = 0.95) -> PairedTest:
-    """Test that two methods have the same mean AUC; see :func:`~ssl3d.evaluate.statistics.limits.wald`."""
+    """Test that two methods have the same mean score; see :func:`~ssl3d.evaluate.statistics.limits.wald`."""
     se, df = standard_error(a, b)
-    return wald(float(a.aucs.mean() - b.aucs.mean()), float(se), a.smallest, level, float(df))
+    difference = float(a.scores.mean() - b.scores.mean())
+    return wald(difference, float(se), a.smallest, level, df=float(df), most=a.scale.width)

@@ -1,7 +1,8 @@
-"""Limits and p values from an AUC or a difference and its standard error. Loads neither torch nor scikit-learn."""
+"""Limits and p values from a score or a difference and its standard error. Loads neither torch nor scikit-learn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest(Interval):
-    """A difference of two AUCs, with the two-sided p value of no difference and the degrees of freedom of its test."""
+    """A difference of two scores, with the two-sided p value of no difference and its degrees of freedom."""
 
     p: float
     df: float = float("inf")
@@ -90,6 +91,80 @@ def extreme_bound(smallest: int, level: float = 0.95) -> float:
     return float(((1 - level) / 2) ** (1 / smallest))
 
 
+def fisher_limits(
+    r: np.ndarray, se: np.ndarray, smallest: int, level: float = 0.95, *, df: float | np.ndarray = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of correlations or of kappas, symmetric in Fisher's z = atanh(r).
+
+    A perfect r of 1 has no standard error. Its lower limit is 2 p - 1, where p is :func:`extreme_bound`, the share of
+    patients in order below which all of them would too rarely be; r = -1 is symmetric. Parameters are those of
+    :func:`logit_limits`, which also has the other exceptions.
+    """
+    inside = np.abs(r) < 1 - ROUNDING
+    middle = np.where(inside, r, 0.0)
+    half = np.asarray(stdtrit(df, 0.5 + level / 2)) * se / (1 - middle**2)
+    bound = 2 * extreme_bound(smallest, level) - 1
+    low = np.where(inside, np.tanh(np.arctanh(middle) - half), np.where(r > 0, bound, -1.0))
+    high = np.where(inside, np.tanh(np.arctanh(middle) + half), np.where(r > 0, 1.0, -bound))
+    unknown = np.isnan(se)
+    return np.where(unknown, -1.0, low), np.where(unknown, 1.0, high)
+
+
+def error_limits(
+    error: np.ndarray,
+    se: np.ndarray,
+    smallest: int,  # noqa: ARG001  # part of the form of all limits
+    level: float = 0.95,
+    *,
+    df: float | np.ndarray = np.inf,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of mean errors, symmetric in their logarithm; an error of 0 is a point.
+
+    Parameters are those of :func:`logit_limits`.
+    """
+    inside = error > 0
+    middle = np.where(inside, error, 1.0)
+    with np.errstate(over="ignore"):
+        factor = np.exp(np.asarray(stdtrit(df, 0.5 + level / 2)) * se / middle)
+    low, high = np.where(inside, middle / factor, 0.0), np.where(inside, middle * factor, 0.0)
+    unknown = np.isnan(se)
+    return np.where(unknown, 0.0, low), np.where(unknown, np.inf, high)
+
+
+def explained_limits(
+    r2: np.ndarray, se: np.ndarray, smallest: int, level: float = 0.95, *, df: float | np.ndarray = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of coefficients of determination: those of the unexplained share, as :func:`error_limits`."""
+    low, high = error_limits(1 - r2, se, smallest, level, df=df)
+    return 1 - high, 1 - low
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range of a kind of score, and how its limits are found.
+
+    Attributes:
+        low: smallest possible value.
+        high: largest possible value.
+        limits: limits from scores, standard errors and the number of patients; see :func:`logit_limits`.
+    """
+
+    low: float
+    high: float
+    limits: Callable[..., tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def width(self) -> float:
+        """Largest possible difference of two scores."""
+        return self.high - self.low
+
+
+AUC = Scale(0.0, 1.0, logit_limits)
+CORRELATION = Scale(-1.0, 1.0, fisher_limits)
+ERROR = Scale(0.0, np.inf, error_limits)
+EXPLAINED = Scale(-np.inf, 1.0, explained_limits)
+
+
 def two_sided(difference: np.ndarray, se: np.ndarray, smallest: int, df: float | np.ndarray = np.inf) -> np.ndarray:
     """Return p values of no difference, elementwise; see :func:`wald`."""
     none = np.where(np.abs(difference) < ROUNDING, 1.0, min(1.0, 2 * 0.5**smallest))
@@ -98,24 +173,28 @@ def two_sided(difference: np.ndarray, se: np.ndarray, smallest: int, df: float |
     return np.asarray(np.where(np.isnan(se), 1.0, np.where(zero, none, found)))
 
 
-def wald(difference: float, se: float, smallest: int, level: float = 0.95, df: float = np.inf) -> PairedTest:
-    """Return the two-sided test of a difference and its interval, clipped to [-1, 1].
+def wald(
+    difference: float, se: float, smallest: int, level: float = 0.95, *, df: float = np.inf, most: float = 1.0
+) -> PairedTest:
+    """Return the two-sided test of a difference and its interval, clipped to what is possible.
 
-    With se = 0 the components are constant: AUCs of 0, 1/2 or 1. p is then twice the probability of a perfect ordering
-    by chance, 2 * 0.5^k, as in :func:`logit_limits`. With se = NaN (a class of one patient) the difference is unknown:
-    p = 1, [-1, 1].
+    With se = 0 the components are constant, as for AUCs of 0, 1/2 or 1. p is then twice the probability of a perfect
+    ordering by chance, 2 * 0.5^k, as in :func:`logit_limits`. With se = NaN (a class of one patient) the difference is
+    unknown: p = 1, and every difference is in the interval.
 
     Args:
-        difference: difference of two AUCs.
+        difference: difference of two scores.
         se: its standard error.
         smallest: k, number of patients of the smaller class.
         level: confidence of the interval.
         df: degrees of freedom of the standard error (Student's t); infinite: the normal distribution.
+        most: largest possible difference.
     """
     p = float(two_sided(np.array(difference), np.array(se), smallest, df))
     if np.isnan(se):
-        return PairedTest(difference, se, -1.0, 1.0, p, df)
+        return PairedTest(difference, se, -most, most, p, df)
     if se < ROUNDING and abs(difference) < ROUNDING:
         return PairedTest(0.0, 0.0, 0.0, 0.0, p, df)
-    half = 1 - extreme_bound(smallest, level) if se < ROUNDING else float(stdtrit(df, 0.5 + level / 2)) * se
-    return PairedTest(difference, se, max(-1.0, difference - half), min(1.0, difference + half), p, df)
+    constant = 1 - extreme_bound(smallest, level) if np.isfinite(most) else 0.0
+    half = constant if se < ROUNDING else float(stdtrit(df, 0.5 + level / 2)) * se
+    return PairedTest(difference, se, max(-most, difference - half), min(most, difference + half), p, df)

@@ -15,12 +15,15 @@ Which = tuple[str, str, int, str, str, str]  # method, backbone, seed, data set,
 def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     """Return the plan of a run after another call.
 
-    Repeated requests replace what was planned for them before: their keys differ if the data, a plugin or weights were
-    changed.
+    Repeated requests replace what was planned for them before, in its place: their keys differ if the data, a plugin or
+    weights were changed. The evaluation that was requested first determines the primary comparison.
     """
-    asked = {_request(now, evaluation) for evaluation in now.evaluations.values()}
-    kept = {key: one for key, one in earlier.evaluations.items() if _request(earlier, one) not in asked}
-    evaluations = {**kept, **now.evaluations}
+    asked = {_request(now, evaluation): key for key, evaluation in now.evaluations.items()}
+    evaluations: dict[str, PlannedEvaluation] = {}
+    for key, evaluation in earlier.evaluations.items():
+        repeated = asked.get(_request(earlier, evaluation))
+        evaluations |= {key: evaluation} if repeated is None else {repeated: now.evaluations[repeated]}
+    evaluations |= now.evaluations
     known = {**earlier.encoders, **now.encoders}
     needed = {evaluation.encoder for evaluation in evaluations.values()}
     return earlier.model_copy(

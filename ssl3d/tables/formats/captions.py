@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssl3d.evaluate.statistics.measures import MEASURES
 from ssl3d.results.results import Results
 from ssl3d.tables.entry import MEAN, PLUS
 
@@ -29,11 +30,21 @@ _ONE_SEED = (
 )
 _SOME_ONE_SEED = "Rows with one seed are of one encoder, not of a method, and have no rank."
 _LABELS_USED = f"Methods marked{LABELS_MARK} saw the labels of training volumes in pretraining."
+_LETTERS = (
+    "Methods that share a letter cannot be separated at 5%, corrected (Holm) for all pairs of one protocol in this "
+    "table."
+)
+_PRIMARY = "The primary comparison of this run is that of {}, which was requested first; the others are exploratory."
+_EXPLORATORY = "This table is exploratory: the primary comparison of the run is in another one."
 _NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for one, so intervals may be too narrow."
 
 
 def by_table(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Return the rows of both tables for each data set, task and plane, in the order of the leaderboard."""
+    """Return the rows of both tables for each data set, task and plane, in the order of the leaderboard.
+
+    Comparisons by other metrics than the one that decides ranks are left out.
+    """
+    comparisons = comparisons[comparisons["primary"]]
     keys = leaderboard[list(_TABLE)].drop_duplicates()
     return [(_of(leaderboard, key), _of(comparisons, key)) for key in keys.itertuples(index=False)] or [
         (leaderboard, comparisons)
@@ -70,7 +81,7 @@ def _size(row: pd.Series) -> str:
 def remarks(leaderboard: pd.DataFrame) -> str:
     """Return how one table was made: means over tasks and folds, planes combined, labels seen, patients unknown."""
     found = []
-    known = leaderboard[leaderboard["auc"].notna()]
+    known = leaderboard[leaderboard["score"].notna()]
     if not known.empty:
         row = known.iloc[0]
         several = "tasks" if str(row["task"]).startswith(MEAN) else "labels" if row["kind"] == "multilabel" else ""
@@ -79,26 +90,43 @@ def remarks(leaderboard: pd.DataFrame) -> str:
         found += [_FOLDS] if pd.notna(row["folds"]) else []
         if (known["seeds"] == 1).any():
             found += [_ONE_SEED if (known["seeds"] == 1).all() else _SOME_ONE_SEED]
+    found += [_primary(leaderboard)]
     found += [_LABELS_USED] if leaderboard["labels_used"].fillna(False).any() else []
     found += [_NO_PATIENTS] if (~leaderboard["patients_known"].fillna(True)).any() else []
-    return " ".join(found)
+    return " ".join(filter(None, found))
+
+
+def _primary(leaderboard: pd.DataFrame) -> str:
+    """Return which comparison of the run is the primary one, if the rows of a table are not all of it."""
+    primary = leaderboard["primary"].fillna(False)
+    protocols = list(leaderboard["protocol"][primary])
+    if primary.all():
+        return ""
+    return _PRIMARY.format(protocols[0]) if protocols else _EXPLORATORY
 
 
 def conclusion(comparisons: pd.DataFrame) -> str:
-    """Return what the test set could and could not show, by protocol; empty if there are no pairs."""
-    sentences = []
-    for protocol, pairs in comparisons.groupby("protocol", sort=False):
-        tied = int((pairs["verdict"] == "cannot be separated").sum())
-        sentence = f"{protocol}: {tied} of {len(pairs)} pairs cannot be separated"
-        detectable = pairs["smallest_detectable"].dropna()
-        if not detectable.empty:
-            low, high = (f"{value:.3f}" for value in (detectable.min(), detectable.max()))
-            size = low if low == high else f"{low} to {high}, depending on the pair"
-            sentence += f"; smallest true difference in AUC that would be found in 8 of 10 such test sets: {size}"
-        sentences.append(sentence + ".")
-    if not sentences:
-        return ""
-    return "Methods that share a letter cannot be separated (Holm-corrected, 5%). " + " ".join(sentences)
+    """Return what the test set could and could not show, by protocol; empty if there are no pairs.
+
+    Args:
+        comparisons: of one table, by the metric that decides ranks.
+    """
+    sentences = [_shown_by(str(protocol), pairs) for protocol, pairs in comparisons.groupby("protocol", sort=False)]
+    return " ".join([_LETTERS, *sentences]) if sentences else ""
+
+
+def _shown_by(protocol: str, pairs: pd.DataFrame) -> str:
+    """Return how many pairs are separated, and the true difference that would probably have been missed."""
+    tied = int((pairs["verdict"] == "cannot be separated").sum())
+    many = f"{tied} of {len(pairs)} pairs" if len(pairs) > 1 else "the only pair" if tied else "0 of 1 pairs"
+    found = f"{protocol}: {many} cannot be separated."
+    detectable = pairs["smallest_detectable"].dropna()
+    if detectable.empty:
+        return found
+    low, high = (f"{value:.2g}" for value in (detectable.min(), detectable.max()))
+    size = low if low == high else f"{low} to {high}, depending on the pair,"
+    score = MEASURES[str(pairs["metric"].iloc[0])].title
+    return f"{found} A true difference in {score} smaller than about {size} would probably have been missed."
 
 
 def versus(leaderboard: pd.DataFrame) -> str:
@@ -107,8 +135,8 @@ def versus(leaderboard: pd.DataFrame) -> str:
         return ""
     name = leaderboard["baseline"].iloc[0]
     return (
-        f"Difference: AUC minus that of {name}, with its 95% interval; p is corrected (Holm) for the comparisons with "
-        "it alone."
+        f"Difference: the score minus that of {name}, with its 95% interval; p is corrected (Holm) for the "
+        "comparisons with it alone."
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ssl3d.tables.formats.captions import by_table, caption, conclusion, remarks, versus
 from ssl3d.tables.formats.markdown import PRICE
-from ssl3d.tables.formats.texts import price, shown
+from ssl3d.tables.formats.texts import price, score_title, shown
 
-_BOLD = "Bold: the highest AUC of each protocol."
+if TYPE_CHECKING:
+    from ssl3d.tables.formats.summary import Titled
+
+_BOLD = "Bold: the best score of each protocol."
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -28,12 +32,13 @@ _ESCAPES = {
 }
 
 
-def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, first: Sequence[Titled] = ()) -> str:
     """Return LaTeX tables (booktabs): one per data set, task and plane, and one of the price.
 
-    The highest AUC of each protocol is bold; methods that cannot be separated share a letter.
+    The best score of each protocol is bold; methods that cannot be separated share a letter.
     """
-    found = [_ranked(board, pairs) for board, pairs in by_table(leaderboard, comparisons)]
+    found = [_table(title, table, [False] * len(table)) for title, table in first]
+    found += [_ranked(board, pairs) for board, pairs in by_table(leaderboard, comparisons)]
     cost = price(leaderboard)
     if not cost.empty:
         found.append(_table(f"{PRICE}.", cost, [False] * len(cost)))
@@ -41,22 +46,22 @@ def to_latex(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
 
 
 def _ranked(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    auc = leaderboard["auc"]
-    best = (auc.notna() & (auc == auc.groupby(leaderboard["protocol"]).transform("max"))).tolist()
+    score = leaderboard["score"].groupby(leaderboard["protocol"]).transform("first")  # rows are ordered, best first
+    best = (score.notna() & (leaderboard["score"] == score)).tolist()
     table = shown(leaderboard).drop(columns="note", errors="ignore")
     bold = _BOLD if any(best) else ""
     texts = (caption(leaderboard), remarks(leaderboard), versus(leaderboard), bold, conclusion(comparisons))
-    return _table(" ".join(filter(None, texts)), table, best)
+    return _table(" ".join(filter(None, texts)), table, best, score_title(leaderboard))
 
 
-def _table(text: str, table: pd.DataFrame, bold: Sequence[bool]) -> str:
+def _table(text: str, table: pd.DataFrame, bold: Sequence[bool], column: str = "") -> str:
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(text)}}}"]
     lines += [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
     lines += [_line([_escape(name) for name in table.columns]), r"\midrule"]
     for strong, row in zip(bold, table.to_numpy().tolist(), strict=True):
         texts = dict(zip(table.columns, map(_escape, row), strict=True))
         if strong:
-            texts["AUC"] = rf"\textbf{{{texts['AUC']}}}"
+            texts[column] = rf"\textbf{{{texts[column]}}}"
         lines.append(_line(list(texts.values())))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 

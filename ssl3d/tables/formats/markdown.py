@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from ssl3d.errors import printable
 from ssl3d.tables.formats.captions import by_table, caption, conclusion, departures, remarks, versus
 from ssl3d.tables.formats.texts import price, shown
 
+if TYPE_CHECKING:
+    from ssl3d.tables.formats.summary import Titled
+
 PRICE = "Price of pretraining, mean over seeds"
 
 
-def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """Return Markdown: caption, table and conclusion per data set, task and plane; then price and departures."""
-    parts = [part for board, pairs in by_table(leaderboard, comparisons) for part in _parts(board, pairs)]
+def to_markdown(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, first: Sequence[Titled] = ()) -> str:
+    """Return Markdown: caption, table and conclusion per data set, task and plane; then price and departures.
+
+    Args:
+        leaderboard: rows of all tables.
+        comparisons: pairs of all tables.
+        first: further tables that come first, such as the summary over tasks.
+    """
+    parts = [part for title, table in first for part in (_escape(title), _table(table))]
+    parts += [part for board, pairs in by_table(leaderboard, comparisons) for part in _parts(board, pairs)]
     cost = price(leaderboard)
     parts += [] if cost.empty else [f"{PRICE}:", _table(cost)]
     sentences = [f"- {_escape(sentence)}" for sentence in departures(leaderboard)]

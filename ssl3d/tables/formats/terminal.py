@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ssl3d.errors import printable
+from ssl3d.evaluate.statistics.measures import MEASURES
 from ssl3d.tables.comparisons import short_names
 from ssl3d.tables.entry import Key
 from ssl3d.tables.formats.captions import by_table, caption, conclusion, remarks, versus
 from ssl3d.tables.formats.markdown import PRICE, to_markdown
-from ssl3d.tables.formats.texts import price, shown
+from ssl3d.tables.formats.texts import digits, price, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from ssl3d.tables.formats.summary import Titled
 
 _LEAVE_OUT = (
     "Brier",
@@ -30,17 +33,25 @@ _LEAVE_OUT = (
     "collapse",
     "read-out",
 )
-_KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "group", "difference", "p"})
+_KEPT_WHOLE = frozenset({"protocol", "rank", "AUC", "kappa", "MAE", "group", "difference", "p"})
 
 
-def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> None:
-    """Print every table with its caption and conclusion, and the price; as Markdown if there is no terminal."""
+def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, first: Sequence[Titled] = ()) -> None:
+    """Print every table with its caption and conclusion, and the price; as Markdown if there is no terminal.
+
+    Args:
+        leaderboard: rows of all tables.
+        comparisons: pairs of all tables.
+        first: further tables that come first, such as the summary over tasks.
+    """
     from rich.console import Console  # noqa: PLC0415  # only terminals need rich
 
     console = Console()
     if not console.is_terminal:
-        console.file.write(to_markdown(leaderboard, comparisons))
+        console.file.write(to_markdown(leaderboard, comparisons, first))
         return
+    for titled in first:
+        console.print(titled_to_rich(titled))
     for board, pairs in by_table(leaderboard, comparisons):
         console.print(to_rich(board, pairs, console.width))
     cost = price_to_rich(leaderboard)
@@ -49,24 +60,26 @@ def show_leaderboard(leaderboard: pd.DataFrame, comparisons: pd.DataFrame) -> No
 
 
 def show_comparisons(comparisons: pd.DataFrame) -> None:
-    """Print one row per pair: difference of AUC with interval, p corrected by Holm, and the verdict in words."""
+    """Print one row per pair and metric: difference with interval, p corrected by Holm, and the verdict in words."""
     from rich.console import Console  # noqa: PLC0415  # only terminals need rich
     from rich.table import Table  # noqa: PLC0415
 
     console = Console(width=None if Console().is_terminal else 160)
     if comparisons.empty:
-        console.print("There is no pair to compare: one method only, or none with an AUC.")
+        console.print("There is no pair to compare: one method only, or none with a score.")
         return
     varied = [name for name in ("data", "task", "plane") if comparisons[name].nunique() > 1]
-    table = Table(*varied, "protocol", "A", "B", "AUC A - B", "95% interval", "p", "p (Holm)", "verdict")
+    varied += [name for name in ("label",) if comparisons[name].notna().any()]
+    table = Table(*varied, "protocol", "metric", "A", "B", "A - B", "95% interval", "p", "p (Holm)", "verdict")
     rows = comparisons.to_dict("records")
     names = short_names({_key(row, side) for row in rows for side in "ab"})
     for row in rows:
         table.add_row(
-            *(_plain(str(row[name])) for name in (*varied, "protocol")),
+            *(_plain("" if pd.isna(row[name]) else str(row[name])) for name in (*varied, "protocol")),
+            MEASURES[str(row["metric"])].title,
             *(_plain(names[_key(row, side)]) for side in "ab"),
-            f"{row['difference']:+.3f}",
-            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+            digits(row["difference"], "+"),
+            f"{digits(row['ci_low'], '+')} to {digits(row['ci_high'], '+')}",
             f"{row['p']:.3g}",
             f"{row['p_holm']:.3g}",
             _plain(str(row["verdict"])),
@@ -98,6 +111,17 @@ def to_rich(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int) ->
     return out
 
 
+def titled_to_rich(titled: Titled) -> Table:
+    """Return a further table for a terminal."""
+    from rich import box  # noqa: PLC0415  # only terminals need rich
+    from rich.table import Table  # noqa: PLC0415
+
+    out = Table(*titled.table.columns, title=_plain(titled.title), box=box.SIMPLE_HEAD, padding=(0, 1))
+    for row in titled.table.to_numpy().tolist():
+        out.add_row(*map(_plain, row))
+    return out
+
+
 def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
     """Return the price for a terminal; None if nothing was measured."""
     from rich import box  # noqa: PLC0415  # only terminals need rich
@@ -112,7 +136,7 @@ def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
     return out
 
 
-def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 130) -> str:
+def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, first: Sequence[Titled] = (), width: int = 130) -> str:
     """Return a picture of the output of a terminal ``width`` characters wide, without external references."""
     import io  # noqa: PLC0415
     import re  # noqa: PLC0415
@@ -120,6 +144,8 @@ def to_svg(leaderboard: pd.DataFrame, comparisons: pd.DataFrame, width: int = 13
     from rich.console import Console  # noqa: PLC0415  # only terminals and their pictures need rich
 
     console = Console(record=True, width=width, file=io.StringIO())
+    for titled in first:
+        console.print(titled_to_rich(titled))
     for board, pairs in by_table(leaderboard, comparisons):
         console.print(to_rich(board, pairs, width))
     cost = price_to_rich(leaderboard)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssl3d.evaluate.statistics.measures import MEASURES
 from ssl3d.tables.entry import PLUS
 from ssl3d.tables.formats.captions import LABELS_MARK
 
@@ -21,9 +22,16 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
         table = table.drop(columns="settings")  # needed only if names coincide
     if leaderboard["corpus"].nunique() < 2 and not any(map(_is_transfer, leaderboard.to_dict("records"))):
         table = table.drop(columns="corpus")
-    if (table["AUC"] == _NO_AUC).all() and leaderboard["mae"].notna().any():
-        table = table.drop(columns="AUC")  # a regression
-    return table.loc[:, [name for name in table.columns if name in _ALWAYS or (table[name] != "").any()]]
+    title = score_title(leaderboard)
+    table = table.drop(columns=title, errors="ignore").rename(columns={_SCORE: title})
+    always = (*_ALWAYS, title)
+    return table.loc[:, [name for name in table.columns if name in always or (table[name] != "").any()]]
+
+
+def score_title(table: pd.DataFrame) -> str:
+    """Return the name of the score that ranks the rows of one table: "AUC", "kappa" or "MAE"."""
+    known = table["metric"].dropna()
+    return "AUC" if known.empty else MEASURES[str(known.iloc[0])].title
 
 
 def price(leaderboard: pd.DataFrame) -> pd.DataFrame:
@@ -61,10 +69,16 @@ def _method(row: Row) -> str:
     return str(row["method"]) + (LABELS_MARK if marked else "")
 
 
-def _auc(row: Row) -> str:
-    if pd.isna(row["auc"]):
-        return str(row["status"]) if row["status"] != "done" else _NO_AUC
-    return f"{row['auc']:.3f} ({row['ci_low']:.3f}-{row['ci_high']:.3f})"
+def _score(row: Row) -> str:
+    if pd.isna(row["score"]):
+        return str(row["status"]) if row["status"] != "done" else "none"
+    low, high = digits(row["ci_low"]), digits(row["ci_high"])
+    return f"{digits(row['score'])} ({low}{' to ' if low.startswith('-') else '-'}{high})"
+
+
+def digits(value: float, sign: str = "") -> str:
+    """Return a score with three decimals, and a large one, such as an error in mm, with four significant digits."""
+    return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.4g}"
 
 
 def _duration(row: Row) -> str:
@@ -82,7 +96,8 @@ def _collapsed(row: Row) -> str:
 def _difference(row: Row) -> str:
     if pd.isna(row["difference"]):
         return ""
-    return f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
+    low, high = (digits(row[name], "+") for name in ("difference_low", "difference_high"))
+    return f"{digits(row['difference'], '+')} ({low} to {high})"
 
 
 def _p(row: Row) -> str:
@@ -99,7 +114,7 @@ def _scaled(name: str, unit: float, after: str = "") -> Callable[[Row], str]:
     return text
 
 
-_NO_AUC = "none"
+_SCORE = "score"  # renamed by what it is
 _VERSUS = ("difference", "p")  # with a named baseline
 _SHOWN: Mapping[str, Callable[..., str]] = {
     "protocol": _text("protocol"),
@@ -108,12 +123,13 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "backbone": _text("backbone"),
     "corpus": _text("corpus"),
     "settings": _text("settings"),
-    "AUC": _auc,
+    _SCORE: _score,
     "group": _text("group"),
     "difference": _difference,
     "p": _p,
     "seeds": _text("seeds"),
     "spread": _number("spread"),
+    "AUC": _number("auc"),
     "AP": _number("average_precision"),
     "bal. acc.": _number("balanced_accuracy"),
     "sens.": _number("sensitivity"),
@@ -129,7 +145,7 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "pretraining": _duration,
     "note": _text("note"),
 }
-_ALWAYS: Sequence[str] = ("protocol", "method", "backbone", "AUC", "group", "seeds")
+_ALWAYS: Sequence[str] = ("protocol", "method", "backbone", "group", "seeds")
 _PRICE: Mapping[str, Callable[..., str]] = {
     "method": _text("method"),
     "backbone": _text("backbone"),
