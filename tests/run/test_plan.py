@@ -200,13 +200,13 @@ def test_a_preset_wins_over_defaults_and_loses_to_what_is_asked_for() -> None:
 def test_settings_reach_their_own_method_only() -> None:
     made = recipes("method.byol.momentum=0.5", methods=("byol", "moco"))
     assert made["byol"].method_config["momentum"] == 0.5
-    assert made["moco"].method_config["momentum"] == 0.999
+    assert made["moco"].method_config["momentum"] == "auto"
 
 
 def test_a_recipe_holds_every_setting_of_its_plugins() -> None:
     """So that a default which changes in the code is another key, and a default written out is not."""
     made = recipes(methods=("byol",))["byol"]
-    assert made.method_config == {"hidden_dim": 4096, "projection_dim": 256, "momentum": 0.996}
+    assert made.method_config == {"hidden_dim": 4096, "projection_dim": 256, "momentum": "auto"}
     written_out = recipes("method.byol.hidden_dim=4096", "backbone.tiny.norm=auto", methods=("byol",))["byol"]
     assert written_out.canonical() == made.canonical()
     assert build_method(made).config.model_dump() == made.method_config
