@@ -114,7 +114,7 @@ class Encoder:
             labels_used=self.recipe.task is not None,
             exactness=made.measured.exactness if made.measured else "not trained",
             gradient_error=made.measured.error if made.measured else None,
-            departures=method.card.departures,
+            departures=(*method.card.departures, *_of_backbone(self.recipe.backbone, method.backbone)),
             resolved=method.resolved,
             engine=made.engine,
             collapse=made.collapse,
@@ -181,6 +181,11 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
 
 def _encoder(method: AnyMethod) -> Backbone:
     return method.encoder().float().eval()
+
+
+def _of_backbone(name: str, backbone: Backbone) -> list[str]:
+    """Return the departures of a backbone, each after its name."""
+    return [f"{name}: {sentence}" for sentence in backbone.card.departures]
 
 
 def _corpus_record(corpus: Corpus) -> CorpusRecord:
