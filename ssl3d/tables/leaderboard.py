@@ -25,6 +25,7 @@ COLUMNS: Columns = {
     "backbone": ColumnType("str", "name of the backbone"),
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "readout": ColumnType("str", "features that were evaluated, as the training cases chose: last, multi, max, ..."),
+    "view_size": ColumnType("str", "slices x rows x columns of a volume as the encoder was evaluated on it"),
     "auc": ColumnType(
         "float64", "area under the ROC curve on the test cases, mean over seeds, folds and labels; macro for K > 2"
     ),
@@ -126,6 +127,7 @@ def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
         "departures": joined(sentence for encoder in encoders for sentence in encoder.departures),
         "corpus": joined(encoder.corpus.name for encoder in encoders if encoder.corpus),
         "readout": _readouts(group),
+        "view_size": joined("x".join(map(str, one.record.recipe.view_size)) for one in group),
         "kind": joined(one.record.data.task.kind for one in group),
         "synthetic": group[0].record.data.synthetic,
         "patients_known": all(one.record.data.patients_known for one in group),

@@ -21,6 +21,8 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
         table = table.drop(columns="settings")  # needed only if names coincide
     if leaderboard["corpus"].nunique() < 2 and not any(map(_is_transfer, leaderboard.to_dict("records"))):
         table = table.drop(columns="corpus")
+    if leaderboard["view_size"].nunique() < 2:
+        table = table.drop(columns="view")
     if (table["AUC"] == _NO_AUC).all() and leaderboard["mae"].notna().any():
         table = table.drop(columns="AUC")  # a regression
     return table.loc[:, [name for name in table.columns if name in _ALWAYS or (table[name] != "").any()]]
@@ -108,6 +110,7 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "backbone": _text("backbone"),
     "corpus": _text("corpus"),
     "settings": _text("settings"),
+    "view": _text("view_size"),
     "AUC": _auc,
     "group": _text("group"),
     "difference": _difference,
