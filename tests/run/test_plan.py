@@ -223,17 +223,6 @@ def test_augmentation_is_part_of_evaluations_that_train_the_encoder() -> None:
     assert found["finetune"].blur == 0.25
 
 
-@pytest.mark.parametrize(("plane", "axis"), [("sagittal", 0), ("coronal", 2), ("axial", 2)])
-def test_flips_that_swap_left_and_right_never_happen_unasked(plane: str, axis: int) -> None:
-    asked = ("flip=[0.5,0.5,0.5]", f"plane={plane}")
-    augment = recipes(*asked)["byol"].augment
-    assert augment is not None
-    assert [axis for axis, chance in enumerate(augment.flip) if chance == 0] == [axis]
-    wanted = recipes(*asked, "flip_left_right=true")["byol"].augment
-    assert wanted is not None
-    assert wanted.flip == (0.5, 0.5, 0.5)
-
-
 def test_the_view_size_is_the_users_or_the_presets_or_the_weights_or_the_data_sets() -> None:
     made = recipes(methods=("byol", "kinetics"), backbones=("r3d_18",))
     assert made["byol"].view_size == open_dataset("demo").view_size
