@@ -32,7 +32,6 @@ __all__ = [
     "AutoMomentum",
     "Backbone",
     "Batch",
-    "Budget",
     "Card",
     "Config",
     "Features",
@@ -175,9 +174,6 @@ class Method(nn.Module, ABC, Generic[C]):
         augment: makes one view of a batch of volumes, as set by the recipe.
         task: task of the labels, for a method that needs them.
         budget: length of the training, for settings that follow it; as long as the papers' if None.
-
-    Attributes:
-        resolved: settings with a :class:`ssl3d.budget.Rule` by name, each as a number.
     """
 
     card: ClassVar[Card]
@@ -216,7 +212,7 @@ class Method(nn.Module, ABC, Generic[C]):
         self.augment = augment or Augment()
         self.task = task
         self.budget = budget or Budget()
-        self.resolved = resolved(self.config, self.budget)
+        self.resolved = resolved(self.config, self.budget)  # settings with a rule by name, each as a number
         self.build()
 
     def build(self) -> None:
