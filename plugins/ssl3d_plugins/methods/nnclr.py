@@ -41,8 +41,8 @@ class NNCLR(Method[NNCLRConfig]):
         link="https://arxiv.org/abs/2104.14548",
         departures=(
             "Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",
-            "The queue holds up to half an epoch, so a neighbour may be an earlier view of the same volume; the paper's "
-            "holds a thirteenth of one.",
+            "The queue may hold half an epoch, and a neighbour may then be an earlier view of the same volume; the "
+            "paper's holds a thirteenth of one.",
             "The queue is empty at first, and a projection is then its own neighbour; the paper starts from random "
             "ones.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
