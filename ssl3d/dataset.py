@@ -74,6 +74,7 @@ class Dataset(ABC):
     synthetic: bool = False  # True: generated volumes; stated wherever numbers from this set appear
     knows_patients: bool = True  # False: patients are unknown, and every case counts as one
     left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
+    sound_flips: frozenset[int] = frozenset()  # axes whose mirror images could be volumes of this set, labels unchanged
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:
         self.root = root

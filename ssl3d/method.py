@@ -15,18 +15,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone
+from ssl3d.budget import Budget, resolved
 from ssl3d.card import Card
 from ssl3d.config import Config
 from ssl3d.config import Config as BaseConfig
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
-from ssl3d.momentum import Momentum, cosine_momentum
+from ssl3d.momentum import AUTO_MOMENTUM, AutoMomentum, Momentum, MomentumSetting, cosine_momentum
 from ssl3d.task import Task
 
 __all__ = [
+    "AUTO_MOMENTUM",
     "AnyMethod",
     "Augment",
+    "AutoMomentum",
     "Backbone",
     "Batch",
     "Card",
@@ -37,6 +40,7 @@ __all__ = [
     "Loss",
     "Method",
     "Momentum",
+    "MomentumSetting",
     "ParameterGroup",
     "Rng",
     "Rows",
@@ -169,6 +173,7 @@ class Method(nn.Module, ABC, Generic[C]):
         config: settings; the paper's if None.
         augment: makes one view of a batch of volumes, as set by the recipe.
         task: task of the labels, for a method that needs them.
+        budget: length of the training, for settings that follow it; as long as the papers' if None.
     """
 
     card: ClassVar[Card]
@@ -194,17 +199,24 @@ class Method(nn.Module, ABC, Generic[C]):
                     cls.Config = argument
 
     def __init__(
-        self, backbone: Backbone, config: C | None = None, augment: Augment | None = None, task: Task | None = None
+        self,
+        backbone: Backbone,
+        config: C | None = None,
+        augment: Augment | None = None,
+        task: Task | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.config = config or self.Config()  # type: ignore[assignment]  # the class of the type argument
         self.augment = augment or Augment()
         self.task = task
+        self.budget = budget or Budget()
+        self.resolved = resolved(self.config, self.budget)  # settings with a rule by name, each as a number
         self.build()
 
     def build(self) -> None:
-        """Make heads, momentum encoders and buffers; ``backbone``, ``config``, ``augment`` and ``task`` are set."""
+        """Make heads, momentum encoders and buffers; the arguments of the constructor, and ``resolved``, are set."""
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
         """Return views of the volumes; every random number comes from ``rng``. Makes two views by default."""

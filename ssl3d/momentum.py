@@ -1,15 +1,26 @@
-"""The momentum encoder and its schedule (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.1)."""
+"""The momentum encoder, its schedule (BYOL, Grill et al. 2020, arXiv 2006.07733, section 3.1), and its length."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ssl3d.budget import Budget, Rule
+
 M = TypeVar("M", bound=nn.Module)
+MomentumSetting = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
+# The papers' trainings leave far less: e^-1000 (MoCo, .999 for a million steps), e^-160 (BYOL, .99 for 31,000 steps).
+NEGLIGIBLE, NOTICEABLE = 0.01, 0.05  # weight of the initial parameters at the end
+AUTO_MOMENTUM = (
+    "In a training so short that the paper's momentum would leave more than 1% of the initial weights in the momentum "
+    "encoder at its end, the momentum is lower, and leaves 1% (auto)."
+)
 
 
 class Momentum(nn.Module, Generic[M]):
@@ -61,3 +72,47 @@ class Momentum(nn.Module, Generic[M]):
 def cosine_momentum(base: float, progress: float) -> float:
     """Momentum that rises from ``base`` to 1 along half a cosine: 1 - (1 - base)(cos(pi progress) + 1) / 2."""
     return 1.0 - (1.0 - base) * (math.cos(math.pi * progress) + 1.0) / 2.0
+
+
+def initial_weight(momentum: float, steps: int, *, cosine: bool) -> float:
+    """Return the weight that the initial parameters still have in the momentum encoder after some steps.
+
+    The product of the momentum of all steps: m^K if it is constant. Along :func:`cosine_momentum`, the mean over the
+    training of log(a + b cos(pi t)) is log((a + sqrt(a^2 - b^2)) / 2), here 2 log((1 + sqrt(m)) / 2); the factor
+    sqrt(m) corrects the sum for its first step, whose momentum is the lowest (Euler and Maclaurin).
+
+    Args:
+        momentum: m, at the start.
+        steps: K, of the whole training.
+        cosine: whether it rises to 1.
+    """
+    root = math.sqrt(momentum)
+    return root * ((1.0 + root) / 2.0) ** (2 * steps) if cosine else float(momentum**steps)
+
+
+@dataclass(frozen=True)
+class AutoMomentum(Rule):
+    """The paper's momentum, or the largest (to five digits) that leaves at most 1% of the initial parameters.
+
+    Attributes:
+        cosine: whether it rises to 1 along :func:`cosine_momentum`.
+    """
+
+    cosine: bool = True
+
+    def auto(self, budget: Budget) -> float:
+        """Return the momentum, in [0, paper]; see :meth:`Rule.auto`."""
+        if initial_weight(self.paper, budget.steps, cosine=self.cosine) <= NEGLIGIBLE:
+            return self.paper
+        if self.cosine:  # without the factor sqrt(m) < 1, so that a little less is left
+            most = max(0.0, 2.0 * math.exp(math.log(NEGLIGIBLE) / (2 * budget.steps)) - 1.0) ** 2
+        else:
+            most = math.exp(math.log(NEGLIGIBLE) / budget.steps)
+        return min(self.paper, math.floor(most * 1e5) / 1e5)
+
+    def misfit(self, value: float, budget: Budget) -> str:
+        """Return how much of the initial parameters is left; see :meth:`Rule.misfit`."""
+        left = initial_weight(value, budget.steps, cosine=self.cosine)
+        if left <= NOTICEABLE:
+            return ""
+        return f"leaves {left:.0%} of the initial weights in the momentum encoder after {budget.steps} steps"

@@ -17,6 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl3d.backbone import Norm
 
 MAX_GROUPS, MIN_GROUP_CHANNELS = 32, 4
+REPLACED_NORM = (  # a departure, for the card of a backbone that calls convert_norm
+    "Where it is trained from scratch, batch norm is replaced by group norm, and convolutions have weight "
+    "standardisation (norm = 'group'); with pretrained weights, batch norm keeps their statistics (norm = 'frozen')."
+)
 Module = TypeVar("Module", bound=nn.Module)
 
 

@@ -56,12 +56,14 @@ class Prediction:
         chosen: settings selected on training data, and those that had to be reduced ("folds": 3). Plain JSON values.
         out_of_fold: (N, K) for the training cases, each predicted by a fit that had not seen its patient; None if the
             protocol does not predict all of them.
+        notes: sentences for the reader of the tables, equal where they say the same: those of several seeds are merged.
     """
 
     probabilities: np.ndarray
     threshold: float | None
     chosen: dict[str, Any] = field(default_factory=dict)
     out_of_fold: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,13 @@ class AugmentRecipe(Config):
         "views then step over a gap",
     )
     flip: tuple[Share, Share, Share] = Field(
-        (0.0, 0.0, 0.5),
-        description="chance of a flip along D, H, W; never along the axis known to swap left and right",
+        (0.0, 0.0, 0.0),
+        description="chance of a flip along D, H, W; unset: 0.5 along the axes on which the data set calls flips sound",
     )
-    flip_left_right: bool = Field(False, description="allow flips along the axis that swaps left and right, too")
+    flip_left_right: bool = Field(
+        False,
+        description="allow flips along the axis that swaps left and right where the data set does not call them sound",
+    )
     rotate: float = Field(10.0, ge=0, le=180, description="largest in-plane rotation, degrees either way")
     brightness: float = Field(0.3, ge=0, description="largest shift, in standard deviations of the volume, either way")
     contrast: float = Field(0.3, ge=0, lt=1, description="largest change of the contrast factor from 1, either way")

@@ -17,6 +17,7 @@ from ssl3d.results.read import read_results
 from ssl3d.run.execute import RunResult, execute
 from ssl3d.run.options import Options
 from ssl3d.run.planning.estimate import estimates, run_folder
+from ssl3d.run.planning.fit import planned_misfits
 from ssl3d.run.planning.plan import Plan, make_plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.rank import leads
@@ -88,7 +89,7 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
         shown.add_row(plain(row["encoder"]), str(row["evaluations"]), *cost, plain(row["note"]))
     console.print(shown)
-    for note in plan.notes:
+    for note in (*plan.notes, *planned_misfits(plan)):
         console.print(plain(note))
     total = sum(row["minutes"] for row in rows)
     console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and evaluations come on top.")

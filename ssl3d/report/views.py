@@ -103,7 +103,7 @@ def _made(run: Run, pictures: Pictures, encoder: EncoderRecord) -> _Grid | None:
     if plugin_sources("methods", reference, method_class(reference)) != encoder.made_by.sources.get("method"):
         raise ValueError("the method's source was changed since")
     task = corpus.stores[0].task(encoder.recipe.task) if encoder.recipe.task else None
-    method = build_method(encoder.recipe, initialise=False, task=task)
+    method = build_method(encoder.recipe, initialise=False, task=task, volumes=len(corpus))
     chosen = range(min(ROWS, len(corpus)))
     volumes = corpus.volumes(chosen, CPU)
     made = method.views(volumes, Rng(encoder.recipe.seed, 0, chosen)).tensors

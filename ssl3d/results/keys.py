@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, Size, digest
 
-NUMERICS = 2  # of the core: increase it with every change to views, windows, optimisers, features or protocols that
+NUMERICS = 3  # of the core: increase it with every change to views, windows, optimisers, features or protocols that
 # changes a number, so that earlier artifacts are made again
 DIGITS = 16
 

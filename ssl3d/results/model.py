@@ -99,6 +99,9 @@ class EncoderRecord(ArtifactRecord):
         None, description="relative error of the accumulated gradient against the whole batch's; null if not split"
     )
     departures: tuple[str, ...] = Field((), description="what this implementation does differently from the paper")
+    resolved: dict[str, float] = Field(
+        {}, description="settings that follow the length of the training, as numbers where the recipe says auto"
+    )
     engine: Engine | None = Field(None, description="how it was pretrained; null if it was not")
     collapse: Collapse = Field(Collapse(), description="of the features, at the end of pretraining")
     price: Price = Field(Price(), description="time, memory, arithmetic, hardware")

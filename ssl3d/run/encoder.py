@@ -91,13 +91,15 @@ class Encoder:
             raise self.problem
         folder = self.folder(context)
         make_folder(folder)
-        method = build_method(self.recipe, context.options.weights, task=self.corpus.task if self.corpus else None)
+        corpus = self.corpus
+        task, volumes = (None, None) if corpus is None else (corpus.task, len(corpus))
+        method = build_method(self.recipe, context.options.weights, task=task, volumes=volumes)
         loaded = method.backbone.loaded
         fabric = open_device(context.options.device, self._precision)
         method.to(fabric.device)
         made = Made(Price(device=device_name(fabric.device)))
-        if self.corpus is not None:
-            what = Pretraining(self.planned, self.fold, self.corpus, folder, self.label)
+        if corpus is not None:
+            what = Pretraining(self.planned, self.fold, corpus, folder, self.label)
             made = pretrained(what, method, fabric, context.options, context.progress)
         state = {name: value.detach().cpu().contiguous() for name, value in _encoder(method).state_dict().items()}
         record = EncoderRecord(
@@ -106,13 +108,14 @@ class Encoder:
             made_by=made_by(self.planned.sources, self.distributions),
             notes=made.notes,
             recipe=self.recipe,
-            corpus=None if self.corpus is None else _corpus_record(self.corpus),
+            corpus=None if corpus is None else _corpus_record(corpus),
             weights=loaded,
             weights_sha256=self.weights_sha256,
             labels_used=self.recipe.task is not None,
             exactness=made.measured.exactness if made.measured else "not trained",
             gradient_error=made.measured.error if made.measured else None,
-            departures=method.card.departures,
+            departures=(*method.card.departures, *_of_backbone(self.recipe.backbone, method.backbone)),
+            resolved=method.resolved,
             engine=made.engine,
             collapse=made.collapse,
             price=made.price,
@@ -120,7 +123,7 @@ class Encoder:
         lease.require()
         write_atomic(folder / MODEL_CARD, model_card(record))  # meant to be edited, so not among the checked files
         weights = save(state, metadata={"recipe": self.recipe.canonical()})
-        write_record(folder, record, {WEIGHTS: weights}, also=[LOG] if self.corpus else [])
+        write_record(folder, record, {WEIGHTS: weights}, also=[LOG] if corpus else [])
         checkpoint.remove(folder)
         return _outcome(made)
 
@@ -178,6 +181,11 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
 
 def _encoder(method: AnyMethod) -> Backbone:
     return method.encoder().float().eval()
+
+
+def _of_backbone(name: str, backbone: Backbone) -> list[str]:
+    """Return the departures of a backbone, each after its name."""
+    return [f"{name}: {sentence}" for sentence in backbone.card.departures]
 
 
 def _corpus_record(corpus: Corpus) -> CorpusRecord:

@@ -145,7 +145,7 @@ class Evaluation:
         encoder = read_record(self.encoder.folder(context), EncoderRecord)
         readout, prediction = self._predict(context, chosen)
         found = score(prediction, cases.test_y, cases.task, cases.test_patients, time.monotonic() - started)
-        record = self._record(encoder.files[WEIGHTS], chosen, readout, found)
+        record = self._record(encoder.files[WEIGHTS], chosen, readout, found, prediction.notes)
         lease.require()
         write_record(self.folder(context), record, self._tables(prediction, chosen))
         return _outcome(found)
@@ -195,13 +195,15 @@ class Evaluation:
         train = predictions_frame(ids, patients, cases.train_y[chosen], prediction.out_of_fold, cases.task)
         return {PREDICTIONS: to_csv(test), TRAINING: to_csv(train)}
 
-    def _record(self, encoder_sha256: str, chosen: np.ndarray, readout: str, found: Score) -> EvaluationRecord:
+    def _record(
+        self, encoder_sha256: str, chosen: np.ndarray, readout: str, found: Score, notes: tuple[str, ...]
+    ) -> EvaluationRecord:
         cases, y = self.cases, self.cases.train_y[chosen]
         return EvaluationRecord(
             key=self.key,
             name=self.name,
             made_by=made_by(self.sources, self.distributions),
-            notes=(cases.leak,) if cases.leak else (),
+            notes=(*((cases.leak,) if cases.leak else ()), *notes),
             recipe=self.recipe,
             encoder=self.encoder.key,
             encoder_sha256=encoder_sha256,

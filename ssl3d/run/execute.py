@@ -18,6 +18,7 @@ from ssl3d.run.artifact import Context
 from ssl3d.run.claim import claimed, default_folder, publish
 from ssl3d.run.graph import Graph, make_graph
 from ssl3d.run.options import Options
+from ssl3d.run.planning.fit import packed_misfits
 from ssl3d.run.planning.plan import Plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.pretraining import train_along
@@ -75,7 +76,7 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
         volumes = pack_volumes(plan, folder.stores, progress)
         graph = make_graph(plan, volumes, folder, options)
         leaks = dict.fromkeys(evaluation.cases.leak for evaluation in graph.evaluations.values())
-        for note in filter(None, (*plan.notes, *leaks)):
+        for note in filter(None, (*plan.notes, *packed_misfits(graph), *leaks)):
             progress.note(note)
         publish(folder, plan, _record(plan, volumes, graph), progress)
         progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])

@@ -21,7 +21,7 @@ from ssl3d.run.devices import device_name, open_device, placed
 from ssl3d.run.options import Options
 from ssl3d.run.volumes import PackedVolumes
 from ssl3d.train import checkpoint
-from ssl3d.train.build import build_method, method_class
+from ssl3d.train.build import build_method, method_class, misfits
 from ssl3d.train.collapse import collapsed
 from ssl3d.train.cost import pretrain_flops
 from ssl3d.train.exactness import Measured, measure
@@ -124,7 +124,7 @@ def train_along(message: dict[str, Any], volumes: Callable[[], PackedVolumes], o
         planned = PlannedEncoder.model_validate(message["planned"])
         corpus = volumes().corpus(planned.recipe, message["fold"], method_class(planned.recipe.method).needs)
         what = Pretraining(planned, message["fold"], corpus, Path(message["folder"]), message["label"])
-        method = build_method(planned.recipe, options.weights, task=corpus.task)
+        method = build_method(planned.recipe, options.weights, task=corpus.task, volumes=len(corpus))
         job = _job(what, method, Engine.model_validate(message["engine"]), options, Progress())
         engine = Engine.model_validate(message["engine"])
     with _threads(engine.threads):
@@ -207,8 +207,7 @@ def _notes(what: Pretraining, method: AnyMethod) -> list[str]:
     recipe, schedule, notes = what.recipe, what.schedule, []
     if not any(parameter.requires_grad for parameter in method.backbone.parameters()):
         notes.append("no parameter of the backbone was trained: all of them are frozen")
-    if schedule.batch_size < recipe.batch_size:
-        notes.append(f"the effective batch is {schedule.volumes}, all training volumes: fewer than {recipe.batch_size}")
+    notes += misfits(what.planned.recipe, schedule.volumes)
     if recipe.warmup_epochs is not None and recipe.warmup_epochs > recipe.epochs:
         notes.append(f"warm-up of {recipe.warmup_epochs:g} epochs cut to the {recipe.epochs} of the training")
     if schedule.volumes % schedule.batch_size == 1:

@@ -3,7 +3,7 @@
 Each data set, task and plane is one task of the summary, with equal weight. Intervals are by bootstrap: patients are
 resampled within a data set, together for all its tasks and planes, and so are the seeds of each method, whose variance
 counts without the part that comes from the sample of patients. A score is replaced by its linear part, as in its own
-interval (:mod:`ssl3d.evaluate.statistics.estimate`), so that no draw has to rank cases again. n - 1 of n are drawn, each
+interval (:mod:`ssl3d.evaluate.statistics.estimate`), so that no draw has to rank cases again. Of n, n - 1 are drawn,
 with weight n/(n - 1), which makes variances unbiased (Rao & Wu 1988).
 
 Loads no torch.

@@ -78,6 +78,8 @@ def check_it_opens(kit: DatasetKit) -> None:
     require(sound, f"view_size is {size!r}; return three whole numbers (D, H, W)")
     axis = dataset.left_right
     require(axis in (None, 0, 1, 2), f"left_right is {axis!r}; state the spatial axis 0, 1 or 2, or None")
+    odd = sorted(set(dataset.sound_flips) - {0, 1, 2}, key=str)
+    require(not odd, f"sound_flips holds {odd}; state the spatial axes 0, 1 or 2 whose mirror images are sound")
 
 
 def check_cases_are_listed(kit: DatasetKit) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ssl3d.budget import rules
 from ssl3d.card import Card
 from ssl3d.config import Config
 from ssl3d.errors import RecipeError
@@ -50,6 +51,7 @@ def check_config(kit: HasKind) -> None:
             require(_bounded(number), f"Config.{name} has no bounds; give its Field ge, gt, le or lt")
     try:
         config.checked(config().model_dump(), "Config")
+        config.checked({name: rule.paper for name, rule in rules(config).items()}, "Config")
     except RecipeError as error:
         raise BrokenRuleError(f"a default is wrong; correct it: {error}") from None
 

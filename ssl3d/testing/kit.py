@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl3d.budget import Budget
 from ssl3d.config import Config
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng, Stream
@@ -32,6 +33,7 @@ COUNT = 8  # volumes of an effective batch
 STEPS = 3  # enough to open residual branches that start at zero, and to fill queues that start empty
 TRAINING = 100  # steps of the training that progress is a share of
 LEARNING_RATE = 1e-3
+BUDGET = Budget(TRAINING, 4 * COUNT, COUNT)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class MethodKit:
         config = self.kind.Config.checked(settings, self.kind.__name__)
         with seeded(seed):
             backbone = ToyTokens() if tokens else ToyBackbone()
-            return self.kind(backbone, config, Augment(size=TOKEN_SIZE if tokens else SIZE), self.task)
+            return self.kind(backbone, config, Augment(size=TOKEN_SIZE if tokens else SIZE), self.task, BUDGET)
 
     def volumes(self, part: range = range(COUNT)) -> Volumes:
         """Return volumes."""

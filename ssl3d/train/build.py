@@ -10,15 +10,17 @@ from typing import TypeVar
 import torch
 
 from ssl3d.backbone import Backbone
+from ssl3d.budget import Budget, remarks
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Stream, mix
 from ssl3d.errors import PluginError
 from ssl3d.method import AnyMethod, Method
 from ssl3d.norm import resolve_norm
 from ssl3d.pretrained import load_weights
-from ssl3d.recipe import AugmentRecipe, EncoderRecipe
+from ssl3d.recipe import AugmentRecipe, EncoderRecipe, PretrainRecipe
 from ssl3d.registry import load, split_variant
 from ssl3d.task import Task
+from ssl3d.train.schedule import Schedule
 
 T = TypeVar("T")
 
@@ -79,7 +81,11 @@ def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, init
 
 
 def build_method(
-    recipe: EncoderRecipe, weights_file: Path | None = None, initialise: bool = True, task: Task | None = None
+    recipe: EncoderRecipe,
+    weights_file: Path | None = None,
+    initialise: bool = True,
+    task: Task | None = None,
+    volumes: int | None = None,
 ) -> AnyMethod:
     """Build the method of a recipe around its backbone.
 
@@ -88,6 +94,7 @@ def build_method(
         weights_file: see :func:`build_backbone`.
         initialise: see :func:`build_backbone`.
         task: task of the labels, for a method that needs them.
+        volumes: volumes of the corpus, for settings that follow the length of the training; None: as in the papers.
 
     Raises:
         RecipeError: the settings of the method or of the backbone are invalid.
@@ -99,8 +106,30 @@ def build_method(
         raise PluginError(f"method {recipe.method!r} needs labels; give it a corpus with a task")
     backbone = build_backbone(recipe, weights_file, initialise)
     config = kind.Config.checked(recipe.method_config, f"method.{recipe.method}")
+    budget = budget_of(recipe.pretrain, volumes) if recipe.pretrain and volumes else None
     with _seeded(Stream.METHOD, recipe.seed):
-        return kind(backbone, config, Augment(recipe.augment or AugmentRecipe(), recipe.view_size), task)
+        return kind(backbone, config, Augment(recipe.augment or AugmentRecipe(), recipe.view_size), task, budget)
+
+
+def misfits(recipe: EncoderRecipe, volumes: int) -> list[str]:
+    """Return one sentence per setting of an encoder that does not fit its corpus, or was adapted to it.
+
+    Args:
+        recipe: recipe of the encoder, with a ``pretrain`` part.
+        volumes: volumes of the corpus.
+    """
+    if recipe.pretrain is None:
+        return []
+    budget, asked = budget_of(recipe.pretrain, volumes), recipe.pretrain.batch_size
+    config = method_class(recipe.method).Config.checked(recipe.method_config, f"method.{recipe.method}")
+    whole = f"the effective batch is {volumes}, all training volumes: fewer than {asked}"
+    return [*([whole] if budget.batch_size < asked else []), *remarks(config, budget)]
+
+
+def budget_of(pretrain: PretrainRecipe, volumes: int) -> Budget:
+    """Return the length of a training on a number of volumes."""
+    schedule = Schedule.of(pretrain, volumes)
+    return Budget(schedule.steps, volumes, schedule.batch_size)
 
 
 def _subclass(found: type, base: type[T], reference: str) -> type[T]:

@@ -129,6 +129,6 @@ def _rebuilt(method: AnyMethod, size: Size) -> AnyMethod:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         rebuilt = type(method)(
-            copy.deepcopy(method.backbone), method.config, method.augment.replace(size=size), method.task
+            copy.deepcopy(method.backbone), method.config, method.augment.replace(size=size), method.task, method.budget
         )
     return rebuilt.to(next(method.parameters()).device)

@@ -256,6 +256,8 @@ def test_a_dry_run_prints_the_encoders_and_writes_nothing(
         assert (rows["byol"]["steps"], rows["random"]["steps"], rows["random"]["note"]) == (6, 0, "evaluated only")
         assert rows["byol"]["tflop"] > 0
         assert rows["byol"]["minutes"] > 0
+    else:
+        assert "byol: momentum = " in out
 
 
 def test_a_dry_run_prices_complete_encoders_at_nothing(capsys: Capture, knees: Path, finished: Path) -> None:

@@ -46,7 +46,7 @@ def test_show_prints_the_card(capsys: Capture, name: str) -> None:
 
 def test_show_prints_settings_with_default_bounds_and_meaning(capsys: Capture) -> None:
     out = printed(capsys, "show", "moco")
-    for text in ("method.moco", "queue_size", "65536", ">= 1", "momentum", "0.999", ">= 0, <= 1", "temperature"):
+    for text in ("method.moco", "queue_size", "65,536", "auto", "momentum", "0.999", "temperature"):
         assert text in out
 
 

@@ -47,8 +47,8 @@ class MomentumMovesAway(HomeMade):
 
 class MomentumReversed(BYOL):
     def after_step(self, progress: float, kept: Kept) -> None:
-        self.momentum_backbone.update(1 - self.config.momentum)
-        self.momentum_projector.update(1 - self.config.momentum)
+        self.momentum_backbone.update(1 - self.resolved["momentum"])
+        self.momentum_projector.update(1 - self.resolved["momentum"])
 
 
 class OnlineFollowsMomentum(HomeMade):

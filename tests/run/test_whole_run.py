@@ -183,11 +183,17 @@ def test_two_training_volumes_are_pretrained_on_and_learnt_from(tmp_path: Path) 
     rows = ["a.npy,train,A,0", "b.npy,train,B,1", "c.npy,test,C,0", "d.npy,test,D,1"]
     root = write_folder(tmp_path / "few", rows)
     fields = {**QUICK, "evaluate__protocols": "linear,knn", "pretrain__epochs": 2}
-    outcome = small_run(root, tmp_path / "run", ("simclr", "byol"), data__name="folder", **fields)
+    listener, whole = Listener(), "the effective batch is 2, all training volumes: fewer than 4"
+    outcome = small_run(root, tmp_path / "run", ("simclr", "byol"), listener, data__name="folder", **fields)
     assert outcome.failures == {}
     for one in read_results(outcome.folder).evaluated:
         assert list(one.predictions["case"]) == ["c.npy", "d.npy"]
-        assert "the effective batch is 2, all training volumes: fewer than 4" in one.encoder.notes
+        assert whole in one.encoder.notes
+        if one.encoder.recipe.method == "byol":
+            momentum = f"momentum = {one.encoder.resolved['momentum']:g} (auto; 0.996 in the paper)"
+            assert momentum in one.encoder.notes
+            assert one.encoder.recipe.method_config["momentum"] == "auto"
+    assert {f"simclr: {whole}", f"byol: {whole}", f"byol: {momentum}"} <= set(listener.notes)
     assert pd.read_csv(outcome.folder / "leaderboard.csv")["auc"].between(0, 1).all()
 
 

@@ -129,6 +129,27 @@ def test_markdown_lists_departures_from_the_papers() -> None:
     assert "- simclr" not in text
 
 
+def test_departures_of_backbones_have_lines_of_their_own() -> None:
+    own, shared = "AdamW instead of LARS.", ("tiny: Group norm instead of batch norm.", "tiny: Four blocks.")
+    text = rendered(
+        "md",
+        evaluated("byol", encoder_fields={"departures": (own, *shared)}),
+        evaluated("simclr", noise=2, encoder_fields={"departures": shared}),
+    )
+    assert text.count("- byol: AdamW instead of LARS.\n") == 1
+    assert text.count("- tiny: Group norm instead of batch norm. Four blocks.") == 1
+    assert "- simclr" not in text
+
+
+def test_the_view_size_is_shown_where_it_differs() -> None:
+    small, large = evaluated("byol"), evaluated("simclr", noise=2, recipe={"view_size": (8, 40, 40)})
+    assert " view " not in rendered("md", small)
+    text = rendered("md", small, large)
+    assert "16x112x112" in text
+    assert "8x40x40" in text
+    assert Tables(results(small, large)).leaderboard["view_size"].tolist() == ["16x112x112", "8x40x40"]
+
+
 def test_latex_marks_the_best_alone_and_gives_ties_by_letters() -> None:
     latex = rendered("latex", *three_methods())
     rows = [line for line in latex.splitlines() if line.startswith("linear")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from ssl3d.norm import FrozenBatchNorm, GroupNorm, convert_norm, groups, resolve_norm
+from ssl3d.norm import REPLACED_NORM, FrozenBatchNorm, GroupNorm, convert_norm, groups, resolve_norm
+from ssl3d.registry import load, plugins
 
 DIMENSIONS = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
 SPACE = (5, 6, 7)
@@ -155,3 +158,10 @@ def test_a_frozen_norm_does_not_count_as_batch_norm() -> None:
     frozen = convert_norm(network(3), "frozen")
     assert isinstance(frozen[1], FrozenBatchNorm)
     assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in frozen.modules())
+
+
+def test_the_card_of_every_backbone_that_converts_its_norm_says_so() -> None:
+    found = {name: load("backbones", name) for name in plugins("backbones")}
+    converting = {name for name, kind in found.items() if hasattr(sys.modules[kind.__module__], "convert_norm")}
+    assert {"tiny", "r3d_18", "slow_r50", "timm"} <= converting
+    assert {name for name, kind in found.items() if REPLACED_NORM in kind.card.departures} == converting

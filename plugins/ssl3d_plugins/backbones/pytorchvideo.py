@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.norm import convert_norm
+from ssl3d.norm import REPLACED_NORM, convert_norm
 from ssl3d.pretrained import load_matching
 
 with warnings.catch_warnings():  # fvcore scripts functions when it is imported, which torch deprecates
@@ -27,6 +27,7 @@ LICENCE = "none stated for the weights (the code is Apache-2.0)"
 DEPARTURES = (
     "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
     "Features are pooled over the whole map at any size, not in windows of the size of training.",
+    REPLACED_NORM,
 )
 
 

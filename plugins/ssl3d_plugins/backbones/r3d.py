@@ -15,10 +15,13 @@ from torchvision.models import get_model  # type: ignore[import-untyped]
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.norm import convert_norm
+from ssl3d.norm import REPLACED_NORM, convert_norm
 from ssl3d.pretrained import load_matching
 
-DEPARTURES = ("One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",)
+DEPARTURES = (
+    "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
+    REPLACED_NORM,
+)
 
 
 def _card(name: str, summary: str) -> Card:

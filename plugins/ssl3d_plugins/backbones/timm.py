@@ -22,7 +22,7 @@ from torch import Tensor
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.errors import PluginError
-from ssl3d.norm import convert_norm
+from ssl3d.norm import REPLACED_NORM, convert_norm
 from ssl3d.pretrained import load_matching
 
 ANY_SIZE = {"timm.models.vision_transformer", "timm.models.deit", "timm.models.eva"}  # take dynamic_img_size
@@ -43,7 +43,10 @@ class Timm(Backbone):
         paper="Wightman, PyTorch Image Models; slices pooled as in Bien et al. 2018 (MRNet)",
         year=2019,
         link="https://github.com/huggingface/pytorch-image-models",
-        departures=("Slices are pooled by their mean unless `pool` says max, which is what MRNet's baseline does.",),
+        departures=(
+            "Slices are pooled by their mean unless `pool` says max, which is what MRNet's baseline does.",
+            REPLACED_NORM,
+        ),
         licence="of the weights: see the model's page",
     )
     Config = TimmConfig

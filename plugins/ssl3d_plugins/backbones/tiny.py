@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig
 from ssl3d.card import Card
-from ssl3d.norm import convert_norm
+from ssl3d.norm import REPLACED_NORM, convert_norm
 
 WIDTHS = (16, 16, 32, 64, 128)
 STRIDES = (1, 2, 2, 2)
@@ -28,7 +28,7 @@ class Tiny(Backbone):
         paper="after He et al., Deep Residual Learning for Image Recognition",
         year=2015,
         link="https://arxiv.org/abs/1512.03385",
-        departures=("Four blocks of two 3D convolutions, one a stage; the stem keeps every slice.",),
+        departures=("Four blocks of two 3D convolutions, one a stage; the stem keeps every slice.", REPLACED_NORM),
     )
     min_size = (4, 16, 16)
     embed_dim = WIDTHS[-1]

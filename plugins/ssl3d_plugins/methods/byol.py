@@ -7,13 +7,27 @@ encoder, updated once per optimiser step, prevents collapse.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from torch import Tensor
 
-from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows, cosine_momentum
+from ssl3d.method import (
+    AUTO_MOMENTUM,
+    AutoMomentum,
+    Batch,
+    Card,
+    Config,
+    Field,
+    Kept,
+    Loss,
+    Method,
+    Momentum,
+    MomentumSetting,
+    Rows,
+    cosine_momentum,
+)
 
 
 class BYOLConfig(Config):
@@ -21,7 +35,9 @@ class BYOLConfig(Config):
 
     hidden_dim: int = Field(4096, ge=1, description="width of the projector's and predictor's hidden layer")
     projection_dim: int = Field(256, ge=1, description="width of their output")
-    momentum: float = Field(0.996, ge=0, le=1, description="weight of the old momentum encoder; rises to 1 (cosine)")
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.996)] = Field(
+        "auto", description="weight of the old momentum encoder; rises to 1 (cosine); 0.996 in the paper"
+    )
 
 
 class BYOL(Method[BYOLConfig]):
@@ -36,6 +52,7 @@ class BYOL(Method[BYOLConfig]):
         departures=(
             "Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
+            AUTO_MOMENTUM,
         ),
     )
 
@@ -61,9 +78,17 @@ class BYOL(Method[BYOLConfig]):
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Update the momentum encoder."""
-        momentum = cosine_momentum(self.config.momentum, progress)
+        momentum = cosine_momentum(self.resolved["momentum"], progress)
         self.momentum_backbone.update(momentum)
         self.momentum_projector.update(momentum)
+
+
+class BYOLMed3DConfig(BYOLConfig):
+    """Settings of BYOLMed3D."""
+
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.996)] = Field(
+        0.996, description="weight of the old momentum encoder; rises to 1 (cosine)"
+    )
 
 
 class BYOLMed3D(BYOL):
@@ -85,6 +110,7 @@ class BYOLMed3D(BYOL):
             "line has others (2048, 128, 0.99).",
         ),
     )
+    Config = BYOLMed3DConfig
     preset: ClassVar[Mapping[str, Any]] = {
         "view_size": (16, 224, 224),
         "backbone_config": {"norm": "batch"},

@@ -6,15 +6,28 @@ of the other view that matches it best in the backbone's features, among pooled 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from lightly.models.modules.heads import DenseCLProjectionHead
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows
-from ssl3d.queue import Queue
+from ssl3d.method import (
+    AUTO_MOMENTUM,
+    AutoMomentum,
+    Batch,
+    Card,
+    Config,
+    Field,
+    Kept,
+    Loss,
+    Method,
+    Momentum,
+    MomentumSetting,
+    Rows,
+)
+from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 
 class DenseCLConfig(Config):
@@ -22,9 +35,13 @@ class DenseCLConfig(Config):
 
     hidden_dim: int = Field(2048, ge=1, description="width of the hidden layer of both projectors")
     projection_dim: int = Field(128, ge=1, description="width of their output")
-    queue_size: int = Field(65536, ge=1, description="keys of earlier effective batches that serve as negatives")
+    queue_size: Annotated[QueueSize, AutoQueue(65536)] = Field(
+        "auto", description="keys of earlier effective batches that serve as negatives; 65,536 in the paper"
+    )
     temperature: float = Field(0.2, gt=1e-6, description="divides the similarities")
-    momentum: float = Field(0.999, ge=0, le=1, description="weight of the old momentum encoder")
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.999, cosine=False)] = Field(
+        "auto", description="weight of the old momentum encoder; 0.999 in the paper"
+    )
     dense_weight: float = Field(0.5, ge=0, le=1, description="weight of the dense loss; the global one has the rest")
 
 
@@ -41,6 +58,8 @@ class DenseCL(Method[DenseCLConfig]):
             "Keys are not shuffled between devices: with group norm nothing leaks between the volumes of a batch.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (SGD, batches of 256).",
             "Before the queues are full, only the keys they hold are negatives; the paper starts from random ones.",
+            AUTO_MOMENTUM,
+            AUTO_QUEUE,
         ),
     )
     coupled = False  # given the queues, which earlier steps fill, volumes do not interact
@@ -54,8 +73,8 @@ class DenseCL(Method[DenseCLConfig]):
         self.dense_projector = DenseCLProjectionHead(self.backbone.embed_dim, config.hidden_dim, config.projection_dim)
         self.key_backbone = Momentum(self.backbone)
         self.key_projector, self.key_dense_projector = Momentum(self.projector), Momentum(self.dense_projector)
-        self.queue = Queue(config.queue_size, config.projection_dim)
-        self.dense_queue = Queue(config.queue_size, config.projection_dim)
+        size = int(self.resolved["queue_size"])
+        self.queue, self.dense_queue = Queue(size, config.projection_dim), Queue(size, config.projection_dim)
 
     def online(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
         """Return the last feature map (B, F, D, H, W)."""
@@ -90,6 +109,6 @@ class DenseCL(Method[DenseCLConfig]):
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Update the momentum encoder, and push the keys of the effective batch, after the loss has used both."""
         for follower in (self.key_backbone, self.key_projector, self.key_dense_projector):
-            follower.update(self.config.momentum)
+            follower.update(self.resolved["momentum"])
         self.queue.push(kept.rows["keys"])
         self.dense_queue.push(kept.rows["dense_keys"])

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.method import (
+    AUTO_MOMENTUM,
+    AutoMomentum,
     Batch,
     Card,
     Config,
@@ -23,6 +25,7 @@ from ssl3d.method import (
     Loss,
     Method,
     Momentum,
+    MomentumSetting,
     ParameterGroup,
     Rng,
     Views,
@@ -51,7 +54,9 @@ class DINOConfig(Config):
     teacher_temperature_start: float = Field(0.04, gt=1e-6, description="divides them at the start of the training")
     temperature_warmup: float = Field(0.1, ge=0, le=1, description="share of the training over which it rises")
     center_momentum: float = Field(0.9, ge=0, le=1, description="weight of the old centre")
-    momentum: float = Field(0.996, ge=0, le=1, description="weight of the old teacher; rises to 1 (cosine)")
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.996)] = Field(
+        "auto", description="weight of the old teacher; rises to 1 (cosine); 0.996 in the paper"
+    )
     freeze_prototypes: float = Field(0.01, ge=0, le=1, description="share of the training before the prototypes move")
 
 
@@ -69,6 +74,7 @@ class DINO(Method[DINOConfig]):
             "Warm-up and freezing are shares of the training: a tenth (30 epochs in the paper) and a hundredth (one).",
             "Learning rate and batch are the recipe's, not the paper's.",
             "The student drops no paths of the network.",
+            AUTO_MOMENTUM,
         ),
     )
     preset: ClassVar[Mapping[str, Any]] = {
@@ -112,7 +118,7 @@ class DINO(Method[DINOConfig]):
 
     def after_step(self, progress: float, kept: Kept) -> None:
         """Update the teacher, and the centre by the mean of its outputs over the effective batch (equation 4)."""
-        momentum = cosine_momentum(self.config.momentum, progress)
+        momentum = cosine_momentum(self.resolved["momentum"], progress)
         self.teacher.update(momentum)
         self.teacher_head.update(momentum)
         self.center.lerp_(kept.sums["teacher"] / kept.sums["count"], 1 - self.config.center_momentum)

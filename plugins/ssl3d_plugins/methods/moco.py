@@ -8,15 +8,28 @@ effective batches.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from lightly.models.modules.heads import MoCoProjectionHead
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows
-from ssl3d.queue import Queue
+from ssl3d.method import (
+    AUTO_MOMENTUM,
+    AutoMomentum,
+    Batch,
+    Card,
+    Config,
+    Field,
+    Kept,
+    Loss,
+    Method,
+    Momentum,
+    MomentumSetting,
+    Rows,
+)
+from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 
 class MoCoConfig(Config):
@@ -24,9 +37,13 @@ class MoCoConfig(Config):
 
     hidden_dim: int = Field(2048, ge=1, description="width of the projector's hidden layer")
     projection_dim: int = Field(128, ge=1, description="width of its output")
-    queue_size: int = Field(65536, ge=1, description="keys of earlier effective batches that serve as negatives")
+    queue_size: Annotated[QueueSize, AutoQueue(65536)] = Field(
+        "auto", description="keys of earlier effective batches that serve as negatives; 65,536 in the paper"
+    )
     temperature: float = Field(0.2, gt=1e-6, description="divides the similarities")
-    momentum: float = Field(0.999, ge=0, le=1, description="weight of the old momentum encoder")
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.999, cosine=False)] = Field(
+        "auto", description="weight of the old momentum encoder; 0.999 in the paper"
+    )
 
 
 class MoCo(Method[MoCoConfig]):
@@ -42,6 +59,8 @@ class MoCo(Method[MoCoConfig]):
             "Keys are not shuffled between devices: with group norm nothing leaks between the volumes of a batch.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (SGD, batches of 256).",
             "Before the queue is full, only the keys it holds are negatives; the paper starts from random ones.",
+            AUTO_MOMENTUM,
+            AUTO_QUEUE,
         ),
     )
     online_views = (0,)
@@ -53,7 +72,7 @@ class MoCo(Method[MoCoConfig]):
         self.projector = MoCoProjectionHead(self.backbone.embed_dim, self.config.hidden_dim, width)
         self.momentum_backbone = Momentum(self.backbone)
         self.momentum_projector = Momentum(self.projector)
-        self.queue = Queue(self.config.queue_size, width)
+        self.queue = Queue(int(self.resolved["queue_size"]), width)
 
     def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002
         """Return the momentum encoder's features (B, F)."""
@@ -71,6 +90,6 @@ class MoCo(Method[MoCoConfig]):
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Update the momentum encoder, and push the keys of the whole effective batch."""
-        self.momentum_backbone.update(self.config.momentum)
-        self.momentum_projector.update(self.config.momentum)
+        self.momentum_backbone.update(self.resolved["momentum"])
+        self.momentum_projector.update(self.resolved["momentum"])
         self.queue.push(kept.rows["keys"])

@@ -8,14 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method, Momentum, Rows, cosine_momentum
+from ssl3d.method import (
+    AUTO_MOMENTUM,
+    AutoMomentum,
+    Batch,
+    Card,
+    Config,
+    Field,
+    Kept,
+    Loss,
+    Method,
+    Momentum,
+    MomentumSetting,
+    Rows,
+    cosine_momentum,
+)
 
 
 class MoCoV3Config(Config):
@@ -24,7 +38,9 @@ class MoCoV3Config(Config):
     hidden_dim: int = Field(4096, ge=1, description="width of the hidden layers of projector and predictor")
     projection_dim: int = Field(256, ge=1, description="width of their output")
     temperature: float = Field(0.2, gt=1e-6, description="divides the similarities")
-    momentum: float = Field(0.99, ge=0, le=1, description="weight of the old momentum encoder; rises to 1 (cosine)")
+    momentum: Annotated[MomentumSetting, AutoMomentum(0.99)] = Field(
+        "auto", description="weight of the old momentum encoder; rises to 1 (cosine); 0.99 in the paper"
+    )
 
 
 class MoCoV3(Method[MoCoV3Config]):
@@ -40,6 +56,7 @@ class MoCoV3(Method[MoCoV3Config]):
             "Views are 3D crops of one volume, both augmented alike; in the paper, blur and solarisation differ.",
             "A transformer's patch embedding is trained, not frozen at its initial weights.",
             "Learning rate and batch are the recipe's, not the paper's (batches of 4,096).",
+            AUTO_MOMENTUM,
         ),
     )
     preset: ClassVar[Mapping[str, Any]] = {"pretrain": {"weight_decay": 0.1}}
@@ -70,7 +87,7 @@ class MoCoV3(Method[MoCoV3Config]):
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Update the momentum encoder: once per step, not in ``target``, which encodes every micro-batch."""
-        momentum = cosine_momentum(self.config.momentum, progress)
+        momentum = cosine_momentum(self.resolved["momentum"], progress)
         self.momentum_backbone.update(momentum)
         self.momentum_projector.update(momentum)
 

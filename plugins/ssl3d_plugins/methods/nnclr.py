@@ -6,7 +6,7 @@ projections from earlier effective batches, which shows another patient.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from lightly.models.modules.heads import NNCLRPredictionHead, NNCLRProjectionHead
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method
-from ssl3d.queue import Queue
+from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 
 class NNCLRConfig(Config):
@@ -23,7 +23,9 @@ class NNCLRConfig(Config):
     hidden_dim: int = Field(2048, ge=1, description="width of the projector's two hidden layers")
     predictor_dim: int = Field(4096, ge=1, description="width of the predictor's hidden layer")
     projection_dim: int = Field(256, ge=1, description="width of the output of both")
-    queue_size: int = Field(98304, ge=1, description="projections of earlier effective batches to choose from")
+    queue_size: Annotated[QueueSize, AutoQueue(98304)] = Field(
+        "auto", description="projections of earlier effective batches to choose from; 98,304 in the paper"
+    )
     temperature: float = Field(0.1, gt=1e-6, description="divides the similarities")
 
 
@@ -39,11 +41,12 @@ class NNCLR(Method[NNCLRConfig]):
         link="https://arxiv.org/abs/2104.14548",
         departures=(
             "Views are 3D crops of one volume with intensity changes; there is no colour to jitter.",
-            "Where the queue holds more than an epoch, a neighbour may be an earlier view of the same volume; the "
-            "paper's holds a thirteenth of an epoch.",
+            "The queue may hold half an epoch, and a neighbour may then be an earlier view of the same volume; the "
+            "paper's holds a thirteenth of one.",
             "The queue is empty at first, and a projection is then its own neighbour; the paper starts from random "
             "ones.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 4,096).",
+            AUTO_QUEUE,
         ),
     )
 
@@ -52,7 +55,7 @@ class NNCLR(Method[NNCLRConfig]):
         config = self.config
         self.projector = NNCLRProjectionHead(self.backbone.embed_dim, config.hidden_dim, config.projection_dim)
         self.predictor = NNCLRPredictionHead(config.projection_dim, config.predictor_dim, config.projection_dim)
-        self.queue = Queue(config.queue_size, config.projection_dim)
+        self.queue = Queue(int(self.resolved["queue_size"]), config.projection_dim)
 
     def loss(self, batch: Batch) -> Loss:
         """Return InfoNCE of each view's neighbours and the other view's predictions (equation 3 of the paper)."""

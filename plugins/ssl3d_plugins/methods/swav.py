@@ -28,7 +28,7 @@ from ssl3d.method import (
     split_by_decay,
 )
 from ssl3d.multicrop import small_crops
-from ssl3d.queue import Queue
+from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -48,7 +48,9 @@ class SwAVConfig(Config):
     temperature: float = Field(0.1, gt=1e-6, description="divides the predictions")
     epsilon: float = Field(0.05, ge=0.03, description="divides the scores that are balanced; small: sharp assignments")
     iterations: int = Field(3, ge=1, description="of Sinkhorn's algorithm")
-    queue_size: int = Field(3840, ge=1, description="earlier projections of each large crop that are assigned, too")
+    queue_size: Annotated[QueueSize, AutoQueue(3840)] = Field(
+        "auto", description="earlier projections of each large crop that are assigned, too; 3,840 in the paper"
+    )
     queue_start: float = Field(0.0375, ge=0, le=1, description="share of the training before anything is queued")
     freeze_prototypes: float = Field(0.01, ge=0, lt=1, description="share of the training before the prototypes move")
 
@@ -68,6 +70,7 @@ class SwAV(Method[SwAVConfig]):
             "400 epochs); what it holds is assigned, too, even before it is full.",
             "Prototypes are frozen for a hundredth of the training (one epoch in the paper).",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LARS, batches of 256 or 4,096).",
+            AUTO_QUEUE,
         ),
     )
 
@@ -77,7 +80,8 @@ class SwAV(Method[SwAVConfig]):
         self.local = small_crops(self.augment, self.backbone, config.local_size, config.local_crop, config.local_depth)
         self.projector = SwaVProjectionHead(self.backbone.embed_dim, config.hidden_dim, width)
         self.prototypes = nn.Linear(width, config.prototypes, bias=False)
-        self.first_queue, self.second_queue = Queue(config.queue_size, width), Queue(config.queue_size, width)
+        size = int(self.resolved["queue_size"])
+        self.first_queue, self.second_queue = Queue(size, width), Queue(size, width)
         self.normalize_prototypes()
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:

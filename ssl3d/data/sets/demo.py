@@ -52,6 +52,7 @@ class Demo(Dataset):
         if self.plane not in PLANES:
             raise DataError(f"demo has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         self.left_right = 0 if self.plane == "sagittal" else 2
+        self.sound_flips = frozenset({self.left_right})  # as in MRNet: a mirrored left knee is a right knee
 
     @property
     def name(self) -> str:

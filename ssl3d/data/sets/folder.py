@@ -53,7 +53,8 @@ class Folder(Dataset):
     ``.npy`` holds (D, H, W). NIfTI is brought to canonical axes with slices first, see
     :func:`ssl3d.data.reading.nifti.read_nifti`. Any real dtype is accepted; each volume's 0.5 and 99.5 percentiles are
     scaled to [0, 1], float16. A volume has at most 2^29 voxels, or the number in the environment variable
-    ``SSL3D_LARGEST_VOLUME``. Links that lead outside the root are followed only if ``SSL3D_FOLLOW_LINKS=1`` is set.
+    ``SSL3D_LARGEST_VOLUME``. Nothing says which mirror images are sound, so views are flipped only if
+    ``augment.flip`` asks for it. Links that lead outside the root are followed only if ``SSL3D_FOLLOW_LINKS=1`` is set.
     """
 
     card: ClassVar[Card] = Card(

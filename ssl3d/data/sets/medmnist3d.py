@@ -20,6 +20,9 @@ from ssl3d.task import Task
 
 SPLITS: Final = ("train", "val", "test")
 TASK = "label"
+# Lumps cut out of chest CT, pieces of a vessel tree and of brain tissue have no canonical orientation. Organs have one,
+# and a left and a right kidney or lung are different classes; of adrenal glands and ribs, the axes are not documented.
+WITHOUT_ORIENTATION: Final = {"nodulemnist3d", "vesselmnist3d", "synapsemnist3d"}
 
 
 class MedMNIST3D(Dataset):
@@ -62,6 +65,7 @@ class MedMNIST3D(Dataset):
             raise DataError(f"medmnist3d has no planes, so plane {quoted(self.plane)} is invalid; leave --plane out")
         self._set: str = variant.removesuffix("_64")
         self._info: dict[str, Any] = sets[self._set]
+        self.sound_flips = frozenset({0, 1, 2} if self._set in WITHOUT_ORIENTATION else ())
         self._side = 64 if variant.endswith("_64") else 28
         self._download = download
         self._images: tuple[str, np.ndarray] | None = None  # voxels of the split read last

@@ -65,6 +65,9 @@ class MRNet(Dataset):
             raise DataError(f"mrnet has no plane {self.plane!r}{nearest(self.plane, PLANES)}")
         # Sagittal slices run from one side of the knee to the other; in other planes the columns do.
         self.left_right = 0 if self.plane == "sagittal" else 2
+        # A mirrored left knee is a right knee: the set has both, and no label names a side (its authors flip, too). A
+        # knee upside down, or with the kneecap behind, does not exist.
+        self.sound_flips = frozenset({self.left_right})
         self.synthetic = root is not None and file_problem(root / SYNTHETIC) is None
 
     @property

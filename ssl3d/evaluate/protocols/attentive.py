@@ -20,6 +20,7 @@ from ssl3d.data.augment import whole
 from ssl3d.errors import DataError, RecipeError
 from ssl3d.evaluate.checks import check_targets
 from ssl3d.evaluate.features import evaluating
+from ssl3d.evaluate.protocols.edge import edge_note
 from ssl3d.evaluate.protocols.inner import choose
 from ssl3d.evaluate.protocols.objective import Objective
 from ssl3d.evaluate.protocols.training import epoch_order
@@ -88,9 +89,9 @@ class Attentive(EncoderProtocol[AttentiveConfig]):
         choice = choose(fit_predict, _without_features(problem), default=0)
         lr, epochs = grid[choice.index]
         *_, probabilities = self._train(problem, training, problem.train_y, test, lr=lr, epochs=epochs)
-        return Prediction(
-            probabilities, choice.threshold, {"lr": lr, "epochs": epochs, **choice.report}, choice.out_of_fold
-        )
+        chosen = {"lr": lr, "epochs": epochs, **choice.report}
+        edge = edge_note("learning rate", lr, rates, "protocol.attentive.lr") if choice.chose else ()
+        return Prediction(probabilities, choice.threshold, chosen, choice.out_of_fold, edge)
 
     def _train(
         self,
@@ -108,7 +109,7 @@ class Attentive(EncoderProtocol[AttentiveConfig]):
         The learning rate follows a cosine over all configured epochs, even if fewer are run.
         """
         config = self.config
-        objective = Objective.of(problem.task, y, balanced=False, device=problem.device)
+        objective = Objective.of(problem.task, y, balance="none", device=problem.device)
         std, mean = torch.std_mean(maps, dim=(0, 1))
         maps, queries = ((x - mean) / std.clamp_min(torch.finfo(std.dtype).tiny) for x in (maps, queries))
         model = AttentionPooling(maps.shape[2], config, problem.task.outputs, problem.seed).to(problem.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from pydantic import model_validator
 
 from ssl3d.data.augment import Augment
 from ssl3d.evaluate.checks import check_targets
+from ssl3d.evaluate.protocols.edge import edge_note
 from ssl3d.evaluate.protocols.inner import NOTHING_HELD_OUT, criterion, criterion_score, minus_loss, splits
+from ssl3d.evaluate.protocols.objective import Balance
 from ssl3d.evaluate.protocols.training import DivergedError, Setup, new_model, predict, train_epochs
 from ssl3d.evaluate.threshold import best_threshold
 from ssl3d.protocol import (
@@ -30,7 +32,6 @@ from ssl3d.protocol import (
     Kind,
     OneOrMore,
     Prediction,
-    Task,
 )
 from ssl3d.recipe import AugmentRecipe
 
@@ -43,9 +44,10 @@ class FinetuneConfig(Config):
         (2e-4, 1e-3), min_length=1, description="learning rate, or several to choose from (AdamW, cosine)"
     )
     batch_size: int = Field(16, ge=2, description="volumes behind one optimiser step")
-    balance: Literal["weights", "sampling", "none"] = Field(
+    balance: Balance = Field(
         "weights",
-        description="rare classes (or labels) weigh more in the loss, or rare classes are drawn more often, or neither",
+        description="rare classes (or labels) weigh more in the loss, or they are drawn more often, or neither; "
+        "probabilities are corrected for it",
     )
     crops: int = Field(4, ge=1, description="views of a test volume whose predictions are averaged")
 
@@ -77,13 +79,14 @@ class Finetune(EncoderProtocol[FinetuneConfig]):
         check_targets(problem.train_y, problem.task)
         setup = Setup(problem, self.config, Augment(light(problem.augment), problem.view_size))
         trials = _trials(setup)
-        best, chosen = _choose(trials, self.config, problem.task)
+        best, chosen = _choose(trials, self.config, problem)
         with _seeded(problem.seed, problem.device):  # seeded again, so that the trials' draws have no effect
             everything, done = np.arange(len(problem.train)), len(trials) * self.config.epochs
             model = new_model(setup, everything)
             for epoch in train_epochs(setup, model, everything, best.lr, best.epochs):
                 _report(problem, done + epoch, done + best.epochs)
-            return Prediction(predict(setup, model, problem.test), best.threshold, chosen)
+            edge = edge_note("learning rate", best.lr, self.config.lr, "protocol.finetune.lr") if trials else ()
+            return Prediction(predict(setup, model, problem.test), best.threshold, chosen, notes=edge)
 
 
 def light(recipe: AugmentRecipe) -> AugmentRecipe:
@@ -156,10 +159,15 @@ def _trial(setup: Setup, fit: np.ndarray, held: np.ndarray, lr: float) -> Iterat
         yield Trial(lr, epoch, (criterion_score(y, p, task), minus_loss(y, p, task)), threshold, len(held))
 
 
-def _choose(trials: Sequence[Trial], config: FinetuneConfig, task: Task) -> tuple[Trial, dict[str, Any]]:
-    """Return the best trial (the first, if tied) and a report."""
+def _choose(trials: Sequence[Trial], config: FinetuneConfig, problem: EncoderProblem) -> tuple[Trial, dict[str, Any]]:
+    """Return the best trial (the first, if tied) and a report.
+
+    Without any, the threshold is the prevalence, where balanced accuracy is highest if the probabilities are true.
+    """
+    task = problem.task
     if not trials:
-        best = Trial(config.lr[0], config.epochs, threshold=0.5 if task.kind == "binary" else None)
+        prevalence = float(problem.train_y.mean()) if task.kind == "binary" else None
+        best = Trial(config.lr[0], config.epochs, threshold=prevalence)
         return best, {"lr": best.lr, "epochs": best.epochs, "note": NOTHING_HELD_OUT}
     sound = [trial for trial in trials if trial.failure is None]
     if not sound and trials[0].failure is not None:

@@ -39,6 +39,11 @@ class Choice:
     report: dict[str, Any] = field(default_factory=dict)
     out_of_fold: np.ndarray | None = None
 
+    @property
+    def chose(self) -> bool:
+        """Whether there was a choice: a cross-validation was possible."""
+        return self.out_of_fold is not None
+
 
 def choose(fit_predict: FitPredict, problem: FeatureProblem, *, default: int) -> Choice:
     """Choose a setting of a grid by cross-validation, by the mean of :func:`criterion_score` over the folds.

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from ssl3d.evaluate.checks import check_features, check_targets
+from ssl3d.evaluate.protocols.edge import edge_note
 from ssl3d.evaluate.protocols.inner import choose
 from ssl3d.evaluate.protocols.multilabel import predict_each
 from ssl3d.protocol import Card, Config, FeatureProblem, FeatureProtocol, Field, Kind, OneOrMore, Prediction
@@ -74,7 +75,8 @@ class Linear(FeatureProtocol[LinearConfig]):
         chosen = {"C": strength, **choice.report}
         if not converged:
             chosen["converged"] = f"no, stopped after {self.config.iterations} iterations"
-        return Prediction(probabilities[0], choice.threshold, chosen, choice.out_of_fold)
+        edge = edge_note("penalty", strength, grid, "protocol.linear.strengths", inverse="C") if choice.chose else ()
+        return Prediction(probabilities[0], choice.threshold, chosen, choice.out_of_fold, edge)
 
 
 def _logistic(

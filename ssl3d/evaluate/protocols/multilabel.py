@@ -28,6 +28,7 @@ def predict_each(problem: FeatureProblem, predict: Callable[[FeatureProblem], Pr
     columns: list[np.ndarray] = []
     out_of_fold: list[np.ndarray | None] = []
     chosen: dict[str, Any] = {}
+    notes: dict[str, None] = {}
     for name, y in zip(problem.task.classes, problem.train_y.T, strict=True):
         if (y == y[0]).all():
             columns.append(np.full(len(problem.test_x), float(y[0])))
@@ -38,6 +39,7 @@ def predict_each(problem: FeatureProblem, predict: Callable[[FeatureProblem], Pr
         columns.append(found.probabilities[:, 1])
         out_of_fold.append(None if found.out_of_fold is None else found.out_of_fold[:, 1])
         chosen[name] = found.chosen
+        notes |= dict.fromkeys(f"{name}: {note}" for note in found.notes)
     known = [column for column in out_of_fold if column is not None]
     pooled = np.stack(known, axis=1) if len(known) == len(out_of_fold) else None
-    return Prediction(np.stack(columns, axis=1), None, {"labels": chosen}, pooled)
+    return Prediction(np.stack(columns, axis=1), None, {"labels": chosen}, pooled, tuple(notes))

@@ -72,8 +72,9 @@ class Model(nn.Module):
 
 def new_model(setup: Setup, cases: np.ndarray) -> Model:
     """Return a new model for training cases (n,)."""
-    problem, balanced = setup.problem, setup.config.balance == "weights"
-    objective = Objective.of(problem.task, problem.train_y[cases], balanced=balanced, device=problem.device)
+    problem = setup.problem
+    y = problem.train_y[cases]
+    objective = Objective.of(problem.task, y, balance=setup.config.balance, device=problem.device)
     return Model(problem.encoder, objective)
 
 
@@ -125,6 +126,8 @@ def epoch_order(y: np.ndarray, key: Sequence[int], balanced: bool) -> np.ndarray
 def predict(setup: Setup, model: Model, volumes: Sequence[int]) -> np.ndarray:
     """Return probabilities or values (n, K) for volumes of the source, by index, each the mean over its views.
 
+    The effect of class weights is undone after the mean, so that the AUC of a binary task does not change.
+
     Raises:
         DivergedError: an output is not finite.
     """
@@ -136,7 +139,7 @@ def predict(setup: Setup, model: Model, volumes: Sequence[int]) -> np.ndarray:
             read = problem.source.volumes(part, problem.device)
             views = evaluation_views(read, setup.augment.size, setup.config.crops)
             predictions = torch.stack([_predict_view(model, view) for view in views])  # (views, B, K)
-            rows[start : start + len(part)] = predictions.mean(dim=0).cpu().numpy()
+            rows[start : start + len(part)] = model.objective.calibrate(predictions.mean(dim=0)).cpu().numpy()
     return rows
 
 

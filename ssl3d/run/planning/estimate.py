@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from ssl3d.backbone import Backbone
-from ssl3d.data.folds import training_volumes
 from ssl3d.engine import Engine
 from ssl3d.progress import Progress
 from ssl3d.recipe import EncoderRecipe, canonical
@@ -21,6 +19,7 @@ from ssl3d.run.claim import default_folder
 from ssl3d.run.devices import open_device
 from ssl3d.run.graph import encoder_label, make_graph
 from ssl3d.run.options import Options
+from ssl3d.run.planning.fit import volumes_of
 from ssl3d.run.planning.plan import Plan, Request
 from ssl3d.run.volumes import open_packed
 from ssl3d.task import Task
@@ -93,8 +92,8 @@ def _estimate(plan: Plan, request: Request, rates: _Rates, complete: bool) -> di
         return row | {"note": row["note"] or "evaluated only"}
     if complete:
         return row
-    method = build_method(recipe, initialise=False, task=_task(plan, recipe))
-    volumes = sum(_volumes(plan, recipe))
+    volumes = volumes_of(plan, recipe)
+    method = build_method(recipe, initialise=False, task=_task(plan, recipe), volumes=volumes)
     flops = pretrain_flops(method, recipe, volumes)
     rate = rates.of(method.backbone, recipe)
     steps = Schedule.of(recipe.pretrain, volumes).steps
@@ -105,12 +104,6 @@ def _estimate(plan: Plan, request: Request, rates: _Rates, complete: bool) -> di
 def _task(plan: Plan, recipe: EncoderRecipe) -> Task | None:
     tasks = (task for one in plan.planes for task in one.dataset.tasks)
     return next((task for task in tasks if task.name == recipe.task), None)
-
-
-def _volumes(plan: Plan, recipe: EncoderRecipe) -> Iterator[int]:
-    """Yield the number of training volumes of each part of a corpus, including those that are tested on."""
-    for part in recipe.corpus:
-        yield training_volumes(plan.data_plane(part.data, part.plane).dataset.cases(), part.folds, part.fold)
 
 
 def _flops_per_second(backbone: Backbone, recipe: EncoderRecipe, fabric: Fabric) -> float:

@@ -17,6 +17,7 @@ from ssl3d.registry import load
 from ssl3d.run.options import Options
 from ssl3d.run.planning.baselines import absent_baselines, baselines
 from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
+from ssl3d.run.planning.flips import flip_notes, with_flips
 from ssl3d.run.planning.plan_checks import (
     check_labelled,
     check_names,
@@ -25,7 +26,7 @@ from ssl3d.run.planning.plan_checks import (
     known_readouts,
     without_effect,
 )
-from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
+from ssl3d.run.planning.settings import encoder_recipe
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
 
@@ -120,6 +121,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     notes = (
         *synthetic((*evaluated, *further)),
         *absent_baselines(experiment),
+        *flip_notes(experiment, (*evaluated, *further)),
         *without_effect(experiment, [request.recipe for request in found.values()]),
     )
     return Plan(experiment, roots, tuple(evaluated), further, tuple(found.values()), notes)
@@ -168,9 +170,10 @@ def _evaluations(
         kind = protocol_class(protocol)
         settings = experiment.asked().get("protocol", {}).get(protocol, {})
         config = kind.Config.checked(settings, f"protocol.{protocol}").model_dump(mode="json")
-        augment = (
-            without_left_right_flips(experiment.augment, data_plane) if issubclass(kind, EncoderProtocol) else None
-        )
+        augment = None
+        if issubclass(kind, EncoderProtocol):
+            chosen = "flip" in experiment.augment.model_fields_set
+            augment = with_flips(experiment.augment, [data_plane], chosen=chosen)
         for task in tasks:
             check_predicts(protocol, kind, task, data_plane.data)
             yield EvaluationRecipe(

@@ -10,8 +10,9 @@ from ssl3d.config import Config
 from ssl3d.errors import RecipeError
 from ssl3d.experiment import Experiment
 from ssl3d.method import AnyMethod
-from ssl3d.recipe import AugmentRecipe, CorpusPart, EncoderRecipe, Size
+from ssl3d.recipe import CorpusPart, EncoderRecipe, Size
 from ssl3d.run.planning.datasets import DataPlane
+from ssl3d.run.planning.flips import with_flips
 from ssl3d.train.build import backbone_class, method_class
 
 
@@ -59,19 +60,8 @@ def encoder_recipe(
     _check_fit(recipe, kind, network)
     if recipe.augment is None:
         return recipe
-    augment = recipe.augment
-    for data_plane in planes:
-        augment = without_left_right_flips(augment, data_plane)
-    return recipe.model_copy(update={"augment": augment})
-
-
-def without_left_right_flips(augment: AugmentRecipe, data_plane: DataPlane) -> AugmentRecipe:
-    """Return augmentation that never swaps left and right, unless such flips were requested."""
-    axis = data_plane.dataset.left_right
-    if axis is None or augment.flip_left_right:
-        return augment
-    flip = tuple(0.0 if other == axis else chance for other, chance in enumerate(augment.flip))
-    return augment.model_copy(update={"flip": flip})
+    chosen = "flip" in values["augment"]
+    return recipe.model_copy(update={"augment": with_flips(recipe.augment, planes, chosen=chosen)})
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,9 +141,14 @@ def versus(leaderboard: pd.DataFrame) -> str:
 
 
 def departures(leaderboard: pd.DataFrame) -> list[str]:
-    """Return one sentence per method that departs from its paper: "byol: ..."."""
-    known = leaderboard[leaderboard["departures"].notna()][["method", "departures"]].drop_duplicates()
-    return [f"{method}: {text.replace('.; ', '. ')}" for method, text in known.itertuples(index=False)]
+    """Return one text per method and backbone that departs from its paper: "byol: ...", "tiny: ..."."""
+    found: dict[str, dict[str, None]] = {}
+    known = leaderboard[leaderboard["departures"].notna()][["method", "backbone", "departures"]].drop_duplicates()
+    for method, backbone, text in known.itertuples(index=False):
+        for sentence in text.removesuffix(".").split(".; "):
+            own = sentence.removeprefix(f"{backbone}: ")
+            found.setdefault(method if own == sentence else backbone, {})[own] = None
+    return [f"{name}: {'. '.join(sentences)}." for name, sentences in found.items()]
 
 
 def unfinished(results: Results) -> str:

@@ -22,6 +22,8 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
         table = table.drop(columns="settings")  # needed only if names coincide
     if leaderboard["corpus"].nunique() < 2 and not any(map(_is_transfer, leaderboard.to_dict("records"))):
         table = table.drop(columns="corpus")
+    if leaderboard["view_size"].nunique() < 2:
+        table = table.drop(columns="view")
     title = score_title(leaderboard)
     table = table.drop(columns=title, errors="ignore").rename(columns={_SCORE: title})
     always = (*_ALWAYS, title)
@@ -123,6 +125,7 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "backbone": _text("backbone"),
     "corpus": _text("corpus"),
     "settings": _text("settings"),
+    "view": _text("view_size"),
     _SCORE: _score,
     "group": _text("group"),
     "difference": _difference,
