@@ -65,7 +65,7 @@ def start(*command: str, **environment: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for a process; return its exit code, and what it printed that was not read yet."""
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)  # machines that run other jobs, too, are slow at times
     return process.returncode, out, err
 
 

@@ -32,6 +32,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
 
 
+@pytest.mark.slow
 def test_memory_of_an_exact_step_grows_less_than_that_of_a_single_pass() -> None:
     found = rows(output("memory.py"))
     measured, fits = ({row[0]: row for row in found if len(row) == columns} for columns in (6, 3))
@@ -41,12 +42,14 @@ def test_memory_of_an_exact_step_grows_less_than_that_of_a_single_pass() -> None
     assert int(fits["80"][2]) > int(fits["0.5"][2]) > 0
 
 
+@pytest.mark.slow
 def test_scaling_prints_a_line_with_its_constant_for_each_table() -> None:
     text = output("scaling.py")
     assert len(re.findall(r"largest deviation \d", text)) == 3
     assert all(float(row[1]) > 0 for row in rows(text) if row[1] != "s")
 
 
+@pytest.mark.slow
 def test_gpu_gives_time_operations_and_share_of_the_peak() -> None:
     found = dict(row for row in rows(output("gpu.py")) if len(row) == 2)
     operations = float(found["operations of the whole"].split()[0]) * 1e15

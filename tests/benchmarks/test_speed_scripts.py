@@ -38,7 +38,10 @@ without_peers = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("torchio", "monai")),
     reason="compares with torchio and monai, which are no dependencies; `pip install torchio monai`",
 )
-MARKS = {"peers": (pytest.mark.slow, without_peers), "scaling": (pytest.mark.slow,)}
+QUICK = {"window", "views"}  # each script is a process that loads torch
+MARKS = {name: (pytest.mark.slow,) for name in SMALLEST if name not in QUICK} | {
+    "peers": (pytest.mark.slow, without_peers)
+}
 
 
 def run(name: str, options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +67,7 @@ def test_a_script_prints_its_table(name: str) -> None:
     assert set(FIRST_CELLS.get(name, ())) <= first_cells, done.stdout
 
 
+@pytest.mark.slow
 def test_without_its_peers_the_comparison_says_how_to_get_them_in_one_sentence(tmp_path: Path) -> None:
     for name in ("torchio", "monai"):  # in front of what may be installed
         (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('not here', name={name!r})\n")

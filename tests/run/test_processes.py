@@ -216,7 +216,7 @@ def exhaust(rank: int, folder: str, kinds: tuple[str, str]) -> None:
     [
         (("memory", ""), True, "no room"),
         pytest.param(("", "host"), True, "DefaultCPUAllocator", marks=pytest.mark.slow),
-        (("memory", "other"), False, "no view"),
+        pytest.param(("memory", "other"), False, "no view", marks=pytest.mark.slow),
         pytest.param(("other", ""), False, "no view", marks=pytest.mark.slow),
     ],
 )

@@ -54,23 +54,23 @@ def means(tasks: Tasks) -> list[Estimate]:
 
 
 def test_intervals_of_the_mean_over_tasks_cover_at_their_stated_rate() -> None:
-    rng, trials = np.random.default_rng(0), 1500
+    rng, trials = np.random.default_rng(0), 600
     found = [interval(means(exams(rng))[0]) for _ in range(trials)]
-    assert np.mean([one.low <= np.mean(TRUE) <= one.high for one in found]) == pytest.approx(0.95, abs=0.015)
+    assert np.mean([one.low <= np.mean(TRUE) <= one.high for one in found]) == pytest.approx(0.95, abs=0.025)
 
 
 def test_the_test_of_two_means_over_tasks_rejects_equal_methods_at_its_stated_rate() -> None:
-    rng, trials = np.random.default_rng(1), 1000
+    rng, trials = np.random.default_rng(1), 400
     drawn = [means(exams(rng, methods=2)) for _ in range(trials)]
     rejected = [paired(a, b).p < 0.05 for a, b in drawn]
-    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.03)
 
 
 def test_the_standard_error_of_the_mean_over_tasks_is_that_over_resampled_exams() -> None:
     rng = np.random.default_rng(2)
     labels, scores = exams(rng)
     aucs = []
-    for _ in range(1500):
+    for _ in range(800):
         drawn = rng.integers(N, size=N)
         aucs.append(np.mean([of_scores(y[drawn], x[drawn]).scores[0] for y, (x,) in zip(labels, scores, strict=True)]))
     se = float(standard_error(means((labels, scores))[0])[0])
@@ -98,18 +98,18 @@ def over_folds(folds: Sequence[tuple[np.ndarray, ...]], method: int = 1) -> Esti
     return mean_of([[of_scores(fold[0], fold[method])] for fold in folds])
 
 
-@pytest.mark.parametrize("auc", [0.5, 0.85, 0.95])
+@pytest.mark.parametrize("auc", [0.5, 0.95])
 def test_intervals_of_the_mean_over_folds_cover_at_their_stated_rate(auc: float) -> None:
-    rng, trials = np.random.default_rng(3), 1000
+    rng, trials = np.random.default_rng(3), 400
     found = [interval(over_folds(folded(rng, auc))) for _ in range(trials)]
-    assert np.mean([one.low <= auc <= one.high for one in found]) == pytest.approx(0.95, abs=0.02)
+    assert np.mean([one.low <= auc <= one.high for one in found]) == pytest.approx(0.95, abs=0.03)
 
 
 def test_the_test_of_two_means_over_folds_rejects_equal_methods_at_its_stated_rate() -> None:
-    rng, trials = np.random.default_rng(4), 1000
+    rng, trials = np.random.default_rng(4), 400
     drawn = [folded(rng, 0.8, 2) for _ in range(trials)]
     rejected = [paired(over_folds(folds, 1), over_folds(folds, 2)).p < 0.05 for folds in drawn]
-    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.03)
 
 
 def test_scores_of_different_folds_are_never_ranked_against_each_other() -> None:
