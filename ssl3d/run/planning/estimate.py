@@ -19,7 +19,8 @@ from ssl3d.results.read import open_run
 from ssl3d.run.artifact import Context
 from ssl3d.run.claim import default_folder
 from ssl3d.run.devices import open_device
-from ssl3d.run.graph import encoder_label, make_graph
+from ssl3d.run.graph import make_graph
+from ssl3d.run.names import encoder_label
 from ssl3d.run.options import Options
 from ssl3d.run.planning.plan import Plan, Request
 from ssl3d.run.volumes import open_packed
