@@ -118,6 +118,13 @@ class EncoderRecord(ArtifactRecord):
     price: Price = Field(Price(), description="time, memory, arithmetic, hardware")
 
     @property
+    def lr(self) -> float | None:
+        """Base learning rate that it was pretrained with; None if it was not trained."""
+        if self.rate is not None:
+            return self.rate.lr
+        return self.recipe.pretrain.lr if self.recipe.pretrain else None
+
+    @property
     def settings(self) -> str:
         """Hash of everything that decides the encoder except seed, fold and task: encoders of one row share it."""
         made_by = {"numerics": self.made_by.numerics, "sources": self.made_by.sources}

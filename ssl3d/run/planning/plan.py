@@ -26,7 +26,7 @@ from ssl3d.run.planning.plan_checks import (
     known_readouts,
     without_effect,
 )
-from ssl3d.run.planning.rates import rate_recipe
+from ssl3d.run.planning.rates import rate_recipe, untuned
 from ssl3d.run.planning.settings import encoder_recipe, without_left_right_flips
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
@@ -129,6 +129,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     notes = (
         *synthetic((*evaluated, *further)),
         *absent_baselines(experiment),
+        *untuned(experiment, [request.recipe for request in requests]),
         *without_effect(experiment, [request.recipe for request in requests]),
     )
     return Plan(experiment, roots, tuple(evaluated), further, requests, notes)

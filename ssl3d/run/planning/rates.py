@@ -6,7 +6,7 @@ has: the choice favours no seed, and adding seeds to a run repeats no trial.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ssl3d.experiment import Experiment
 from ssl3d.recipe import TRIAL_SEED, EncoderRecipe, EvaluationRecipe, LabelledPart, RateRecipe
@@ -38,6 +38,16 @@ def rate_recipe(
         batch_size=experiment.evaluate.batch_size,
         inner_folds=experiment.evaluate.inner_folds,
     )
+
+
+def untuned(experiment: Experiment, recipes: Iterable[EncoderRecipe]) -> Iterator[str]:
+    """Yield one sentence for each pretrained method whose learning rate is not tuned although that was requested."""
+    trained = [(recipe.method, recipe.pretrain.tune_lr) for recipe in recipes if recipe.pretrain is not None]
+    for name in dict.fromkeys(name for name, factors in trained if experiment.pretrain.tune_lr and not factors):
+        yield (
+            f"the learning rate of {name!r} is not tuned: inner folds cannot judge an encoder that was trained on "
+            "their labels"
+        )
 
 
 def trials(recipe: EncoderRecipe) -> tuple[EncoderRecipe, ...]:
