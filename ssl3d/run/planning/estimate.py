@@ -78,8 +78,8 @@ class _Rates:
 
     def of(self, backbone: Backbone, recipe: EncoderRecipe) -> float:
         assert recipe.pretrain is not None  # the caller has checked
-        decides = recipe.model_dump(mode="json", include={"backbone", "backbone_config", "view_size", "pretrain"})
-        key = canonical(decides)
+        decides = recipe.model_dump(mode="json", include={"backbone", "backbone_config", "view_size"})
+        key = canonical([decides, recipe.pretrain.model_dump(mode="json", exclude={"lr", "tune_lr"})])
         if key not in self._known:
             fabric = open_device(self._device, recipe.pretrain.precision)
             self._known[key] = _flops_per_second(backbone, recipe, fabric)

@@ -24,8 +24,8 @@ def tuned(grids: Mapping[str, str]) -> str:
         parts = [_part(next(iter(chosen.values())), ["each method"])]
     rest = ", ".join(name for name in grids if name not in chosen)
     return (
-        f"{_CLAIM}; the learning rate of {', and that of '.join(parts)}, by a linear probe on inner folds of the training "
-        f"split; nothing else was tuned{f', and {rest} not at all' if rest else ''}."
+        f"{_CLAIM}; the learning rate of {', and that of '.join(parts)}, by a linear probe on inner folds of the "
+        f"training split; nothing else was tuned{f', and {rest} not at all' if rest else ''}."
     )
 
 
