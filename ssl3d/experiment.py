@@ -19,6 +19,7 @@ MAY_GROW: dict[str, Any] = {  # fields that may differ between calls on one run:
     "data": {"task", "plane"},
     "evaluate": {"protocols", "labels"},
 }
+TUNED_LR = {"pretrain.tune_lr": (0.25, 1.0, 4.0)}
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
 ALL = "all"  # every task, or every plane, of the data set
 
@@ -95,8 +96,12 @@ class Experiment(Config):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def base(self) -> dict[str, Any]:
-        """Return the fields that all calls on a run must share: everything except ``MAY_GROW``."""
-        return self.model_dump(mode="json", exclude=MAY_GROW)
+        """Return the fields that all calls on a run must share: everything except ``MAY_GROW``.
+
+        A tuned learning rate depends on tasks and planes; all calls share these, too, then.
+        """
+        fixed = {"data"} if self.pretrain.tune_lr else set()
+        return self.model_dump(mode="json", exclude={name: of for name, of in MAY_GROW.items() if name not in fixed})
 
 
 def read_experiment(

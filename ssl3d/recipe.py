@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssl3d.config import Config
 
@@ -23,8 +23,18 @@ OneOrMore = Annotated[
     tuple[Positive, ...], BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that scikit-learn accepts
+TRIAL_SEED = 2**32 - 1  # of trials of learning rates, and of no row of a table: the seeds of a row stay exchangeable
 Side = Annotated[int, Field(ge=1, le=4096)]
 Size = tuple[Side, Side, Side]
+
+
+def _grid(factors: tuple[float, ...]) -> tuple[float, ...]:
+    if factors and len(set(factors)) < max(2, len(factors)):
+        raise ValueError(f"{list(factors)} is no grid to choose from; give two or more different factors, or none")
+    return tuple(sorted(factors))
+
+
+Factors = Annotated[tuple[Positive, ...], AfterValidator(_grid)]
 
 
 class AugmentRecipe(Config):
@@ -94,6 +104,11 @@ class PretrainRecipe(Config):
     )
     optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="base learning rate, for an effective batch of 256 where it is scaled")
+    tune_lr: Factors = Field(
+        (),
+        description="factors of lr to choose from: one encoder is pretrained with each, and a linear probe decides on "
+        "inner folds of the training split; never for a method that sees labels; unset: lr is used as it is",
+    )
     lr_scaling: Literal["none", "linear", "sqrt"] = Field(
         "sqrt",
         description="how lr follows the effective batch: lr * (batch/256), or its square root, or not at all",
@@ -165,6 +180,29 @@ class EncoderRecipe(Config):
     def canonical(self) -> str:
         """Return JSON with sorted keys and no white space: equal recipes give equal text."""
         return canonical(self.model_dump(mode="json"))
+
+
+class LabelledPart(Config):
+    """The training cases of one task in one data set, plane and fold."""
+
+    data: str = Field("demo", description="data set, with its variant")
+    plane: str | None = None
+    task: str = "acl"
+    folds: int | None = Field(None, ge=2, description="outer folds in place of the data set's own split")
+    fold: int = Field(0, ge=0, description="which of them is held out")
+
+
+class RateRecipe(Config):
+    """Everything that decides the choice of a learning rate, except the trial encoders and the training cases."""
+
+    lr: Positive = Field(2e-3, description="base learning rate of the recipe")
+    factors: Factors = Field((), description="factors of it to choose from")
+    parts: tuple[LabelledPart, ...] = Field((), description="training cases whose mean score decides")
+    readouts: tuple[str, ...] = Field(("last",), min_length=1, description="features that the probe chooses from")
+    view_size: Size = (16, 112, 112)
+    batch_size: int = Field(16, ge=1, description="volumes encoded at once")
+    inner_folds: int = Field(5, ge=2, description="folds of the training cases")
+    seed: Seed = Field(TRIAL_SEED, description="of the inner splits")
 
 
 class EvaluationRecipe(Config):

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from ssl3d.audit.scores import check_predictions
 from ssl3d.audit.verdict import Findings
+from ssl3d.evaluate.rate import best_factor, mean_score
 from ssl3d.results.feature_file import unpack_features
 from ssl3d.results.folder import FEATURES, PREDICTIONS, RECORDS, SHORT, WEIGHTS
-from ssl3d.results.keys import NUMERICS, encoder_key, evaluation_key
+from ssl3d.results.keys import NUMERICS, encoder_key, evaluation_key, rate_key
 from ssl3d.results.model import (
     ArtifactRecord,
     EncoderRecord,
@@ -23,11 +24,14 @@ from ssl3d.results.model import (
     FeaturesRecord,
     PlannedEncoder,
     PlannedEvaluation,
+    PlannedRate,
 )
+from ssl3d.results.rate_record import RateRecord
 from ssl3d.results.records import CONTENT, DamagedError, file_sha256, read_file, read_json, read_record
 
 R = TypeVar("R", bound=ArtifactRecord)
 FindEncoder = Callable[[str], EncoderRecord | None]  # by key
+FindRate = Callable[[str], RateRecord | None]  # by key
 REFERENCES = {"method", "backbone", "corpus", "task"}  # of an encoder's recipe: names that are not part of its key
 
 
@@ -55,7 +59,9 @@ def checked_record(folder: Path, kind: type[R], name: str, found: Findings) -> R
     return record
 
 
-def check_encoder(folder: Path, name: str, planned: PlannedEncoder | None, found: Findings) -> EncoderRecord | None:
+def check_encoder(
+    folder: Path, name: str, planned: PlannedEncoder | None, rate: FindRate, found: Findings
+) -> EncoderRecord | None:
     """Check an encoder against its record, its recipe and the plan; return its record if it can be read."""
     record = checked_record(folder, EncoderRecord, name, found)
     if record is None:
@@ -71,8 +77,10 @@ def check_encoder(folder: Path, name: str, planned: PlannedEncoder | None, found
             corpus=record.corpus.fingerprint if record.corpus else None,
             sources=record.made_by.sources,
             weights=record.weights_sha256,
+            rate=record.rate.key if record.rate else None,
         )
         found.compare(RECORDS[EncoderRecord], "key", record.key, made)
+    _check_chosen(record, rate, found)
     if planned is not None:
         found.compare("plan.json", f"encoders.{planned.key}.key", planned.key, record.key)
         ours, theirs = (
@@ -100,6 +108,31 @@ def check_features(folder: Path, name: str, encoder: FindEncoder, found: Finding
     file = RECORDS[FeaturesRecord]
     expected = {name: [record.volumes, width] for name, width in record.widths.items()}
     found.compare(file, "volumes, widths", expected, shapes)
+
+
+def check_rate(
+    folder: Path, name: str, planned: PlannedRate | None, encoder: FindEncoder, found: Findings
+) -> RateRecord | None:
+    """Check a choice of a learning rate: its key, that it follows from its scores, and its trial encoders."""
+    record = checked_record(folder, RateRecord, name, found)
+    if record is None:
+        return None
+    file = RECORDS[RateRecord]
+    if _same_numerics(record, found):
+        made = rate_key(record.recipe, trials=[trial.encoder for trial in record.trials], data=record.data)
+        found.compare(file, "key", record.key, made)
+    found.compare(file, "factors", [trial.factor for trial in record.trials], list(record.recipe.factors))
+    for number, trial in enumerate(record.trials):
+        found.compare(file, f"trials.{number}.score", trial.score, mean_score(trial.scores))
+        made_with = encoder(trial.encoder)
+        if made_with is not None:  # trial encoders may be deleted once the rate is chosen
+            there = made_with.files.get(WEIGHTS)
+            found.compare(file, f"trials.{number}.encoder_sha256", trial.encoder_sha256, there)
+    best = best_factor({trial.factor: trial.score for trial in record.trials}) if record.trials else None
+    found.compare(file, "factor", record.factor, best)
+    if planned is not None:
+        found.compare("plan.json", f"rates.{planned.key}.key", planned.key, record.key)
+    return record
 
 
 def check_evaluation(
@@ -137,6 +170,20 @@ def _same_numerics(record: ArtifactRecord, found: Findings) -> bool:
     if version != NUMERICS:
         found.notes.append(f"its key is not recomputed: it was made by numerics version {version}, this is {NUMERICS}")
     return version == NUMERICS
+
+
+def _check_chosen(record: EncoderRecord, rate: FindRate, found: Findings) -> None:
+    """Check that an encoder was pretrained with the rate that was chosen for it."""
+    if record.rate is None:
+        if record.recipe.pretrain is not None and record.recipe.pretrain.tune_lr:
+            found.faults.append(f"{RECORDS[EncoderRecord]} of {record.name} names no choice of its learning rate")
+        return
+    chosen = rate(record.rate.key)
+    if chosen is None:
+        found.notes.append(f"the choice of its learning rate, {record.rate.key[:SHORT]}, is not there to compare with")
+        return
+    for field in ("factor", "lr"):
+        found.compare(RECORDS[EncoderRecord], f"rate.{field}", getattr(record.rate, field), getattr(chosen, field))
 
 
 def _check_link(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ssl3d.experiment import Experiment
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, PretrainRecipe
@@ -51,11 +52,12 @@ def plan_of_record(
 
 
 def settled(record: EncoderRecord) -> EncoderRecipe:
-    """Return an encoder's recipe with "auto" settings replaced by the recorded decisions: no trial is repeated."""
+    """Return an encoder's recipe with its recorded decisions, on "auto" settings and its rate: no trial is repeated."""
     engine, asked = record.engine, record.recipe.pretrain
     if engine is None or asked is None:
         return record.recipe
-    decided = {
+    decided: dict[str, Any] = {} if record.rate is None else {"lr": record.rate.lr, "tune_lr": ()}
+    decided |= {
         name: getattr(engine, name)
         for name in ("micro_batch", "precision", "channels_last", "compile")
         if getattr(asked, name) == "auto"

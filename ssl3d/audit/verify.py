@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from ssl3d.audit.artifacts import check_encoder, check_evaluation, check_features
+from ssl3d.audit.artifacts import check_encoder, check_evaluation, check_features, check_rate
 from ssl3d.audit.tables import verify_tables
 from ssl3d.audit.verdict import Findings, Verdict
 from ssl3d.errors import RunError
@@ -23,17 +23,21 @@ from ssl3d.results.model import (
     FeaturesRecord,
     PlannedEncoder,
     PlannedEvaluation,
+    PlannedRate,
     PlanRecord,
 )
+from ssl3d.results.rate_record import RateRecord
 from ssl3d.results.read import read_plan
 from ssl3d.results.records import DamagedError, find_record, read_model
 
 FOLDERS: dict[type[ArtifactRecord], str] = {
     EncoderRecord: "encoders",
     FeaturesRecord: "features",
+    RateRecord: "rates",
     EvaluationRecord: "evaluations",
 }
-P = TypeVar("P", PlannedEncoder, PlannedEvaluation)
+P = TypeVar("P", PlannedEncoder, PlannedRate, PlannedEvaluation)
+FROM_NONE = (FeaturesRecord, RateRecord)  # no table is made from them
 NAMED = "name a folder that `ssl3d bench` wrote: of a run, or of an encoder or evaluation in it"
 
 
@@ -41,7 +45,7 @@ def verify(folder: Path) -> Iterator[Verdict]:
     """Check a run, or one of its artifacts, and yield each verdict as it is reached.
 
     Args:
-        folder: folder of a run, an encoder, features, or an evaluation.
+        folder: folder of a run, an encoder, features, a chosen learning rate, or an evaluation.
 
     Raises:
         RunError: it is none of these.
@@ -75,7 +79,10 @@ class _Run:
 
     def __init__(self, folder: RunFolder, plan: PlanRecord | None, damage: str = "") -> None:
         self.folder, self.plan, self.damage = folder, plan, damage
-        self.encoder = cache(self._encoder)  # each record is read once
+        self.encoder, self.rate = cache(self._encoder), cache(self._rate)  # each record is read once
+        rates = plan.rates if plan else {}
+        trials = {one.key: one for rate in rates.values() for one in rate.trials}
+        self.encoders = {**trials, **(plan.encoders if plan else {})}  # as planned
 
     @classmethod
     def of(cls, path: Path) -> _Run:
@@ -92,7 +99,7 @@ class _Run:
         sound = not found
         for kind, name in self._artifacts():
             verdict = self.verdict(kind, name)
-            sound = sound and (verdict.sound or kind is FeaturesRecord)  # no table is made from features
+            sound = sound and (verdict.sound or kind in FROM_NONE)
             yield verdict
         yield from verify_tables(self.folder.path, sound)
 
@@ -106,9 +113,11 @@ class _Run:
         if not (folder / RECORDS[kind]).is_file():
             return _absent(folder, path)
         if kind is EncoderRecord:
-            check_encoder(folder, name, _planned(self.plan.encoders if self.plan else {}, name), found)
+            check_encoder(folder, name, _planned(self.encoders, name), self.rate, found)
         elif kind is FeaturesRecord:
             check_features(folder, name, self.encoder, found)
+        elif kind is RateRecord:
+            check_rate(folder, name, _planned(self.plan.rates if self.plan else {}, name), self.encoder, found)
         else:
             planned = _planned(self.plan.evaluations if self.plan else {}, name)
             check_evaluation(folder, name, planned, self.encoder, found)
@@ -120,27 +129,34 @@ class _Run:
 
     def _artifacts(self) -> Iterator[tuple[type[ArtifactRecord], str]]:
         """Yield kind and name of every artifact, in the order in which they are made."""
-        planned = {} if self.plan is None else self.plan.encoders
         own = self.folder.cache is None or self.plan is None  # a cache also holds artifacts of other runs
-        encoders = dict.fromkeys(one.name for one in planned.values())
+        encoders = dict.fromkeys(one.name for one in self.encoders.values())
+        rates = dict.fromkeys(one.name for one in (self.plan.rates.values() if self.plan else ()))
         if own:
             encoders |= dict.fromkeys(_names(self.folder.encoders, EncoderRecord))
+            rates |= dict.fromkeys(_names(self.folder.rates, RateRecord))
         yield from ((EncoderRecord, name) for name in encoders)
         for path in sorted(self.folder.features.glob(f"*/{RECORDS[FeaturesRecord]}")):
             record = find_record(path.parent, FeaturesRecord)
-            if own or (record is not None and record.encoder in planned):
+            if own or (record is not None and record.encoder in self.encoders):
                 yield FeaturesRecord, path.parent.name
+        yield from ((RateRecord, name) for name in rates)
         evaluations = dict.fromkeys(one.name for one in (self.plan.evaluations.values() if self.plan else ()))
         evaluations |= dict.fromkeys(_names(self.folder.evaluations, EvaluationRecord))
         yield from ((EvaluationRecord, name) for name in evaluations)
 
     def _encoder(self, key: str) -> EncoderRecord | None:
         """Return the record of an encoder by its key; None if it does not exist."""
-        planned = self.plan.encoders.get(key) if self.plan else None
+        planned = self.encoders.get(key)
         folders = (
             [self.folder.encoders / planned.name] if planned else sorted(self.folder.encoders.glob(f"*-{key[:10]}"))
         )
         records = (find_record(folder, EncoderRecord, key=key) for folder in folders)
+        return next((record for record in records if record is not None), None)
+
+    def _rate(self, key: str) -> RateRecord | None:
+        """Return the record of a chosen learning rate by its key; None if it does not exist."""
+        records = (find_record(folder, RateRecord, key=key) for folder in self.folder.rates.glob(f"*-{key[:10]}"))
         return next((record for record in records if record is not None), None)
 
 

@@ -60,6 +60,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--accumulation", help="exact, or plain: one loss per micro-batch.  [default: exact]"),
     option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]"),
     option("--tune", is_flag=True, help="Choose micro-batch, precision, memory layout and compiler by trial."),
+    option("--tune-lr", is_flag=True, help="Choose each method's learning rate on the training split, of 3 by trial."),
     option("--weights", type=PATH, help="Local file of pretrained weights, in place of a download."),
 )
 @group(
@@ -99,6 +100,7 @@ def bench(
     weights: Path | None,
     resume: bool,
     tune: bool,
+    tune_lr: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -113,10 +115,11 @@ def bench(
     ssl3d bench --methods byol,simclr
     ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
     """  # noqa: D301  # click takes a backspace as "do not rewrap"
-    from ssl3d.experiment import TUNED, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
+    from ssl3d.experiment import TUNED, TUNED_LR, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
 
     given = {FIELDS[name]: value for name, value in fields.items()}
-    experiment = read_experiment(recipe, given, sets, TUNED if tune else None)
+    chosen = {**(TUNED if tune else {}), **(TUNED_LR if tune_lr else {})}
+    experiment = read_experiment(recipe, given, sets, chosen)
 
     from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
     from ssl3d.run.options import Options, shared_cache  # noqa: PLC0415

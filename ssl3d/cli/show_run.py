@@ -21,8 +21,10 @@ from ssl3d.run.planning.fit import planned_misfits
 from ssl3d.run.planning.plan import Plan, make_plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.rank import leads
+from ssl3d.tables.columns import grid
 from ssl3d.tables.formats.summary import overview
 from ssl3d.tables.formats.terminal import show_leaderboard
+from ssl3d.tables.formats.tuned import tuned
 from ssl3d.tables.tables import Tables
 
 
@@ -74,12 +76,19 @@ def _report(folder: Path) -> str:
         return f"not written: {error}"
 
 
+def _tuned(plan: Plan) -> str:
+    """Return the sentence that will stand under the tables."""
+    recipes = [request.recipe for request in plan.requests]
+    return tuned({one.method: grid(one.pretrain.tune_lr) for one in recipes if one.pretrain is not None})
+
+
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
     check_inputs(plan, options)
     run = run_folder(plan, options).path
     rows = estimates(plan, options)
     if as_json:
-        print(json.dumps({"event": "plan", "folder": str(run), "encoders": rows}))  # noqa: T201
+        line = {"event": "plan", "folder": str(run), "encoders": rows, "tuned": _tuned(plan)}
+        print(json.dumps(line))  # noqa: T201
         return 0
     console = Console(width=None if sys.stdout.isatty() else 160)
     evaluations = sum(row["evaluations"] for row in rows)
@@ -89,7 +98,7 @@ def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
         cost = (f"{row['steps']}", f"{row['tflop']:.3g}", f"{row['minutes']:.1f} min") if row["steps"] else ("", "", "")
         shown.add_row(plain(row["encoder"]), str(row["evaluations"]), *cost, plain(row["note"]))
     console.print(shown)
-    for note in (*plan.notes, *planned_misfits(plan)):
+    for note in (*plan.notes, *planned_misfits(plan), _tuned(plan)):
         console.print(plain(note))
     total = sum(row["minutes"] for row in rows)
     console.print(f"About {total:.0f} minutes of arithmetic on this machine; making views and evaluations come on top.")

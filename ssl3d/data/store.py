@@ -98,8 +98,8 @@ class Store:
         """SHA-256 over ids and voxels."""
         return sha256([[case.id, case.content] for case in self.manifest.cases])
 
-    def evaluation_fingerprint(self, task: str) -> str:
-        """Return the SHA-256 over a task and the training and test cases with a target for it.
+    def evaluation_fingerprint(self, task: str, splits: Sequence[str] = ("train", "test")) -> str:
+        """Return the SHA-256 over a task and the training and test cases, or others, with a target for it.
 
         It covers ids, patients, splits, targets and voxels.
 
@@ -110,7 +110,7 @@ class Store:
         rows = [
             [case.id, case.patient, case.split, plain_targets({task: case.targets[task]}), case.content]
             for case in self.manifest.cases
-            if case.split in {"train", "test"} and task in case.targets
+            if case.split in splits and task in case.targets
         ]
         return sha256([kind, rows])
 

@@ -1,6 +1,7 @@
 """The folder of a run: the location and name of each of its files. Loads no torch.
 
-Stores, encoders and features may lie in a cache folder shared by runs; evaluations and tables belong to the run.
+Stores, encoders, features and learning rates may lie in a cache folder shared by runs; evaluations and tables belong to
+the run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from ssl3d.errors import RunError
 from ssl3d.files import CHECKPOINT, LOG
 from ssl3d.results.model import ArtifactRecord, EncoderRecord, EvaluationRecord, FeaturesRecord
+from ssl3d.results.rate_record import RateRecord
 
 PLAN, RECIPE = "plan.json", "recipe.toml"
 WEIGHTS, MODEL_CARD = "encoder.safetensors", "README.md"
@@ -24,6 +26,7 @@ TABLES = (LEADERBOARD, LEADERBOARD_MD, COMPARISONS, EVALUATIONS, CURVES, SCORES,
 RECORDS: dict[type[ArtifactRecord], str] = {
     EncoderRecord: "encoder.json",
     FeaturesRecord: "features.json",
+    RateRecord: "rate.json",
     EvaluationRecord: "evaluation.json",
 }
 ARTIFACT_FILES = (  # in an artifact's folder; deleted by a fresh start
@@ -39,7 +42,7 @@ class RunFolder:
 
     Attributes:
         path: path of the run.
-        cache: folder of stores, encoders and features shared by runs; None keeps them in the run.
+        cache: folder of stores, encoders, features and learning rates shared by runs; None keeps them in the run.
     """
 
     path: Path
@@ -47,7 +50,7 @@ class RunFolder:
 
     @property
     def shared(self) -> Path:
-        """Parent folder of stores, encoders and features."""
+        """Parent folder of stores, encoders, features and learning rates."""
         return self.cache or self.path
 
     @property
@@ -76,6 +79,11 @@ class RunFolder:
         return self.shared / "features"
 
     @property
+    def rates(self) -> Path:
+        """Folder of chosen learning rates."""
+        return self.shared / "rates"
+
+    @property
     def evaluations(self) -> Path:
         """Folder of evaluations: DATASET-TASK/METHOD-BACKBONE-sSEED-PROTOCOL-KEY."""
         return self.path / "evaluations"
@@ -87,12 +95,13 @@ class RunFolder:
 
     @property
     def shared_leases(self) -> Path:
-        """Folder of leases on encoders and features."""
+        """Folder of leases on encoders, features and learning rates."""
         return self.shared / "leases"
 
     def require_real(self) -> None:
         """Raise RunError if one of its folders is a symbolic link, through which files would be written elsewhere."""
-        for folder in (self.stores, self.encoders, self.features, self.evaluations, self.leases, self.shared_leases):
+        own, shared = (self.evaluations, self.leases), (self.stores, self.encoders, self.features, self.rates)
+        for folder in (*own, *shared, self.shared_leases):
             _require_real(folder)
 
     def folder_of(self, kind: type[ArtifactRecord], name: str) -> Path:
@@ -101,7 +110,13 @@ class RunFolder:
         Raises:
             RunError: it, or a folder between it and the run, is a symbolic link, which could lead anywhere.
         """
-        parent = {EncoderRecord: self.encoders, FeaturesRecord: self.features, EvaluationRecord: self.evaluations}[kind]
+        parents: dict[type[ArtifactRecord], Path] = {
+            EncoderRecord: self.encoders,
+            FeaturesRecord: self.features,
+            RateRecord: self.rates,
+            EvaluationRecord: self.evaluations,
+        }
+        parent = parents[kind]
         folder = parent / name
         for place in (folder, *(above for above in folder.parents if above.is_relative_to(parent))):
             _require_real(place)

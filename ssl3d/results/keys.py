@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, Size, digest
+from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, RateRecipe, Size, digest
 
 NUMERICS = 3  # of the core: increase it with every change to views, windows, optimisers, features or protocols that
 # changes a number, so that earlier artifacts are made again
 DIGITS = 16
 
 
-def encoder_key(recipe: EncoderRecipe, *, corpus: str | None, sources: Mapping[str, str], weights: str | None) -> str:
+def encoder_key(
+    recipe: EncoderRecipe,
+    *,
+    corpus: str | None,
+    sources: Mapping[str, str],
+    weights: str | None,
+    rate: str | None = None,
+) -> str:
     """Return the key of an encoder.
 
     Args:
@@ -21,10 +28,23 @@ def encoder_key(recipe: EncoderRecipe, *, corpus: str | None, sources: Mapping[s
             them); None if it is not trained.
         sources: hashes of the plugins' sources, by role.
         weights: hash of the pretrained weights that it starts from; None if there are none.
+        rate: key of the choice of its learning rate; None if that is the recipe's.
     """
     left_out = {"method", "backbone", "corpus", "task"}
     plain = recipe.model_dump(mode="json", exclude=left_out)
-    return _key("encoder", recipe=plain, corpus=corpus, sources=dict(sources), weights=weights)
+    return _key("encoder", recipe=plain, corpus=corpus, sources=dict(sources), weights=weights, rate=rate)
+
+
+def rate_key(recipe: RateRecipe, *, trials: Sequence[str], data: Sequence[str]) -> str:
+    """Return the key of the choice of a learning rate. It is known before the first trial.
+
+    Args:
+        recipe: recipe of the choice. The content of the training cases is hashed, not their names.
+        trials: keys of the trial encoders, in the order of the factors.
+        data: for each part of the recipe, the hash of the bytes, targets and patients of its training cases.
+    """
+    plain = recipe.model_dump(mode="json", exclude={"parts"})
+    return _key("rate", recipe=plain, trials=list(trials), data=list(data))
 
 
 def features_key(encoder: str, *, volumes: str, view_size: Size, batch_size: int) -> str:

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ssl3d.engine import Engine
-from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, digest
+from ssl3d.recipe import EncoderRecipe, EvaluationRecipe, RateRecipe, digest
 from ssl3d.task import Task
 
 SCHEMA_VERSION = 1
 Exactness = Literal["exact", "exact up to random layers", "not exact", "plain", "not trained"]
+Kind = Literal["encoder", "features", "rate", "evaluation"]  # of an artifact
 Count = Annotated[int, Field(ge=0)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 
@@ -63,6 +64,10 @@ class Price(Record):
     peak_memory_bytes: Count | None = Field(None, description="peak memory on the device; null where not measured")
     flops: float | None = Field(None, description="floating-point operations of pretraining")
     device: str | None = Field(None, description="hardware")
+    tuning_seconds: float | None = Field(
+        None, description="time of the trials and probes that chose the learning rate, once for all seeds"
+    )
+    tuning_flops: float | None = Field(None, description="floating-point operations of pretraining these trials")
 
 
 class Provenance(Record):
@@ -85,6 +90,14 @@ class ArtifactRecord(Record):
     notes: tuple[str, ...] = Field((), description="what happened otherwise than the recipe alone says")
 
 
+class ChosenRate(Record):
+    """The learning rate that an encoder was pretrained with, where it was chosen by trials."""
+
+    key: Hex = Field(description="of the choice: rate.json")
+    factor: float = Field(gt=0, description="of the recipe's rate")
+    lr: float = Field(gt=0, description="base learning rate, in place of the recipe's")
+
+
 class EncoderRecord(ArtifactRecord):
     """A backbone after pretraining, or as published (encoder.json)."""
 
@@ -93,6 +106,7 @@ class EncoderRecord(ArtifactRecord):
     corpus: CorpusRecord | None = Field(None, description="null if the encoder was not trained")
     weights: str | None = Field(None, description="pretrained weights it started from, and the share that matched")
     weights_sha256: Hex | None = Field(None, description="hash of these weights, as it is in the key")
+    rate: ChosenRate | None = Field(None, description="null if the learning rate is the recipe's")
     labels_used: bool = Field(False, description="whether the method saw labels of the training volumes")
     exactness: Exactness = Field(description="what accumulation did to the gradient, as measured before training")
     gradient_error: float | None = Field(
@@ -105,6 +119,13 @@ class EncoderRecord(ArtifactRecord):
     engine: Engine | None = Field(None, description="how it was pretrained; null if it was not")
     collapse: Collapse = Field(Collapse(), description="of the features, at the end of pretraining")
     price: Price = Field(Price(), description="time, memory, arithmetic, hardware")
+
+    @property
+    def lr(self) -> float | None:
+        """Base learning rate that it was pretrained with; None if it was not trained."""
+        if self.rate is not None:
+            return self.rate.lr
+        return self.recipe.pretrain.lr if self.recipe.pretrain else None
 
     @property
     def settings(self) -> str:
@@ -193,11 +214,12 @@ class FailureRecord(Record):
     """An artifact that could not be made (failure.json in its folder, instead of its record)."""
 
     schema_version: Literal[1] = 1
-    kind: Literal["encoder", "features", "evaluation"] = Field(description="of the artifact")
+    kind: Kind = Field(description="of the artifact")
     key: Hex
     name: str
     reason: str = Field(min_length=1, description="one sentence")
     caused_by: Hex | None = Field(None, description="key of the artifact that failed first, if it is another one")
+    diverged: bool = Field(False, description="whether that was a training whose loss or gradient became not finite")
     finished_at: str
 
 
@@ -208,6 +230,16 @@ class PlannedEncoder(Record):
     name: Name
     recipe: EncoderRecipe
     sources: dict[str, Hex] = {}
+    rate: Hex | None = Field(None, description="key of the choice of its learning rate; null: the recipe's")
+
+
+class PlannedRate(Record):
+    """A choice of a learning rate that a run needs, and its trial encoders."""
+
+    key: Hex
+    name: Name
+    recipe: RateRecipe
+    trials: tuple[PlannedEncoder, ...] = ()
 
 
 class PlannedEvaluation(Record):
@@ -228,4 +260,5 @@ class PlanRecord(Record):
     cache: str | None = Field(None, description="folder of shared stores, encoders and features")
     stores: dict[str, str] = Field({}, description="folders of the packed volumes, by name of the data set and plane")
     encoders: dict[str, PlannedEncoder] = Field({}, description="by key")
+    rates: dict[str, PlannedRate] = Field({}, description="choices of learning rates, by key")
     evaluations: dict[str, PlannedEvaluation] = Field({}, description="by key")

@@ -17,6 +17,7 @@ def model_card(record: EncoderRecord) -> str:
         f"{slices} slices of {rows} x {columns}.",
         "",
         f"- accumulation: {record.exactness}" + _error(record),
+        *([f"- learning rate: {record.rate.lr:.6g}, chosen on the training split"] if record.rate else []),
         *([f"- pretrained weights: {record.weights}"] if record.weights else []),
         *([f"- engine: {record.engine.sentence()}"] if record.engine else []),
         *_collapse(record),

@@ -20,11 +20,13 @@ from ssl3d.results.model import (
     PlanRecord,
     Record,
 )
+from ssl3d.results.rate_record import RateRecord
 from ssl3d.results.records import CONTENT
 
 KINDS: dict[str, type[Record]] = {
     "encoder": EncoderRecord,
     "features": FeaturesRecord,
+    "rate": RateRecord,
     "evaluation": EvaluationRecord,
     "failure": FailureRecord,
     "plan": PlanRecord,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ssl3d.progress import Progress
 from ssl3d.results.folder import RunFolder
 from ssl3d.results.lease import Lease, Leases
+from ssl3d.results.model import Kind
 from ssl3d.run.options import Options
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class Context:
 
 
 class Artifact(Protocol):
-    """An encoder, features or an evaluation: made by a run from other artifacts."""
+    """An encoder, features, a learning rate or an evaluation: made by a run from other artifacts."""
 
     @property
-    def kind(self) -> Literal["encoder", "features", "evaluation"]:
+    def kind(self) -> Kind:
         """Kind of the artifact."""
 
     @property

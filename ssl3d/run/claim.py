@@ -183,7 +183,8 @@ def _clear(run: Path) -> None:
         return
     own = RunFolder(run)
     own.require_real()
-    artifacts = [*own.encoders.glob("*"), *own.features.glob("*"), *own.evaluations.glob("*/*")]
+    shared = (own.encoders, own.features, own.rates)
+    artifacts = [*(path for parent in shared for path in parent.glob("*")), *own.evaluations.glob("*/*")]
     for folder in (path for path in artifacts if path.is_dir() and not _linked(path, run)):
         for name in ARTIFACT_FILES:
             for path in (folder / name, *folder.glob(f"{partial_prefix(name)}*")):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -15,18 +15,23 @@ from ssl3d.data.corpus import Corpus
 from ssl3d.errors import RunError, UserError
 from ssl3d.files import LOG, make_folder, write_atomic
 from ssl3d.method import AnyMethod
-from ssl3d.recipe import EncoderRecipe
+from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.results.folder import MODEL_CARD, WEIGHTS
 from ssl3d.results.lease import Lease, Leases
-from ssl3d.results.model import CorpusRecord, EncoderRecord, PlannedEncoder, Price
+from ssl3d.results.model import ChosenRate, CorpusRecord, EncoderRecord, PlannedEncoder, Price
 from ssl3d.results.model_card import model_card
 from ssl3d.results.provenance import made_by
 from ssl3d.results.records import find_record, read_file, read_record, sound, write_record
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.devices import device_name, open_device
+from ssl3d.run.planning.rates import with_rate
 from ssl3d.run.pretraining import Made, Pretraining, pretrained
 from ssl3d.train import checkpoint
 from ssl3d.train.build import build_backbone, build_method
+
+if TYPE_CHECKING:
+    from ssl3d.results.rate_record import RateRecord
+    from ssl3d.run.rate import Rate
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Encoder:
         fold: fold of the evaluated data sets; their test cases are excluded from pretraining.
         corpus: corpus that it is pretrained on; None if it is not.
         label: name in messages.
+        rate: choice of its learning rate; None if that is the recipe's.
         weights_sha256: hash of the weights that it starts from; None if there are none.
         distributions: packages that its plugins come from.
         problem: why it cannot be made, if known.
@@ -47,11 +53,11 @@ class Encoder:
     fold: int
     corpus: Corpus | None
     label: str
+    rate: Rate | None = None
     weights_sha256: str | None = None
     distributions: tuple[str, ...] = ()
     problem: UserError | None = None
     kind: ClassVar[Literal["encoder"]] = "encoder"
-    needs: ClassVar[Sequence[Artifact]] = ()
 
     @property
     def key(self) -> str:
@@ -62,6 +68,11 @@ class Encoder:
     def name(self) -> str:
         """Name of its folder."""
         return self.planned.name
+
+    @property
+    def needs(self) -> Sequence[Artifact]:
+        """The choice of its learning rate, if there is one."""
+        return () if self.rate is None else (self.rate,)
 
     @property
     def recipe(self) -> EncoderRecipe:
@@ -81,8 +92,10 @@ class Encoder:
         return find_record(self.folder(context), EncoderRecord, key=self.key)
 
     def is_complete(self, context: Context) -> bool:
-        """Return whether record, weights and log are complete and undamaged."""
+        """Return whether record, weights and log are complete and undamaged, and made with the current choices."""
         record = self.record(context)
+        if self.rate is not None and (record is None or record.rate != _chosen(self.rate.record(context))):
+            return False
         return record is not None and WEIGHTS in record.files and sound(self.folder(context), record)
 
     def make(self, context: Context, lease: Lease) -> str:
@@ -98,9 +111,10 @@ class Encoder:
         fabric = open_device(context.options.device, self._precision)
         method.to(fabric.device)
         made = Made(Price(device=device_name(fabric.device)))
+        rate = self.rate.record(context) if self.rate else None
         if corpus is not None:
-            what = Pretraining(self.planned, self.fold, corpus, folder, self.label)
-            made = pretrained(what, method, fabric, context.options, context.progress)
+            what = Pretraining(_with_rate(self.planned, rate), self.fold, corpus, folder, self.label)
+            made = _priced(pretrained(what, method, fabric, context.options, context.progress), rate)
         state = {name: value.detach().cpu().contiguous() for name, value in _encoder(method).state_dict().items()}
         record = EncoderRecord(
             key=self.key,
@@ -111,6 +125,7 @@ class Encoder:
             corpus=None if corpus is None else _corpus_record(corpus),
             weights=loaded,
             weights_sha256=self.weights_sha256,
+            rate=_chosen(rate),
             labels_used=self.recipe.task is not None,
             exactness=made.measured.exactness if made.measured else "not trained",
             gradient_error=made.measured.error if made.measured else None,
@@ -177,6 +192,26 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
         device = open_device(context.options.device, "32-true").device
         context.encoder = digest, load_weights(folder, record).to(device)
     return context.encoder[1], record
+
+
+def _chosen(rate: RateRecord | None) -> ChosenRate | None:
+    return None if rate is None else ChosenRate(key=rate.key, factor=rate.factor, lr=rate.lr)
+
+
+def _with_rate(planned: PlannedEncoder, rate: RateRecord | None) -> PlannedEncoder:
+    """Return what to train: with the chosen learning rate, and a key of its own for the checkpoint."""
+    if rate is None:
+        return planned
+    recipe = with_rate(planned.recipe, rate.factor)
+    return planned.model_copy(update={"recipe": recipe, "key": digest([planned.key, rate.lr])})
+
+
+def _priced(made: Made, rate: RateRecord | None) -> Made:
+    """Return the report with the cost of choosing the learning rate, and what is to be said of the choice."""
+    if rate is None:
+        return made
+    price = made.price.model_copy(update={"tuning_seconds": rate.seconds, "tuning_flops": rate.flops})
+    return replace(made, price=price, notes=(*made.notes, *rate.notes))
 
 
 def _encoder(method: AnyMethod) -> Backbone:

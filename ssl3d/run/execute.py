@@ -79,8 +79,9 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
         for note in filter(None, (*plan.notes, *packed_misfits(graph), *leaks)):
             progress.note(note)
         publish(folder, plan, _record(plan, volumes, graph), progress)
-        progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
         tables, context = _TableWriter(folder, progress), Context(folder, options, progress)
+        graph = graph.to_make(context)
+        progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
         try:
             failures = Worker(graph, context, tables.write_now_and_then).work()
         except BaseException:
@@ -101,6 +102,7 @@ def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
         roots={name: str(root.resolve()) for name, root in plan.roots.items()},
         stores=volumes.folders,
         encoders={key: encoder.planned for key, encoder in graph.encoders.items()},
+        rates={key: rate.planned for key, rate in graph.rates.items()},
         evaluations={key: evaluation.planned for key, evaluation in graph.evaluations.items()},
     )
 

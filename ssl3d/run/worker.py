@@ -20,6 +20,7 @@ from ssl3d.results.records import DamagedError, read_model, write_model
 from ssl3d.results.sources import keep_imported
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.graph import Graph
+from ssl3d.run.rate import Rate
 from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
@@ -70,16 +71,19 @@ class Worker:
                 pending = left
         finally:
             keep_imported()
-        causes = [record for record in self._failed.values() if record.caused_by is None]
+        causes = [record for record in self._failed.values() if record.caused_by is None and not self._tried(record)]
         labels = {artifact.key: artifact.label for artifact in self.graph.artifacts}
         return {labels[record.key]: record.reason for record in causes}
 
     def _advance(self, artifact: Artifact) -> State:
         """Take an artifact if its inputs are complete; fail it if one of them has failed."""
-        cause = next((self._failed[one.key] for one in artifact.needs if one.key in self._failed), None)
+        if isinstance(artifact, Rate) and artifact.is_complete(self.context):  # whatever became of its trials
+            return self._found(artifact)
+        failed = [self._failed[one.key] for one in artifact.needs if one.key in self._failed]
+        cause = next((one for one in failed if not (isinstance(artifact, Rate) and one.diverged)), None)
         if cause is not None:
-            return self._fail(artifact, cause.reason, cause.caused_by or cause.key)
-        if not all(one.key in self._complete for one in artifact.needs):
+            return self._fail(artifact, cause.reason, cause.caused_by or cause.key, cause.diverged)
+        if not all(one.key in self._complete or one.key in self._failed for one in artifact.needs):
             return State.WAITING
         if artifact.is_complete(self.context):
             return self._found(artifact)
@@ -112,7 +116,7 @@ class Worker:
             if full := disk_full(error):
                 raise full from error
             write_atomic(artifact.folder(self.context) / ERROR, traceback.format_exc())
-            state = self._fail(artifact, reason(error), None)
+            state = self._fail(artifact, reason(error), None, isinstance(error, TrainingError))
         else:
             for name in (ERROR, FAILURE):
                 (artifact.folder(self.context) / name).unlink(missing_ok=True)
@@ -127,13 +131,18 @@ class Worker:
         self.context.progress.finished(artifact.label, BEFORE)
         return State.COMPLETE
 
-    def _fail(self, artifact: Artifact, why: str, caused_by: str | None) -> State:
+    def _tried(self, record: FailureRecord) -> bool:
+        """Return whether a failure is a trial of a learning rate that diverged: it counts in the choice."""
+        return record.diverged and record.key in self.graph.trials
+
+    def _fail(self, artifact: Artifact, why: str, caused_by: str | None, diverged: bool) -> State:
         record = FailureRecord(
             kind=artifact.kind,
             key=artifact.key,
             name=artifact.name,
             reason=why,
             caused_by=caused_by,
+            diverged=diverged,
             finished_at=now(),
         )
         write_model(artifact.folder(self.context) / FAILURE, record)

@@ -58,5 +58,10 @@ def joined(sentences: Iterable[str | None]) -> str:
     return "; ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
+def grid(factors: Iterable[float]) -> str:
+    """Return the factors of a grid as text: "0.25, 1, 4"."""
+    return ", ".join(f"{factor:g}" for factor in factors)
+
+
 def _value(value: object) -> object:
     return None if value == "" else value

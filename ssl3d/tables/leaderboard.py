@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ssl3d.results.results import Evaluated
-from ssl3d.tables.columns import METRICS, Columns, ColumnType, joined, typed
+from ssl3d.tables.columns import METRICS, Columns, ColumnType, grid, joined, typed
 from ssl3d.tables.comparable import version_note
 from ssl3d.tables.entry import Entry, Key
 from ssl3d.tables.standings import Standing
@@ -46,6 +46,10 @@ COLUMNS: Columns = {
     "volumes_per_second": ColumnType("float64", "speed of pretraining, mean over seeds"),
     "peak_memory_bytes": ColumnType("float64", "peak memory on the device, mean over seeds"),
     "flops": ColumnType("float64", "floating-point operations of pretraining, mean over seeds"),
+    "tuned": ColumnType("str", "factors of the recipe's learning rate that it was chosen from; missing: not tuned"),
+    "lr": ColumnType("str", "base learning rate of pretraining, the chosen one if tuned; several if folds differ"),
+    "tuning_seconds": ColumnType("float64", "time of choosing the learning rate, once for all seeds; mean over folds"),
+    "tuning_flops": ColumnType("float64", "floating-point operations of its trials; mean over folds"),
     "device": ColumnType("str", "hardware"),
     "corpus": ColumnType("str", "what the encoder was pretrained on; missing if it was not trained"),
     "data": ColumnType("str", "data set that it was evaluated on, with its variant"),
@@ -63,6 +67,9 @@ COLUMNS: Columns = {
     "departures": ColumnType("str", "what this implementation does differently from the paper"),
     "note": ColumnType("str", "why something is missing or failed, or what was adjusted"),
 }
+
+
+_OF_SEED = ("pretrain_seconds", "volumes_per_second", "peak_memory_bytes", "flops")
 
 
 def leaderboard(standings: Sequence[Standing], primary: tuple[str, str, str, str] | None = None) -> pd.DataFrame:
@@ -125,7 +132,7 @@ def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
     errors = [encoder.gradient_error for encoder in encoders if encoder.gradient_error is not None]
     prices = {
         name: _mean(getattr(encoder.price, name) for encoder in encoders)
-        for name in ("pretrain_seconds", "volumes_per_second", "peak_memory_bytes", "flops")
+        for name in (*_OF_SEED, "tuning_seconds", "tuning_flops")
     }
     return {
         "labels_used": any(encoder.labels_used for encoder in encoders),
@@ -133,6 +140,8 @@ def _shared(group: Sequence[Evaluated]) -> dict[str, Any]:
         "gradient_error": max(errors, default=None),
         "collapsed": any(flags) if flags else None,
         **prices,
+        "tuned": joined(grid(encoder.recipe.pretrain.tune_lr) for encoder in encoders if encoder.recipe.pretrain),
+        "lr": joined(f"{encoder.lr:.6g}" for encoder in encoders if encoder.lr is not None),
         "device": joined(encoder.price.device for encoder in encoders),
         "departures": joined(sentence for encoder in encoders for sentence in encoder.departures),
         "corpus": joined(encoder.corpus.name for encoder in encoders if encoder.corpus),

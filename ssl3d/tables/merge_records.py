@@ -92,6 +92,9 @@ def _price(records: Sequence[EncoderRecord]) -> Mapping[str, float | None]:
     for name, put in (("pretrain_seconds", sum), ("flops", sum), ("peak_memory_bytes", max)):
         values = [getattr(record.price, name) for record in records]
         found[name] = None if None in values else put(values)
+    rates = {record.rate.key: record.price for record in records if record.rate}  # planes may share a choice
+    for name in ("tuning_seconds", "tuning_flops"):
+        found[name] = sum(getattr(price, name) for price in rates.values()) if rates else None
     return found
 
 

@@ -188,6 +188,7 @@ def key_of(recipe: EncoderRecipe) -> str:
 
 OTHER: dict[str, Any] = {
     "epochs": 7, "batch_size": 32, "micro_batch": 2, "keep": 2, "accumulation": "plain", "optimizer": "sgd", "lr": 0.1,
+    "tune_lr": [0.5, 2.0],
     "lr_scaling": "none", "momentum": 0.5, "weight_decay": 0.5, "weight_decay_end": 0.1, "clip_gradient": 1.0,
     "warmup_epochs": 1.0, "precision": "bf16-mixed", "channels_last": True, "compile": "auto",
 }  # fmt: skip

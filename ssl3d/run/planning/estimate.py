@@ -17,10 +17,13 @@ from ssl3d.results.read import open_run
 from ssl3d.run.artifact import Context
 from ssl3d.run.claim import default_folder
 from ssl3d.run.devices import open_device
-from ssl3d.run.graph import encoder_label, make_graph
+from ssl3d.run.encoder import Encoder
+from ssl3d.run.graph import make_graph
+from ssl3d.run.names import encoder_label
 from ssl3d.run.options import Options
 from ssl3d.run.planning.fit import volumes_of
 from ssl3d.run.planning.plan import Plan, Request
+from ssl3d.run.planning.rates import trials
 from ssl3d.run.volumes import open_packed
 from ssl3d.task import Task
 from ssl3d.train.build import build_method
@@ -31,14 +34,19 @@ PROBE_FLOPS = 2e10  # of the timed forward pass: one or two seconds on a CPU, in
 
 
 def estimates(plan: Plan, options: Options) -> list[dict[str, Any]]:
-    """Return one row of plain values for each encoder of a plan; nothing is written.
+    """Return one row of plain values for each encoder of a plan, trials of learning rates included; writes nothing.
 
     Steps and floating-point operations are counted. The time is the number of operations divided by the rate of one
     forward and backward pass on this machine; views, heads, optimiser and evaluations are not included. Settings left
     to trials ("auto") count as unset. A complete encoder costs nothing; this is known only if the volumes are packed.
     """
     complete, rates = _complete(plan, options), _Rates(options)
-    return [_estimate(plan, request, rates, request.recipe.canonical() in complete) for request in plan.requests]
+    requests: dict[tuple[str, int], Request] = {}  # seeds share their trials, and folds may
+    for request in plan.requests:
+        for recipe in trials(request.recipe):
+            requests.setdefault((recipe.canonical(), 0), Request(recipe, request.fold, ()))
+        requests[request.recipe.canonical(), request.fold] = request
+    return [_estimate(plan, request, rates, request.recipe.canonical() in complete) for request in requests.values()]
 
 
 def run_folder(plan: Plan, options: Options) -> RunFolder:
@@ -48,14 +56,16 @@ def run_folder(plan: Plan, options: Options) -> RunFolder:
 
 
 def _complete(plan: Plan, options: Options) -> set[str]:
-    """Return the recipes of complete encoders."""
+    """Return the recipes of complete encoders, and of trials that are no longer needed."""
     folder = run_folder(plan, options)
     volumes = open_packed(plan, folder.stores)
     if volumes is None or (options.fresh and folder.cache is None):
         return set()
     context = Context(folder, options, Progress())
-    encoders = make_graph(plan, volumes, folder, options, fetch=False).encoders.values()
-    return {encoder.recipe.canonical() for encoder in encoders if encoder.is_complete(context)}
+    graph = make_graph(plan, volumes, folder, options, fetch=False)
+    needed = {one.key for one in graph.to_make(context).artifacts}
+    encoders = (one for one in graph.artifacts if isinstance(one, Encoder))
+    return {one.recipe.canonical() for one in encoders if one.key not in needed or one.is_complete(context)}
 
 
 class _Rates:
@@ -67,8 +77,8 @@ class _Rates:
 
     def of(self, backbone: Backbone, recipe: EncoderRecipe) -> float:
         assert recipe.pretrain is not None  # the caller has checked
-        decides = recipe.model_dump(mode="json", include={"backbone", "backbone_config", "view_size", "pretrain"})
-        key = canonical(decides)
+        decides = recipe.model_dump(mode="json", include={"backbone", "backbone_config", "view_size"})
+        key = canonical([decides, recipe.pretrain.model_dump(mode="json", exclude={"lr", "tune_lr"})])
         if key not in self._known:
             fabric = open_device(self._device, recipe.pretrain.precision)
             self._known[key] = _flops_per_second(backbone, recipe, fabric)

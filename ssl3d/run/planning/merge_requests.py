@@ -26,11 +26,14 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     evaluations |= now.evaluations
     known = {**earlier.encoders, **now.encoders}
     needed = {evaluation.encoder for evaluation in evaluations.values()}
+    encoders = {key: encoder for key, encoder in known.items() if key in needed}
+    chosen = {encoder.rate for encoder in encoders.values()}
     return earlier.model_copy(
         update={
             "roots": {**earlier.roots, **now.roots},
             "stores": {**earlier.stores, **now.stores},
-            "encoders": {key: encoder for key, encoder in known.items() if key in needed},
+            "encoders": encoders,
+            "rates": {key: rate for key, rate in {**earlier.rates, **now.rates}.items() if key in chosen},
             "evaluations": evaluations,
         }
     )

@@ -12,7 +12,7 @@ from typing import Any
 from ssl3d.errors import PluginError
 from ssl3d.experiment import Experiment
 from ssl3d.protocol import EncoderProtocol, FeatureProtocol, Protocol
-from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe
+from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe, RateRecipe
 from ssl3d.registry import load
 from ssl3d.run.options import Options
 from ssl3d.run.planning.baselines import absent_baselines, baselines
@@ -23,9 +23,11 @@ from ssl3d.run.planning.plan_checks import (
     check_names,
     check_predicts,
     check_sections,
+    check_seeds,
     known_readouts,
     without_effect,
 )
+from ssl3d.run.planning.rates import rate_recipe, untuned
 from ssl3d.run.planning.settings import encoder_recipe
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
@@ -40,11 +42,13 @@ class Request:
         fold: fold of the evaluated data sets, whose test cases it must not have seen; 0 if it is not trained.
         evaluations: with all training labels; those with subsets of labels are derived from them later. A recipe that
             names a subset is used as it is.
+        rate: how its learning rate is chosen; None if that is the recipe's.
     """
 
     recipe: EncoderRecipe
     fold: int
     evaluations: tuple[EvaluationRecipe, ...]
+    rate: RateRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     roots = (options or Options()).roots
     check_roots(roots, (*experiment.data.name, *(experiment.corpus or ())))
     check_sections(experiment)
+    check_seeds(experiment)
     evaluated = evaluated_planes(experiment.data, roots)
     corpora: dict[tuple[str, str | None], DataPlane] = {}
     found: dict[tuple[str, int], Request] = {}
@@ -115,6 +120,10 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
             earlier = found.get(key)
             more = request.evaluations if earlier is None else (*earlier.evaluations, *request.evaluations)
             found[key] = replace(request, evaluations=more)
+    requests = tuple(
+        replace(request, rate=rate_recipe(experiment, request.recipe, request.evaluations))
+        for request in found.values()
+    )
     own = {(data_plane.data, data_plane.plane) for data_plane in evaluated}
     further = tuple(data_plane for which, data_plane in corpora.items() if which not in own)
     check_names((*evaluated, *further))
@@ -122,9 +131,10 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
         *synthetic((*evaluated, *further)),
         *absent_baselines(experiment),
         *flip_notes(experiment, (*evaluated, *further)),
-        *without_effect(experiment, [request.recipe for request in found.values()]),
+        *untuned(experiment, [request.recipe for request in requests]),
+        *without_effect(experiment, [request.recipe for request in requests]),
     )
-    return Plan(experiment, roots, tuple(evaluated), further, tuple(found.values()), notes)
+    return Plan(experiment, roots, tuple(evaluated), further, requests, notes)
 
 
 def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPlane]) -> Iterator[Request]:

@@ -8,7 +8,7 @@ from typing import Any
 from ssl3d.errors import RecipeError, nearest
 from ssl3d.experiment import PLUGINS, Experiment
 from ssl3d.protocol import Protocol
-from ssl3d.recipe import EncoderRecipe
+from ssl3d.recipe import TRIAL_SEED, EncoderRecipe
 from ssl3d.registry import plugins
 from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.task import Task
@@ -62,6 +62,12 @@ def check_sections(experiment: Experiment) -> None:
                 raise RecipeError(
                     f"settings for unknown {section} {name!r}{nearest(name, [*asked[section], *registered])}"
                 )
+
+
+def check_seeds(experiment: Experiment) -> None:
+    """Refuse the seed of trials of learning rates, which no row of a table may have."""
+    if TRIAL_SEED in experiment.seeds:
+        raise RecipeError(f"seed {TRIAL_SEED} is kept for trials of learning rates; choose another one")
 
 
 def check_labelled(method: str, task: str, parts: Sequence[DataPlane]) -> None:

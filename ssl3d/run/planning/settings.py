@@ -56,6 +56,8 @@ def encoder_recipe(
         values = {"augment": {}, "pretrain": {}, **values, "corpus": [part.model_dump() for part in parts]}
     else:
         values = {**values, "augment": None, "pretrain": None}
+    if kind.trains and "labels" in kind.needs:  # inner folds cannot judge features that were trained on their labels
+        values["pretrain"] = {**values["pretrain"], "tune_lr": ()}
     recipe = EncoderRecipe.checked(values)
     _check_fit(recipe, kind, network)
     if recipe.augment is None:

@@ -9,6 +9,7 @@ import pandas as pd
 from ssl3d.evaluate.statistics.measures import MEASURES
 from ssl3d.results.results import Results
 from ssl3d.tables.entry import MEAN, PLUS
+from ssl3d.tables.formats.tuned import tuned_of
 
 LABELS_MARK = " (labels)"  # after the name of a method that saw labels in pretraining
 _TABLE = ("data", "task", "plane")
@@ -79,8 +80,8 @@ def _size(row: pd.Series) -> str:
 
 
 def remarks(leaderboard: pd.DataFrame) -> str:
-    """Return how one table was made: means over tasks and folds, planes combined, labels seen, patients unknown."""
-    found = []
+    """Return how one table was made: tuning, means over tasks and folds, planes combined, labels seen, patients."""
+    found = [text] if (text := tuned_of(leaderboard)) else []
     known = leaderboard[leaderboard["score"].notna()]
     if not known.empty:
         row = known.iloc[0]

@@ -83,11 +83,18 @@ def digits(value: float, sign: str = "") -> str:
     return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.4g}"
 
 
-def _duration(row: Row) -> str:
-    seconds = row["pretrain_seconds"]
-    if pd.isna(seconds):
-        return ""
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+def _duration(name: str = "pretrain_seconds") -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        seconds = row[name]
+        if pd.isna(seconds):
+            return ""
+        return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+    return text
+
+
+def _chosen_lr(row: Row) -> str:
+    return "" if pd.isna(row["tuned"]) else str(row["lr"])
 
 
 def _collapsed(row: Row) -> str:
@@ -145,7 +152,7 @@ _SHOWN: Mapping[str, Callable[..., str]] = {
     "read-out": _text("readout"),
     "gradient": _text("exactness"),
     "collapse": _collapsed,
-    "pretraining": _duration,
+    "pretraining": _duration(),
     "note": _text("note"),
 }
 _ALWAYS: Sequence[str] = ("protocol", "method", "backbone", "group", "seeds")
@@ -153,9 +160,12 @@ _PRICE: Mapping[str, Callable[..., str]] = {
     "method": _text("method"),
     "backbone": _text("backbone"),
     "corpus": _text("corpus"),
-    "pretraining": _duration,
+    "pretraining": _duration(),
     "vol/s": _number("volumes_per_second", 1),
     "memory": _scaled("peak_memory_bytes", 2**30, " GiB"),
     "TFLOP": _scaled("flops", 1e12),
+    "chosen lr": _chosen_lr,
+    "tuning": _duration("tuning_seconds"),
+    "tuning TFLOP": _scaled("tuning_flops", 1e12),
     "hardware": _text("device"),
 }
