@@ -12,7 +12,7 @@ class Card:
     Attributes:
         name: display name, such as "BYOL".
         summary: one line for lists.
-        paper: authors and title, or None for a baseline.
+        paper: authors and title, or None for a control.
         year: year of the paper.
         link: address of the paper.
         departures: what this implementation does differently from the paper, one sentence each.

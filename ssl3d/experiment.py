@@ -15,13 +15,15 @@ from ssl3d.recipe import AugmentRecipe, LabelShare, PositiveShare, PretrainRecip
 
 PLUGINS = ("method", "backbone", "protocol")  # sections with one subsection per plugin
 MAY_GROW: dict[str, Any] = {  # fields that may differ between calls on one run: a call adds to them
-    **dict.fromkeys(("methods", "backbones", "seeds", "baselines", *PLUGINS), True),
+    **dict.fromkeys(("methods", "backbones", "seeds", "controls", *PLUGINS), True),
     "data": {"task", "plane"},
     "evaluate": {"protocols", "labels"},
 }
 TUNED_LR = {"pretrain.tune_lr": (0.25, 1.0, 4.0)}
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
-ALL = "all"  # every task, or every plane, of the data set
+ALL = "all"  # every task, plane or control
+NONE = "none"  # no control
+SEEDS = (0, 1, 2)  # fewer say nothing about methods
 
 
 def _split(value: Any) -> Any:
@@ -77,8 +79,10 @@ class Experiment(Config):
 
     methods: tuple[str, ...] = Field(("byol", "simclr"), min_length=1, description="methods to pretrain with")
     backbones: tuple[str, ...] = Field(("tiny",), min_length=1, description="networks to pretrain")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="repetitions")
-    baselines: bool = Field(True, description="add the baselines that every table should carry")
+    seeds: tuple[Seed, ...] = Field(SEEDS, min_length=1, description="repetitions")
+    controls: Names = Field(
+        (ALL,), description="controls beside the methods, by name: all that are possible, or none of them"
+    )
     corpus: Names | None = Field(
         None, description="data sets to pretrain on, labelled or not; unset: the training split of each evaluated one"
     )

@@ -182,7 +182,7 @@ class Method(nn.Module, ABC, Generic[C]):
     needs: ClassVar[frozenset[str]] = frozenset()  # rows beyond voxels: "labels", "patient", "case"
     needs_tokens: ClassVar[bool] = False  # whether the backbone must have ``forward_tokens``
     trains: ClassVar[bool] = True  # False: evaluated as it is built
-    baseline: ClassVar[bool] = False  # True: appears in every table
+    control: ClassVar[bool] = False  # True: appears in every table
     initial_weights: ClassVar[str | None] = None  # name of the backbone weights to start from, "kinetics400"
     own_backbone: ClassVar[str | None] = None  # backbone of a control, used instead of the user's
     coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not interact

@@ -27,6 +27,8 @@ SMALL = {  # as small as they come: seconds for a run
     "method.byol.hidden_dim": 8,
     "method.moco.queue_size": 16,
     "evaluate.inner_folds": 2,
+    "seeds": [0],
+    "controls": ["random", "voxels", "statistics"],
 }
 TIMES = ("finished_at", "seconds", "price", "content_sha256")  # of records: they differ between two equal runs
 

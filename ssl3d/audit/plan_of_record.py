@@ -88,7 +88,7 @@ def _experiment(
         "methods": (recipe.method,),
         "backbones": (recipe.backbone,),
         "seeds": (recipe.seed,),
-        "baselines": False,
+        "controls": ("none",),
         "corpus": tuple(dict.fromkeys(part.data for part in recipe.corpus)) or None,
         "data": {"name": tuple(dict.fromkeys(data)), "folds": folds},
         "view_size": recipe.view_size,

@@ -15,7 +15,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "methods": "methods",
     "backbones": "backbones",
     "seeds": "seeds",
-    "baselines": "baselines",
+    "controls": "controls",
     "data": "data.name",
     "task": "data.task",
     "plane": "data.plane",
@@ -38,8 +38,8 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "What is compared",
     option("--methods", type=NAMES, help="Methods to pretrain with.  [default: byol,simclr]"),
     option("--backbones", type=NAMES, help="Networks to pretrain.  [default: tiny]"),
-    option("--seeds", type=Numbers(), help="Repetitions: 0,1,2 or 0-4.  [default: 0]"),
-    option("--baselines/--no-baselines", default=None, help="Add untrained and published encoders.  [default: yes]"),
+    option("--seeds", type=Numbers(), help="Repetitions: 0,1,2 or 0-4.  [default: 0-2]"),
+    option("--controls", type=NAMES, help="Controls beside them: names, all, or none.  [default: all possible]"),
 )
 @group(
     "Data",

@@ -205,7 +205,7 @@ def _linked(path: Path, run: Path) -> bool:
 
 def _written(experiment: Experiment) -> dict[str, Any]:
     """Return the settings that were given, and the expanded ones; other defaults would override presets."""
-    spread = experiment.model_dump(mode="json", include={"methods", "backbones", "seeds", "baselines"})
+    spread = experiment.model_dump(mode="json", include={"methods", "backbones", "seeds", "controls"})
     asked = experiment.asked()
     return {**spread, **asked, "data": {"name": list(experiment.data.name), **asked.get("data", {})}}
 

@@ -193,7 +193,7 @@ class _Builder:
             features = self._features(encoder, whole, whole.view_size, whole.batch_size)
         chosen = self.plan.experiment.evaluate
         parts = [Condition(whole.labels, whole.positives, whole.draw)]
-        if not whole.condition:  # a condition would itself name a subset
+        if not whole.condition and encoder.recipe.task is None:  # else it names a subset, or has seen every label
             parts = conditions(cases.train_y, cases.train_patients, cases.task, chosen)
         for part in parts:
             values = {"labels": part.labels, "positives": part.positives, "draw": part.draw}

@@ -15,6 +15,7 @@ from ssl3d.tables.combine_planes import combine_planes
 from ssl3d.tables.comparable import check_comparable
 from ssl3d.tables.entry import Entry
 from ssl3d.tables.standings import Pair, Standing, standings
+from ssl3d.tables.summary import Drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class Tables:
         return combine_planes(self.results)
 
     @cached_property
-    def _drawn(self) -> list[summary.Drawn]:
+    def _drawn(self) -> list[Drawn]:
         return summary.drawn_over_tasks(self.entries)
 
     @cached_property

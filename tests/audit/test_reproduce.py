@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_knees(folder / "knees"),
         folder / "run",
         methods=("simclr", "random"),
-        baselines=False,
+        controls="none",
         data__plane=["sagittal", "axial"],
         evaluate__protocols=["linear"],
         evaluate__labels=[0.5, 1.0],
@@ -65,7 +65,7 @@ def test_a_run_of_real_artifacts_is_sound(finished: Path) -> None:
 
 def test_artifacts_in_a_shared_cache_are_verified_and_reproduced(tmp_path: Path) -> None:
     knees, cache = write_knees(tmp_path / "knees"), tmp_path / "cache"
-    options: dict[str, Any] = {"baselines": False, "cache": cache, "evaluate__protocols": ["linear"]}
+    options: dict[str, Any] = {"controls": "none", "cache": cache, "evaluate__protocols": ["linear"]}
     run = small_run(knees, tmp_path / "run", methods=("simclr",), **options).folder
     small_run(knees, tmp_path / "other", methods=("byol",), **options)
     verdicts = list(verify(run))

@@ -42,7 +42,7 @@ def refused(capsys: Capture, *line: str) -> str:
 
 # Weights
 
-KINETICS: dict[str, Any] = {"view_size": [8, 32, 32], "evaluate.protocols": ["knn"], "baselines": False}
+KINETICS: dict[str, Any] = {"view_size": [8, 32, 32], "evaluate.protocols": ["knn"], "controls": "none"}
 
 
 def test_weights_that_cannot_be_downloaded_fail_their_encoder_and_say_where_to_put_the_file(

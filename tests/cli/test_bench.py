@@ -383,7 +383,7 @@ def test_a_run_leaves_the_global_generators_alone(knees: Path, tmp_path: Path) -
 def test_an_encoder_whose_backbone_was_edited_is_not_loaded(knees: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("from ssl3d_plugins.backbones.tiny import Tiny\nclass Mine(Tiny):\n    x = 1\n")
-    run = small_run(knees, tmp_path / "run", ("random",), backbones=(f"{file}:Mine",), baselines=False).folder
+    run = small_run(knees, tmp_path / "run", ("random",), backbones=(f"{file}:Mine",), controls="none").folder
     (folder,) = (run / "encoders").iterdir()
     with pytest.raises(RunError, match=r"names code .*SHA-256 [0-9a-f]{16}\); read it, and allow it with allow_code"):
         ssl3d.load_encoder(folder)

@@ -30,12 +30,12 @@ def piped(*line: str) -> tuple[int, str]:
 @pytest.mark.slow
 def test_a_run_that_nobody_reads_any_more_stops_and_goes_on_to_the_same_result(tmp_path: Path) -> None:
     knees, run, whole = write_knees(tmp_path / "knees"), tmp_path / "run", tmp_path / "whole"
-    line = arguments(knees, run, "--json", "--no-baselines", methods="byol,simclr", **MORE)
+    line = arguments(knees, run, "--json", "--controls=none", methods="byol,simclr", **MORE)
     code, errors = piped(*line)
     assert (code, errors.strip()) == (130, "Interrupted. The same command goes on from here.")
     assert not list(run.rglob("error.txt")) + list(run.rglob("failure.json"))
     assert len(list(run.glob("evaluations/*/*/evaluation.json"))) < 4
-    unbroken = arguments(knees, whole, "--no-baselines", methods="byol,simclr", **MORE)
+    unbroken = arguments(knees, whole, "--controls=none", methods="byol,simclr", **MORE)
     for words in (line, unbroken):
         code, _, errors = finish(start("ssl3d", *words))
         assert code == 0, errors

@@ -113,7 +113,7 @@ def test_compare_names_the_backbone_where_there_are_several(capsys: Capture, tmp
 def test_compare_takes_runs_on_the_same_data_and_refuses_others(
     capsys: Capture, finished: Path, knees: Path, tmp_path: Path
 ) -> None:
-    fields: dict[str, Any] = {"baselines": False, "evaluate__protocols": "knn"}
+    fields: dict[str, Any] = {"controls": "none", "evaluate__protocols": "knn"}
     same = small_run(knees, tmp_path / "same", ("random",), seeds=(1,), **fields).folder
     assert "simclr" in printed(capsys, "compare", finished, same)
     other = small_run(knees, tmp_path / "other", ("random",), data__task="meniscus", **fields).folder

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ssl3d.config import Config
 from ssl3d.errors import PluginError
+from ssl3d.method import Kept
 from ssl3d.testing.toys import ToyBackbone, toy_task
 from ssl3d_plugins.methods.supervised import Supervised
 from tests.plugins.small import SMALL, VOLUMES, Small, batch_of
@@ -74,3 +75,18 @@ def test_it_needs_a_task() -> None:
 def test_the_head_has_an_output_for_each_class() -> None:
     for kind, outputs in zip(KINDS, (2, 3, 3, 2, 1), strict=True):
         assert Supervised(ToyBackbone(), task=toy_task(kind)).head.out_features == outputs
+
+
+def test_the_unit_of_a_regression_drops_out_after_the_first_step() -> None:
+    losses = []
+    for unit, zero in ((1.0, 0.0), (1000.0, -7.0)):
+        torch.manual_seed(0)
+        method = SMALL["supervised regression"].build()
+        batch = batch_of(method, SMALL["supervised regression"].source())
+        batch = replace(batch, rows={"labels": unit * batch.rows["labels"] + zero})
+        method.after_step(0.0, Kept(sums=method.loss(batch).sums))
+        losses.append(float(method.loss(batch).value.detach()))
+        known = batch.rows["labels"][KNOWN]
+        expected = F.mse_loss(method.head(batch.online[0])[KNOWN, 0], (known - known.mean()) / known.std(correction=0))
+        assert losses[-1] == pytest.approx(float(expected.detach()), rel=1e-9)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)

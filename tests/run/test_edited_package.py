@@ -86,7 +86,7 @@ def made(knees: Path, run: Path, seed: int = 0, methods: tuple[str, ...] = METHO
     """Carry out the run as a new process would; return how many artifacts of each method it made."""
     forget()
     listener = Listener()
-    fields = {"baselines": False, "seeds": (seed,), "evaluate__protocols": "knn", "pretrain__epochs": 1}
+    fields = {"controls": "none", "seeds": (seed,), "evaluate__protocols": "knn", "pretrain__epochs": 1}
     assert small_run(knees, run, methods, listener, **fields).failures == {}
     return Counter(label.partition(" ")[0] for label in listener.made)
 

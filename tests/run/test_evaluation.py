@@ -35,7 +35,7 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def parts(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the untrained encoder, evaluated with all labels and with parts of them."""
-    return small_run(knees, tmp_path_factory.mktemp("runs") / "parts", ("random",), baselines=False, **PARTS).folder
+    return small_run(knees, tmp_path_factory.mktemp("runs") / "parts", ("random",), controls="none", **PARTS).folder
 
 
 def stored(run: Path) -> Store:
@@ -106,7 +106,7 @@ def test_parts_of_the_labels_are_rows_of_the_curves_and_not_of_the_leaderboard(p
 
 def test_fine_tuning_with_a_part_of_the_labels_reads_no_other_training_volume(knees: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"evaluate__protocols": "finetune", "evaluate__labels": (0.5,), "evaluate__draws": 1}
-    settings |= {"protocol__finetune__epochs": 1, "protocol__finetune__lr": 0.001, "baselines": False}
+    settings |= {"protocol__finetune__epochs": 1, "protocol__finetune__lr": 0.001, "controls": "none"}
     with watched() as watcher:
         run = small_run(knees, tmp_path / "run", ("random",), watcher, **settings).folder
     assert not (run / "features").exists()  # no protocol needed any
@@ -137,7 +137,7 @@ def trained(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A run of methods that train, and what it read."""
     out = tmp_path_factory.mktemp("runs") / "trained"
     with watched() as watcher:
-        small_run(knees, out, METHODS, watcher, baselines=False, evaluate__protocols="knn")
+        small_run(knees, out, METHODS, watcher, controls="none", evaluate__protocols="knn")
     return out, watcher
 
 
@@ -160,7 +160,7 @@ def test_encoders_are_the_same_to_the_bit_whatever_the_test_volumes_are(
     root = Path(shutil.copytree(knees, tmp_path / "knees"))
     for path in (root / "valid").rglob("*.npy"):
         np.save(path, 255 - np.load(path))
-    run = small_run(root, tmp_path / "run", METHODS, baselines=False, evaluate__protocols="knn").folder
+    run = small_run(root, tmp_path / "run", METHODS, controls="none", evaluate__protocols="knn").folder
     for method in METHODS:
         files = [encoder_folder(folder, method) / "encoder.safetensors" for folder in (trained[0], run)]
         assert files[0].read_bytes() == files[1].read_bytes()

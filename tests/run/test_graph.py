@@ -42,7 +42,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def graph(root: Path, stores: Path, weights: Path | None = None, **fields: Any) -> Graph:
     """Return the artifacts of a small experiment; dots of its fields are double underscores."""
-    values = {**SMALL, "methods": ("byol",), "baselines": False}
+    values = {**SMALL, "methods": ("byol",), "controls": "none"}
     values |= {name.replace("__", "."): value for name, value in fields.items()}
     experiment = read_experiment(None, values)
     names = (*experiment.data.name, *(experiment.corpus or ()))
@@ -157,7 +157,7 @@ def test_an_edited_plugin_or_helper_is_other_artifacts_and_touches_no_others(
     (folder / "probe.py").write_text(
         "from ssl3d.evaluate.protocols.linear import Linear\nclass Probe(Linear):\n    x = 1\n"
     )
-    fields: dict[str, Any] = {"methods": (f"{folder}/mine.py:Mine", "random"), "baselines": False}
+    fields: dict[str, Any] = {"methods": (f"{folder}/mine.py:Mine", "random"), "controls": "none"}
     fields["evaluate__protocols"] = f"{folder}/probe.py:Probe,knn"
     before = graph(knees, stores, **fields)
     edit(folder / "probe.py")

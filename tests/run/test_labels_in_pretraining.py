@@ -12,7 +12,7 @@ import pytest
 from tests.runs import Listener, encoder_folder, record, small_run, write_knees
 
 METHODS = ("supervised", "simclr")
-FIELDS: dict[str, Any] = {"baselines": False, "evaluate__protocols": "knn", "pretrain__epochs": 1}
+FIELDS: dict[str, Any] = {"controls": "none", "evaluate__protocols": "knn", "pretrain__epochs": 1}
 SPY = """
 from pathlib import Path
 from ssl3d_plugins.methods.supervised import Supervised

@@ -15,7 +15,7 @@ from tests.run.watched import Watcher, watched, write_folder
 from tests.runs import small_run
 
 FOLDS, PATIENTS = 3, 12
-SETTINGS: dict[str, Any] = {"data__name": "folder", "data__folds": FOLDS, "baselines": False, "pretrain__epochs": 1}
+SETTINGS: dict[str, Any] = {"data__name": "folder", "data__folds": FOLDS, "controls": "none", "pretrain__epochs": 1}
 SETTINGS |= {"pretrain__batch_size": 6}  # which leaves no single volume over in any fold: every one is read
 SETTINGS |= {"evaluate__protocols": "linear", "evaluate__labels": (0.5,), "evaluate__draws": 1}
 

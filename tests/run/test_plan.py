@@ -53,14 +53,14 @@ def refused(*sets: str, roots: Mapping[str, Path] | None = None, **options: Any)
 
 
 def test_encoders_are_methods_times_backbones_times_seeds_each_once() -> None:
-    made = plan(methods=("byol", "simclr", "byol"), backbones=("tiny", "r3d_18"), seeds=(0, 1, 1), baselines=False)
+    made = plan(methods=("byol", "simclr", "byol"), backbones=("tiny", "r3d_18"), seeds=(0, 1, 1), controls="none")
     keys = [(request.recipe.method, request.recipe.backbone, request.recipe.seed) for request in made.requests]
     assert sorted(keys) == sorted((m, b, s) for m in ("byol", "simclr") for b in ("tiny", "r3d_18") for s in (0, 1))
     assert {request.recipe.corpus for request in made.requests} == {(CorpusPart(data="demo", plane="sagittal"),)}
 
 
 def test_an_encoder_is_evaluated_on_every_task_with_every_protocol() -> None:
-    made = plan(methods=("byol",), baselines=False, **{"data.task": "all", "evaluate.protocols": "knn,linear,knn"})
+    made = plan(methods=("byol",), controls="none", **{"data.task": "all", "evaluate.protocols": "knn,linear,knn"})
     (request,) = made.requests
     found = [(recipe.task, recipe.protocol) for recipe in request.evaluations]
     assert sorted(found) == sorted((t, p) for t in ("acl", "meniscus", "abnormal") for p in ("knn", "linear"))
@@ -68,7 +68,7 @@ def test_an_encoder_is_evaluated_on_every_task_with_every_protocol() -> None:
 
 
 def test_planes_and_folds_have_encoders_of_their_own_and_tasks_do_not() -> None:
-    made = plan(methods=("byol",), baselines=False, **{"data.task": "all", "data.plane": "all", "data.folds": 2})
+    made = plan(methods=("byol",), controls="none", **{"data.task": "all", "data.plane": "all", "data.folds": 2})
     planes = ("sagittal", "coronal", "axial")
     parts = [request.recipe.corpus for request in made.requests]
     assert [(part.plane, part.fold) for (part,) in parts] == [(p, fold) for p in planes for fold in range(2)]
@@ -81,7 +81,7 @@ def test_planes_and_folds_have_encoders_of_their_own_and_tasks_do_not() -> None:
 
 
 def test_an_untrained_encoder_has_no_corpus_and_serves_every_plane_and_fold_at_once() -> None:
-    made = plan("view_size=[4,16,16]", methods=("random",), baselines=False, **{"data.plane": "all", "data.folds": 2})
+    made = plan("view_size=[4,16,16]", methods=("random",), controls="none", **{"data.plane": "all", "data.folds": 2})
     (request,) = made.requests
     recipe = request.recipe
     assert (recipe.corpus, recipe.augment, recipe.pretrain, recipe.task) == ((), None, None, None)
@@ -90,7 +90,7 @@ def test_an_untrained_encoder_has_no_corpus_and_serves_every_plane_and_fold_at_o
 
 def test_a_corpus_serves_every_data_set_that_is_evaluated(tmp_path: Path) -> None:
     root = {"mrnet": write_knees(tmp_path / "knees")}
-    fields = {"methods": ("byol",), "baselines": False, "corpus": "demo,mrnet", "data.name": "demo,mrnet"}
+    fields = {"methods": ("byol",), "controls": "none", "corpus": "demo,mrnet", "data.name": "demo,mrnet"}
     made = make_plan(read_experiment(None, fields), Options(roots=root))
     (request,) = made.requests
     assert [part.data for part in request.recipe.corpus] == ["demo", "mrnet"]
@@ -100,7 +100,7 @@ def test_a_corpus_serves_every_data_set_that_is_evaluated(tmp_path: Path) -> Non
 
 def test_a_corpus_of_another_data_set_has_its_own_split_whatever_the_folds(tmp_path: Path) -> None:
     root = {"mrnet": write_knees(tmp_path / "knees")}
-    fields = {"methods": ("byol",), "baselines": False, "corpus": "mrnet", "data.folds": 2, "data.plane": "axial"}
+    fields = {"methods": ("byol",), "controls": "none", "corpus": "mrnet", "data.folds": 2, "data.plane": "axial"}
     made = make_plan(read_experiment(None, fields), Options(roots=root))
     assert [(one.data, one.plane, one.tasks) for one in made.corpora] == [("mrnet", "axial", ())]
     assert [(request.fold, request.recipe.corpus[0].folds) for request in made.requests] == [(0, None), (1, None)]
@@ -129,14 +129,14 @@ def test_names_of_tasks_and_planes_count_for_the_data_sets_that_have_them(tmp_pa
 
 
 def test_a_method_that_needs_labels_has_an_encoder_for_each_task() -> None:
-    made = plan(methods=("supervised",), baselines=False, **{"data.task": "acl,meniscus"})
+    made = plan(methods=("supervised",), controls="none", **{"data.task": "acl,meniscus"})
     assert [request.recipe.task for request in made.requests] == ["acl", "meniscus"]
     assert [{recipe.task for recipe in request.evaluations} for request in made.requests] == [{"acl"}, {"meniscus"}]
 
 
 def test_a_method_that_needs_labels_is_refused_where_its_corpus_has_none(tmp_path: Path) -> None:
     roots = write_folder(tmp_path, "lesion", ("0", "1"))
-    fields = {"methods": ("supervised",), "baselines": False, "corpus": "folder"}
+    fields = {"methods": ("supervised",), "controls": "none", "corpus": "folder"}
     message = refused(roots=roots, **fields)
     assert message.startswith("method 'supervised' needs labels of 'acl', and the corpus (folder) has none")
 
@@ -145,11 +145,11 @@ def test_baselines_join_where_the_backbone_can_stand_for_them() -> None:
     controls = {"random", "voxels", "statistics"}
     assert set(recipes(methods=("byol",))) == {"byol", *controls}
     assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "kinetics", *controls}
-    assert set(recipes(methods=("byol", "random"), backbones=("r3d_18",), baselines=False)) == {"byol", "random"}
+    assert set(recipes(methods=("byol", "random"), backbones=("r3d_18",), controls="none")) == {"byol", "random"}
 
 
 def test_a_control_with_a_network_of_its_own_stands_in_the_table_once() -> None:
-    made = plan(methods=("voxels", "random"), backbones=("tiny", "r3d_18"), baselines=False)
+    made = plan(methods=("voxels", "random"), backbones=("tiny", "r3d_18"), controls="none")
     found = sorted((request.recipe.method, request.recipe.backbone) for request in made.requests)
     assert found == [("random", "r3d_18"), ("random", "tiny"), ("voxels", "voxel_grid")]
     readouts = {request.recipe.backbone: request.evaluations[0].readouts for request in made.requests}
@@ -170,15 +170,29 @@ def test_a_read_out_that_controls_lack_leaves_them_in_the_table() -> None:
     ],
 )
 def test_a_read_out_that_does_not_exist_is_refused(readouts: str, backbones: str, message: str) -> None:
-    fields: dict[str, Any] = {"methods": ("random",), "baselines": False, "evaluate.readouts": readouts}
+    fields: dict[str, Any] = {"methods": ("random",), "controls": "none", "evaluate.readouts": readouts}
     assert refused(**fields, backbones=backbones.split(",")).startswith(message)
 
 
-def test_a_table_without_pretrained_baselines_says_so() -> None:
-    generated, absent = plan(methods=("byol",)).notes
+def test_one_sentence_names_the_controls_that_are_missing_and_why() -> None:
+    generated, missing = plan(methods=("byol",)).notes
     assert "generated, synthetic volumes" in generated
-    assert "'tiny' has no pretrained weights" in absent
-    assert plan(methods=("byol",), backbones=("r3d_18",)).notes == (generated,)
+    assert missing == "Controls that the table lacks: imagenet, kinetics (there are no such weights of tiny)."
+    missing = plan(methods=("byol", "random"), controls="supervised", backbones=("r3d_18",)).notes[1]
+    assert missing.endswith("imagenet, kinetics, statistics, voxels (left out by --controls).")
+
+
+def test_controls_are_those_that_are_possible() -> None:
+    trained = {"byol", "supervised"}
+    made = recipes(methods=("byol",), backbones=("r3d_18",))
+    assert set(made) == {*trained, "random", "kinetics", "voxels", "statistics"}
+    assert {name for name, recipe in made.items() if recipe.pretrain} == trained
+    assert set(recipes(methods=("byol",), controls="random,kinetics")) == {"byol", "random"}  # tiny has no such weights
+
+
+def test_several_seeds_are_the_default() -> None:
+    made = make_plan(read_experiment(None, {"methods": ("byol",)}))
+    assert sorted({request.recipe.seed for request in made.requests}) == [0, 1, 2]
 
 
 # Which setting wins
@@ -240,7 +254,7 @@ def test_settings_of_a_plugin_in_a_file_are_set_by_its_whole_name(tmp_path: Path
     file = tmp_path / "mine.py"
     file.write_text("from ssl3d_plugins.methods.simclr import SimCLR\nclass Mine(SimCLR):\n    pass\n")
     name = f"{file}:Mine"
-    (only,) = recipes(f"method.{name}.temperature=0.5", methods=(name,), baselines=False).values()
+    (only,) = recipes(f"method.{name}.temperature=0.5", methods=(name,), controls="none").values()
     assert only.method_config["temperature"] == 0.5
 
 

@@ -185,7 +185,7 @@ def test_the_first_process_is_known_from_what_its_launcher_says(
 @pytest.mark.slow
 def test_processes_start_within_a_slurm_job_of_one_task(root: Path, tmp_path: Path) -> None:
     slurm = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
-    line = arguments(root, tmp_path / "run", "--devices=2", "--no-baselines", **{**CHANGES, "pretrain.epochs": 1})
+    line = arguments(root, tmp_path / "run", "--devices=2", "--controls=none", **{**CHANGES, "pretrain.epochs": 1})
     code, _, err = finish(start("ssl3d", *line, **slurm))
     assert code == 0, err
     assert engine(tmp_path / "run", "byol")["processes"] == 2

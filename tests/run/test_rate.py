@@ -31,7 +31,7 @@ from tests.runs import SMALL, Listener, arguments, encoder_folder, small_run, wr
 
 FACTORS = (0.5, 2.0)
 TUNED: dict[str, Any] = {"pretrain.tune_lr": FACTORS}
-QUICK: dict[str, Any] = {"baselines": False, "evaluate__protocols": "knn", "pretrain__epochs": 1}
+QUICK: dict[str, Any] = {"controls": "none", "evaluate__protocols": "knn", "pretrain__epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(root: Path, **fields: Any) -> Plan:
-    values = {**SMALL, **TUNED, "methods": ("byol",), "baselines": False}
+    values = {**SMALL, **TUNED, "methods": ("byol",), "controls": "none"}
     values |= {name.replace("__", "."): value for name, value in fields.items()}
     return make_plan(read_experiment(None, values), Options(roots={"mrnet": root}))
 
@@ -264,7 +264,7 @@ def test_a_rate_that_diverges_is_not_chosen_and_not_tried_again(knees: Path, tmp
 
 
 def test_a_dry_run_lists_and_prices_the_trials(knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command([*arguments(knees, tmp_path / "run", "--no-baselines", "--tune-lr", "--dry-run", "--json")]) == 0
+    assert command([*arguments(knees, tmp_path / "run", "--controls=none", "--tune-lr", "--dry-run", "--json")]) == 0
     line = json.loads(capsys.readouterr().out)
     rows = line["encoders"]
     assert [row["encoder"].partition(", ")[2].partition(",")[0] for row in rows] == [

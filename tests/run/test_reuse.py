@@ -41,7 +41,7 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of byol on its first task."""
     out = tmp_path_factory.mktemp("runs") / "first"
-    assert small_run(knees, out, baselines=False).failures == {}
+    assert small_run(knees, out, controls="none").failures == {}
     return out
 
 
@@ -68,7 +68,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("idle")
 def test_a_second_task_of_a_run_trains_and_encodes_nothing(knees: Path, run: Path) -> None:
-    assert small_run(knees, run, baselines=False, data__task="acl,meniscus").failures == {}
+    assert small_run(knees, run, controls="none", data__task="acl,meniscus").failures == {}
     (encoder,) = read_plan(run).encoders.values()
     pair = [record(evaluation_folder(run, "byol", task=task), "evaluation") for task in ("acl", "meniscus")]
     assert [one["encoder"] for one in pair] == [encoder.key] * 2
@@ -83,13 +83,13 @@ def test_runs_share_volumes_encoders_and_features_in_a_cache(
     knees: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     cache = tmp_path / "cache"
-    small_run(knees, tmp_path / "first", baselines=False, cache=cache)
+    small_run(knees, tmp_path / "first", controls="none", cache=cache)
     assert {path.name for path in cache.iterdir()} == {"stores", "encoders", "features", "leases"}
     assert {path.name for path in (tmp_path / "first").iterdir() if path.is_dir()} == {"evaluations", "leases"}
     before = files(cache)
     request.getfixturevalue("idle")
     more: dict[str, Any] = {"evaluate__labels": (0.5,), "evaluate__draws": 2}
-    assert small_run(knees, tmp_path / "second", baselines=False, cache=cache, **more).failures == {}
+    assert small_run(knees, tmp_path / "second", controls="none", cache=cache, **more).failures == {}
     assert files(cache) == before
     (key,) = {one.encoder.key for one in read_results(tmp_path / "second").evaluated}
     assert key == next(iter(read_plan(tmp_path / "first").encoders))
@@ -98,18 +98,18 @@ def test_runs_share_volumes_encoders_and_features_in_a_cache(
 
 @pytest.mark.usefixtures("idle")
 def test_the_cache_of_a_run_stays_its_own_whatever_a_later_call_names(knees: Path, run: Path, tmp_path: Path) -> None:
-    assert small_run(knees, run, baselines=False, cache=tmp_path / "cache", data__task="meniscus").failures == {}
+    assert small_run(knees, run, controls="none", cache=tmp_path / "cache", data__task="meniscus").failures == {}
     assert not (tmp_path / "cache").exists()
     assert read_plan(run).cache is None
 
 
 def test_fresh_leaves_a_cache_alone(knees: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     cache, out = tmp_path / "cache", tmp_path / "run"
-    small_run(knees, out, baselines=False, cache=cache)
+    small_run(knees, out, controls="none", cache=cache)
     before = files(cache)
     request.getfixturevalue("idle")
     listener = Listener()
-    assert small_run(knees, out, baselines=False, cache=cache, fresh=True, progress=listener).failures == {}
+    assert small_run(knees, out, controls="none", cache=cache, fresh=True, progress=listener).failures == {}
     assert files(cache) == before
     assert [label.rpartition(", ")[2] for label in listener.made] == ["linear", "knn"]
 
@@ -118,11 +118,11 @@ def test_an_alias_of_a_plugin_finds_the_encoder_of_a_cache(
     knees: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     cache = tmp_path / "cache"
-    small_run(knees, tmp_path / "first", baselines=False, cache=cache)
+    small_run(knees, tmp_path / "first", controls="none", cache=cache)
     request.getfixturevalue("idle")
     alias = "ssl3d_plugins.methods.byol:BYOL"
     settings: dict[str, Any] = {f"method.{alias}.hidden_dim": 8}
-    outcome = small_run(knees, tmp_path / "second", (alias,), baselines=False, cache=cache, **settings)
+    outcome = small_run(knees, tmp_path / "second", (alias,), controls="none", cache=cache, **settings)
     assert outcome.failures == {}
     assert len(list((cache / "encoders").iterdir())) == 1
 
@@ -159,7 +159,7 @@ def test_a_damaged_or_missing_file_is_made_again_and_nothing_else(
     (path,) = run.glob(pattern)
     damage(path)
     listener = Listener()
-    assert small_run(knees, run, baselines=False, progress=listener).failures == {}
+    assert small_run(knees, run, controls="none", progress=listener).failures == {}
     assert len(listener.made) == made
     assert left_behind(run) == left_behind(finished)
 
@@ -171,10 +171,10 @@ def test_a_model_card_that_was_deleted_is_written_again_and_no_damage(knees: Pat
     card.unlink()
     assert not [verdict for verdict in verify(run) if not verdict.sound]
     listener = Listener()
-    assert small_run(knees, run, baselines=False, progress=listener).failures == {}
+    assert small_run(knees, run, controls="none", progress=listener).failures == {}
     assert (listener.made, card.read_text()) == ([], text)
     card.write_text("edited")
-    small_run(knees, run, baselines=False)
+    small_run(knees, run, controls="none")
     assert card.read_text() == "edited"
 
 
@@ -191,7 +191,7 @@ def test_an_encoder_that_came_out_otherwise_is_evaluated_anew(knees: Path, run: 
     content["files"]["encoder.safetensors"] = file_sha256(weights)
     write_model(folder / "encoder.json", EncoderRecord.model_validate(content))
     listener = Listener()
-    assert small_run(knees, run, baselines=False, progress=listener).failures == {}
+    assert small_run(knees, run, controls="none", progress=listener).failures == {}
     assert listener.pretrained == []
     assert len(listener.made) == 3  # features, and two evaluations
     sha = {one.record.encoder_sha256 for one in read_results(run).evaluated}
@@ -208,7 +208,7 @@ def test_changed_data_take_the_place_of_what_was_made_before(knees: Path, run: P
     np.save(root / "train/sagittal/0003.npy", volume)
     before = set(read_plan(run).evaluations)
     listener = Listener()
-    assert small_run(root, run, baselines=False, progress=listener).failures == {}
+    assert small_run(root, run, controls="none", progress=listener).failures == {}
     assert listener.pretrained == ["byol"]
     assert len(read_plan(run).evaluations) == len(before) == 2
     assert not before & set(read_plan(run).evaluations)
@@ -230,7 +230,7 @@ def test_an_edited_plugin_takes_the_place_of_what_it_was(knees: Path, tmp_path: 
 
 def test_labels_reach_methods_that_declare_them_and_the_keysays_so(knees: Path, tmp_path: Path) -> None:
     methods = ("supervised", "simclr")
-    outcome = small_run(knees, tmp_path / "run", methods, baselines=False, data__task="acl,meniscus")
+    outcome = small_run(knees, tmp_path / "run", methods, controls="none", data__task="acl,meniscus")
     assert outcome.failures == {}
     found = [(one.encoder.recipe.method, one.encoder.recipe.task, one.record.recipe.task, one.encoder.labels_used)
              for one in read_results(outcome.folder).evaluated]  # fmt: skip
@@ -246,7 +246,7 @@ def test_labels_reach_methods_that_declare_them_and_the_keysays_so(knees: Path, 
 def test_what_is_complete_costs_nothing_and_a_dry_run_writes_nothing(
     knees: Path, finished: Path, tmp_path: Path
 ) -> None:
-    fields = {**SMALL, "methods": ("byol", "random"), "seeds": (0, 1), "baselines": False, "data.task": "acl,meniscus"}
+    fields = {**SMALL, "methods": ("byol", "random"), "seeds": (0, 1), "controls": "none", "data.task": "acl,meniscus"}
 
     def priced(run: Path) -> list[tuple[str, int, bool, str]]:
         options = Options(roots={"mrnet": knees}, out=run, device="cpu")

@@ -116,12 +116,12 @@ def test_what_is_complete_is_not_made_again(knees: Path, run: Path) -> None:
 def test_a_run_may_grow_by_methods_seeds_protocols_and_label_shares(knees: Path, run: Path) -> None:
     listener = Listener()
     more: dict[str, Any] = {"evaluate__protocols": ("knn",), "evaluate__labels": (0.5,), "evaluate__draws": 3}
-    small_run(knees, run, methods=("random",), seeds=(0, 1), progress=listener, baselines=False, **more)
+    small_run(knees, run, methods=("random",), seeds=(0, 1), progress=listener, controls="none", **more)
     assert listener.pretrained == []
     assert len([label for label in listener.made if "labels=0.5 draw=" in label]) == 2 * 3
     assert set(pd.read_csv(run / "leaderboard.csv")["method"]) == {"byol", *CONTROLS}
     experiment, plan = asked_and_planned(run)
-    assert (experiment.methods, experiment.seeds, experiment.baselines) == (("byol", "random"), (0, 1), True)
+    assert (experiment.methods, experiment.seeds, experiment.controls) == (("byol", "random"), (0, 1), CONTROLS)
     assert (experiment.evaluate.protocols, experiment.evaluate.labels) == (("linear", "knn"), (1.0, 0.5))
     assert len(plan.evaluations) == 8 + 3 + 1 + 3
 
@@ -140,12 +140,12 @@ def test_the_recipe_of_a_run_spreads_out_into_its_requests_presets_kept(
 
 
 def test_a_run_made_in_several_calls_has_a_recipe_of_all_of_them(knees: Path, tmp_path: Path) -> None:
-    small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1), baselines=False)
+    small_run(knees, tmp_path / "run", methods=("random",), seeds=(0, 1), controls="none")
     assert beyond(*asked_and_planned(tmp_path / "run")) == []
-    again: dict[str, Any] = {"methods": ("simclr",), "seeds": (1, 2), "baselines": False, "data__task": "meniscus"}
+    again: dict[str, Any] = {"methods": ("simclr",), "seeds": (1, 2), "controls": "none", "data__task": "meniscus"}
     small_run(knees, tmp_path / "run", **again)
     experiment, plan = asked_and_planned(tmp_path / "run")
-    assert (experiment.methods, experiment.seeds, experiment.baselines) == (("random", "simclr"), (0, 1, 2), False)
+    assert (experiment.methods, experiment.seeds, experiment.controls) == (("random", "simclr"), (0, 1, 2), ("none",))
     assert set(experiment.data.task or ()) == {"acl", "meniscus"}
     missing = beyond(experiment, plan)
     assert len(missing) == 2 * 3 * 2 - 4
@@ -456,10 +456,10 @@ def test_out_of_memory_of_any_kind_gives_the_hint() -> None:
 
 def test_a_corrupt_checkpoint_fails_its_encoder_and_is_named(knees: Path, tmp_path: Path) -> None:
     method = broken(tmp_path, "ValueError('x')")
-    small_run(knees, tmp_path / "run", methods=(method,), baselines=False)
+    small_run(knees, tmp_path / "run", methods=(method,), controls="none")
     checkpoint = encoder_folder(tmp_path / "run", "Broken") / "checkpoint.pt"
     checkpoint.write_bytes(b"half")
-    (message,) = small_run(knees, tmp_path / "run", methods=(method,), baselines=False).failures.values()
+    (message,) = small_run(knees, tmp_path / "run", methods=(method,), controls="none").failures.values()
     assert message.startswith(f"{checkpoint} cannot be read as a checkpoint")
 
 

@@ -21,7 +21,7 @@ A, B, C = (
     "folder:b.csv",
     "folder:c.csv",
 )  # B and C are tables of one folder: their patients are the same
-FIELDS = {"data__name": f"{B},{C}", "corpus": f"{A},{B}", "baselines": False, "evaluate__protocols": "knn"}
+FIELDS = {"data__name": f"{B},{C}", "corpus": f"{A},{B}", "controls": "none", "evaluate__protocols": "knn"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def test_the_same_from_the_command_line_makes_nothing_again(
     transfer: Transfer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {name: value for name, value in SMALL.items() if name != "data.name"}
-    line = ["bench", "--methods=simclr", f"--data={B},{C}", f"--corpus={A},{B}", "--protocols=knn", "--no-baselines"]
+    line = ["bench", "--methods=simclr", f"--data={B},{C}", f"--corpus={A},{B}", "--protocols=knn", "--controls=none"]
     line += [f"--root={name}={root}" for name, root in transfer.roots.items()]
     line += [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
     assert command([*line, f"--out={transfer.folder}", "--device=cpu", "--json"]) == 0

@@ -40,7 +40,7 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(knees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the untrained encoder; copy it before changing it."""
-    return small_run(knees, tmp_path_factory.mktemp("runs") / "run", ("random",), baselines=False).folder
+    return small_run(knees, tmp_path_factory.mktemp("runs") / "run", ("random",), controls="none").folder
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_nothing_is_written_or_deleted_behind_a_link(
     (run / name).symlink_to(outside)
     before = sorted(outside.rglob("*"))
     with pytest.raises(RunError, match=rf"{name} is a symbolic link, which is not followed"):
-        small_run(knees, run, ("random",), baselines=False, fresh=fresh, seeds=(0, 1))
+        small_run(knees, run, ("random",), controls="none", fresh=fresh, seeds=(0, 1))
     assert sorted(outside.rglob("*")) == before
 
 
@@ -92,7 +92,7 @@ def test_fresh_follows_no_link_among_the_artifacts(knees: Path, run: Path, tmp_p
     (outside / "x" / "error.txt").write_text("mine")
     (run / "encoders" / "linked").symlink_to(outside)
     (run / "evaluations" / "linked").symlink_to(outside)
-    small_run(knees, run, ("random",), baselines=False, fresh=True)
+    small_run(knees, run, ("random",), controls="none", fresh=True)
     assert (outside / "README.md").read_text() == (outside / "x" / "error.txt").read_text() == "mine"
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_is_deleted_or_renamed_ends_in_a_sentence_and_does_not_come_b
                 leave(out)
 
     with pytest.raises(GoneError, match="run was deleted or renamed while this process worked in it"):
-        small_run(knees, out, ("random",), baselines=False, progress=Leaves())
+        small_run(knees, out, ("random",), controls="none", progress=Leaves())
     assert not out.exists()
 
 

@@ -24,7 +24,7 @@ from ssl3d.tables.dictionary import LOG_COLUMNS
 from tests.run.watched import watched, write_folder
 from tests.runs import Listener, encoder_folder, small_run, write_knees
 
-QUICK: dict[str, Any] = {"baselines": False, "evaluate__protocols": "knn", "pretrain__epochs": 1}
+QUICK: dict[str, Any] = {"controls": "none", "evaluate__protocols": "knn", "pretrain__epochs": 1}
 TASKS, PLANES = ("acl", "meniscus"), ("axial", "sagittal")
 FROZEN = """
 from ssl3d_plugins.methods.simclr import SimCLR

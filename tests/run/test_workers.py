@@ -95,7 +95,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
     knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "POLL_SECONDS", 0.05)
-    small_run(knees, tmp_path / "run", ("random",), baselines=False)
+    small_run(knees, tmp_path / "run", ("random",), controls="none")
     (key,) = read_plan(tmp_path / "run").encoders
     (encoder_folder(tmp_path / "run", "random") / "encoder.json").unlink()
     lease = Leases(tmp_path / "run" / "leases").acquire(key)
@@ -109,7 +109,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
                 threading.Timer(0.3, release).start()
 
     listener = Releases()
-    assert small_run(knees, tmp_path / "run", ("random",), progress=listener, baselines=False).failures == {}
+    assert small_run(knees, tmp_path / "run", ("random",), progress=listener, controls="none").failures == {}
     assert [note for note in listener.notes if "another process makes it" in note] == [
         "random on tiny, seed 0: another process makes it; waiting for that where needed"
     ]
@@ -119,7 +119,7 @@ def test_a_worker_waits_for_what_another_one_makes_and_says_so(
 def test_what_failed_elsewhere_meanwhile_is_not_tried_again_here(
     knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False)
+    small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), controls="none")
     encoders = {planned.recipe.seed: planned for planned in read_plan(tmp_path / "run").encoders.values()}
     for seed in (0, 1):
         (encoder_folder(tmp_path / "run", "random", seed) / "encoder.json").unlink()
@@ -132,9 +132,9 @@ def test_what_failed_elsewhere_meanwhile_is_not_tried_again_here(
             super().started(artifact)
             write_model(encoder_folder(tmp_path / "run", "random", 1) / "failure.json", failure)
 
-    outcome = small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False, progress=Elsewhere())
+    outcome = small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), controls="none", progress=Elsewhere())
     assert outcome.failures == {"random on tiny, seed 1": "no luck there"}
-    assert small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), baselines=False).failures == {}
+    assert small_run(knees, tmp_path / "run", ("random",), seeds=(0, 1), controls="none").failures == {}
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(
@@ -157,6 +157,6 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
                 threading.Timer(0.3, path.unlink).start()
 
     listener = TakesOver()
-    assert small_run(knees, out, ("random",), progress=listener, baselines=False).failures == {}
+    assert small_run(knees, out, ("random",), progress=listener, controls="none").failures == {}
     assert any("taken over" in note for note in listener.notes)
     assert len([phase for phase in listener.phases if phase.endswith("encoding")]) == 2

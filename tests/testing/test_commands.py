@@ -33,7 +33,7 @@ def test_a_failure_is_expected_with_a_reason(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
-        "from ssl3d_plugins.methods.baselines import Random\nclass Mine(Random):\n    card = None\n"
+        "from ssl3d_plugins.methods.controls import Random\nclass Mine(Random):\n    card = None\n"
     )
     assert run(["check", "mine.py:Mine", "--expect", "check_card=not published yet"]) == 0
     assert "check_card: expected failure: not published yet" in capsys.readouterr().out

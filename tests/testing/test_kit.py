@@ -1,4 +1,4 @@
-"""What the kit does around its rules: small settings, expectations, baselines, sentences."""
+"""What the kit does around its rules: small settings, expectations, controls, sentences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ssl3d.testing import ConformanceError, Finding, assert_method, check_method
 from ssl3d.testing.blame import explain
 from ssl3d.testing.runner import NotApplicable, Rule, require, run
 from ssl3d.testing.shrink import describe, shrink
-from ssl3d_plugins.methods.baselines import Random
 from ssl3d_plugins.methods.byol import BYOL
+from ssl3d_plugins.methods.controls import Random
 from tests.planted import declared
 
 
@@ -48,7 +48,7 @@ def test_settings_stand_in_for_defaults_and_are_checked() -> None:
         check_method(BYOL, settings={"hidden": 8})
 
 
-def test_a_baseline_is_not_asked_about_training() -> None:
+def test_a_control_is_not_asked_about_training() -> None:
     outcomes = {finding.rule: finding for finding in check_method(Random)}
     assert outcomes["check_splits_agree"].outcome == "not applicable"
     assert "without training" in outcomes["check_splits_agree"].message

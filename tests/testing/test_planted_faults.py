@@ -171,7 +171,7 @@ def test_an_import_with_side_effects_is_reported_with_what_it_changes(
     file = tmp_path / "loud.py"
     file.write_text(
         "import os, warnings, numpy, sklearn.svm\n"  # what a library does when it is imported is not the plugin's doing
-        "from ssl3d_plugins.methods.baselines import Random\n"
+        "from ssl3d_plugins.methods.controls import Random\n"
         "os.environ['SSL3D_PLANTED'] = 'yes'\n"
         "warnings.simplefilter('ignore', ImportWarning)\n"
         "numpy.random.seed(0)\n"
@@ -191,7 +191,7 @@ def test_a_module_that_cannot_be_imported_alone_is_reported(tmp_path: Path) -> N
     file = tmp_path / "once.py"
     file.write_text(
         "import sys\n"
-        "from ssl3d_plugins.methods.baselines import Random\n"
+        "from ssl3d_plugins.methods.controls import Random\n"
         "if 'pytest' not in sys.modules:\n"
         "    raise OSError('not twice')\n"
         "class Once(Random):\n"

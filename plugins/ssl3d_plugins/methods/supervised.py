@@ -1,4 +1,4 @@
-"""Supervised: the same encoder, trained from scratch on the labels.
+"""Supervised: the same encoder, trained from scratch on the labels; a control of every table with labels.
 
 The reference that self-supervised methods should beat, or match with fewer labels. It sees only the labels of training
 volumes, in the same views and for as many steps as the other methods; unlabelled volumes are ignored.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.errors import PluginError
-from ssl3d.method import Batch, Card, Config, Loss, Method, Rng, Views, Volumes
+from ssl3d.method import Batch, Card, Config, Kept, Loss, Method, Rng, Views, Volumes
 
 
 class Supervised(Method[Config]):
@@ -21,8 +22,8 @@ class Supervised(Method[Config]):
     card: ClassVar[Card] = Card(
         name="Supervised",
         summary="trains the encoder on the labels of the training volumes, from scratch",
-        departures=("Targets of a regression are predicted in their own unit; those far from 1 need another lr.",),
     )
+    control = True
     needs = frozenset({"labels"})
     coupled = False
 
@@ -35,6 +36,9 @@ class Supervised(Method[Config]):
         if self.task is None:
             raise PluginError("supervised learns the labels of a task; name one, as in --task acl")
         self.head = nn.Linear(self.backbone.embed_dim, self.task.outputs)
+        self.register_buffer(
+            "seen", torch.zeros(3, dtype=torch.float64)
+        )  # number, sum and sum of squares of the targets of a regression
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
         """Return one view."""
@@ -45,7 +49,13 @@ class Supervised(Method[Config]):
         outputs, labels = self.head(batch.online[0]), batch.rows["labels"]  # (N, K), and (N,) or (N, L)
         errors, known = self.errors(outputs, labels)
         count = known.sum()
-        return Loss((errors * known).sum() / count.clamp(min=1), weight=count)
+        values = labels.nan_to_num().double() * known
+        seen = torch.stack([count.double(), values.sum(), values.square().sum()])
+        return Loss((errors * known).sum() / count.clamp(min=1), weight=count, sums={"seen": seen})
+
+    def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
+        """Add to the mean and deviation of the targets seen, in whose units a regression is learnt."""
+        self.get_buffer("seen").add_(kept.sums["seen"])
 
     def errors(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each label, and whether it is known: both (N,), or (N, L) for several labels."""
@@ -55,4 +65,11 @@ class Supervised(Method[Config]):
         known, labels = ~labels.isnan(), labels.nan_to_num().to(outputs)
         if self.task is not None and self.task.kind == "multilabel":
             return F.binary_cross_entropy_with_logits(outputs, labels, reduction="none"), known
-        return F.mse_loss(outputs[:, 0], labels, reduction="none"), known
+        return F.mse_loss(outputs[:, 0], self.standardised(labels), reduction="none"), known
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Return targets by the mean and deviation of those seen in earlier steps, so that their unit drops out."""
+        number, total, squares = self.get_buffer("seen")
+        mean = total / number.clamp(min=1)
+        deviation = (squares / number.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
+        return ((values - mean) / torch.where(deviation > 0, deviation, 1.0)).to(values)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from ssl3d.data.folds import training_volumes
 from ssl3d.recipe import EncoderRecipe
-from ssl3d.run.graph import Graph, short
+from ssl3d.run.graph import Graph
+from ssl3d.run.names import short
 from ssl3d.run.planning.plan import Plan
 from ssl3d.train.build import misfits
 

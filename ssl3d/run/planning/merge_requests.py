@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from ssl3d.experiment import Experiment
+from ssl3d.experiment import ALL, NONE, Experiment
 from ssl3d.results.model import PlannedEvaluation, PlanRecord
 
 Which = tuple[str, str, int, str, str, str]  # method, backbone, seed, data set, plane, task
@@ -53,7 +53,7 @@ def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> 
     values |= {name: _union(getattr(earlier, name), getattr(now, name)) for name in ("methods", "backbones", "seeds")}
     for section in ("method", "backbone", "protocol"):
         values[section] = {**getattr(earlier, section), **getattr(now, section)}
-    values["baselines"] = earlier.baselines or now.baselines
+    values["controls"] = _all_controls(earlier, now)
     recipes = [evaluation.recipe for evaluation in record.evaluations.values()]
     data: dict[str, Any] = {}
     if earlier.data.task != now.data.task:
@@ -71,7 +71,7 @@ def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> 
 
 
 def beyond(experiment: Experiment, record: PlanRecord) -> list[Which]:
-    """Return the requests of an experiment that a run has no evaluation of; for named methods, not baselines."""
+    """Return the requests of an experiment that a run has no evaluation of; for named methods, not controls."""
     there = dict.fromkeys(_which(record, evaluation) for evaluation in record.evaluations.values())
     places = dict.fromkeys(which[3:] for which in there)
     asked = itertools.product(experiment.methods, experiment.backbones, experiment.seeds, places)
@@ -94,6 +94,11 @@ def _request(record: PlanRecord, evaluation: PlannedEvaluation) -> tuple[str, st
 def _which(record: PlanRecord, evaluation: PlannedEvaluation) -> Which:
     encoder, recipe = record.encoders[evaluation.encoder].recipe, evaluation.recipe
     return encoder.method, encoder.backbone, encoder.seed, recipe.data, recipe.plane or "", recipe.task
+
+
+def _all_controls(*experiments: Experiment) -> tuple[str, ...]:
+    names = _union(*(experiment.controls for experiment in experiments))
+    return (ALL,) if ALL in names else tuple(name for name in names if name != NONE) or (NONE,)
 
 
 def _union(*values: Iterable[Any]) -> tuple[Any, ...]:

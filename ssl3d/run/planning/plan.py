@@ -5,7 +5,7 @@ Their keys follow once the volumes are packed (:mod:`ssl3d.run.graph`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ssl3d.protocol import EncoderProtocol, FeatureProtocol, Protocol
 from ssl3d.recipe import CorpusPart, EncoderRecipe, EvaluationRecipe, RateRecipe
 from ssl3d.registry import load
 from ssl3d.run.options import Options
-from ssl3d.run.planning.baselines import absent_baselines, baselines
+from ssl3d.run.planning.controls import check_controls, controls, missing_controls
 from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
 from ssl3d.run.planning.flips import flip_notes, with_flips
 from ssl3d.run.planning.plan_checks import (
@@ -109,11 +109,12 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     check_roots(roots, (*experiment.data.name, *(experiment.corpus or ())))
     check_sections(experiment)
     check_seeds(experiment)
+    check_controls(experiment)
     evaluated = evaluated_planes(experiment.data, roots)
     corpora: dict[tuple[str, str | None], DataPlane] = {}
     found: dict[tuple[str, int], Request] = {}
-    for data_plane in evaluated:
-        parts = corpus_planes(experiment, data_plane, roots)
+    pretrained_on = [corpus_planes(experiment, data_plane, roots) for data_plane in evaluated]
+    for data_plane, parts in zip(evaluated, pretrained_on, strict=True):
         corpora |= {(part.data, part.plane): part for part in parts}
         for request in _requests(experiment, data_plane, parts):
             key = request.recipe.canonical(), request.fold
@@ -129,8 +130,9 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     check_names((*evaluated, *further))
     notes = (
         *synthetic((*evaluated, *further)),
-        *absent_baselines(experiment),
+        *missing_controls(experiment, pretrained_on),
         *flip_notes(experiment, (*evaluated, *further)),
+        *_without_curves(experiment, requests),
         *untuned(experiment, [request.recipe for request in requests]),
         *without_effect(experiment, [request.recipe for request in requests]),
     )
@@ -143,7 +145,7 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
     for fold in range(folds or 1):
         corpus = [_part(part, folds if part.data in names else None, fold) for part in parts]
         for backbone in dict.fromkeys(experiment.backbones):
-            for method in dict.fromkeys([*experiment.methods, *baselines(experiment, backbone)]):
+            for method in dict.fromkeys([*experiment.methods, *controls(experiment, backbone, parts)]):
                 kind = method_class(method)
                 if kind.own_backbone is not None and backbone != experiment.backbones[0]:
                     continue  # already there
@@ -164,6 +166,13 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
                         )
                         evaluations = tuple(_evaluations(experiment, data_plane, tasks, fold, recipe))
                         yield Request(recipe, fold if kind.trains else 0, evaluations)
+
+
+def _without_curves(experiment: Experiment, requests: Sequence[Request]) -> Iterator[str]:
+    """Yield a sentence on encoders that label shares are not evaluated of, if there are any shares."""
+    seen = dict.fromkeys(request.recipe.method for request in requests if request.recipe.task is not None)
+    if seen and (set(experiment.evaluate.labels) - {1.0} or experiment.evaluate.imbalance):
+        yield f"{', '.join(seen)} saw every training label, and so is left out of the curves over label shares"
 
 
 def _part(data_plane: DataPlane, folds: int | None, fold: int) -> CorpusPart:

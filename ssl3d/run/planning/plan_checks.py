@@ -70,6 +70,11 @@ def check_seeds(experiment: Experiment) -> None:
         raise RecipeError(f"seed {TRIAL_SEED} is kept for trials of learning rates; choose another one")
 
 
+def is_labelled(parts: Sequence[DataPlane]) -> bool:
+    """Return whether a corpus has labels of any task."""
+    return any(part.dataset.tasks for part in parts)
+
+
 def check_labelled(method: str, task: str, parts: Sequence[DataPlane]) -> None:
     """Refuse a method that needs labels when no volume of the corpus has any."""
     known = {other.name for part in parts for other in part.dataset.tasks}

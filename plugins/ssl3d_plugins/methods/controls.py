@@ -1,4 +1,4 @@
-"""Baselines, one row each in every table: encoders that are not trained here."""
+"""Controls, one row each in every table: encoders that are not trained here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Untrained(Method[Config]):
     """An encoder evaluated without training."""
 
     trains = False
-    baseline = True
+    control = True
 
     def loss(self, batch: Batch) -> Loss:
         """Raise: there is nothing to train."""
