@@ -92,7 +92,7 @@ def standings(entries: Sequence[Entry]) -> tuple[list[Standing], list[Pair]]:
     for compared_with in dict.fromkeys(entry.key.compared for entry in entries):
         members = [entry for entry in entries if entry.key.compared == compared_with]
         scored = [entry for entry in members if entry.auc is not None]
-        estimates = [_estimate(entry) for entry in scored]
+        estimates = [estimate_of(entry) for entry in scored]
         tested = _pairs(scored, estimates)
         found += _ranked(scored, estimates, tested)
         found += [Standing(entry) for entry in members if entry.auc is None]
@@ -107,10 +107,11 @@ def repeated_interval(entry: Entry, repetitions: int) -> Interval | None:
         entry: its "seeds" are repetitions times layers, repetition by repetition; at least two.
         repetitions: number of independent repetitions.
     """
-    return None if entry.auc is None else interval(_estimate(entry).grouped(repetitions))
+    return None if entry.auc is None else interval(estimate_of(entry).grouped(repetitions))
 
 
-def _estimate(entry: Entry) -> Estimate:
+def estimate_of(entry: Entry) -> Estimate:
+    """Return the AUCs of an entry's seeds, and each patient's contribution to their error."""
     folds = [
         [estimate(part.labels, part.probabilities, part.patients) for part in parts] for parts in entry.blocks.values()
     ]
