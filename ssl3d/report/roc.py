@@ -102,7 +102,7 @@ def _panel(figure: Area, bands: Sequence[np.ndarray], index: int, title: str, lo
     ax = figure.subplots()
     curve, low, high = bands[index]
     for other in (*bands[:index], *bands[index + 1 :]):
-        ax.plot([0, *GRID], [0, *other[0]], color=MUTED, linewidth=0.6, alpha=0.6)
+        ax.plot([0, *GRID[::2]], [0, *other[0][::2]], color=MUTED, linewidth=0.6, alpha=0.6)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     ax.fill_between(GRID, low, high, color=look.colour, alpha=0.22, linewidth=0)
     ax.plot([0, *GRID], [0, *curve], color=look.colour)

@@ -29,7 +29,7 @@ PANELS = {
     "uniformity": "uniformity",
     "lr": "learning rate",
 }
-POINTS = 100  # of a line
+POINTS = 60  # of a line
 Logged = tuple[EncoderRecord, pd.DataFrame]
 
 

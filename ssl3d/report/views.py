@@ -24,7 +24,7 @@ from ssl3d.train.build import build_method, method_class
 
 ROWS = 3  # training volumes
 MOST = 4  # views of one volume
-GRIDS = 8  # different ways to make views; more than two are drawn for one volume each
+GRIDS = 5  # different ways to make views; more than two are drawn for one volume each
 
 
 @dataclass

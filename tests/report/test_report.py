@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ssl3d.report.material import Run
 from ssl3d.report.page import render, write_report
 from ssl3d.report.price import price
 from ssl3d.report.roc import GRID, band, roc
+from ssl3d.report.table import paired, ranked
 from ssl3d.report.training import training
 from ssl3d.report.views import views
 from ssl3d.report.volumes import Pictures
@@ -76,6 +78,15 @@ protocol.value = ""; protocol.dispatchEvent(new Event("change")); out.all = show
 out.loaded = performance.getEntriesByType("resource").map((entry) => entry.name).filter((n) => !n.startsWith("data:"));
 out.unnamed = [...document.querySelectorAll("figure")].filter((f) => !f.querySelector("[role=img]")?.ariaLabel).length;
 out.figures = document.querySelectorAll("figure svg").length;
+out.columns = [...document.querySelectorAll("figure .panels, figure .wide")].filter((p) => p.offsetHeight).map((p) =>
+  new Set([...p.children].map((svg) => Math.round(svg.getBoundingClientRect().left))).size);
+out.wider = [...document.querySelectorAll("figure svg")]
+  .filter((svg) => svg.getBoundingClientRect().right > innerWidth).length;
+const explained = (section) => [...section.querySelectorAll(".meanings div")]
+  .filter((item) => item.offsetHeight && item.lastElementChild.textContent)
+  .map((item) => item.firstElementChild.textContent);
+out.meanings = ["ranking", "pairs"].map((id) => document.getElementById(id)).map((section) =>
+  [[...section.querySelectorAll("th")].map((head) => head.textContent), explained(section)]);
 return out;
 """
 ATTACKED = """
@@ -127,6 +138,17 @@ def test_the_page_loads_nothing_and_logs_no_error(seen: tuple[Any, str]) -> None
 def test_only_tables_and_figures_scroll_sideways_not_the_page(seen: tuple[Any, str]) -> None:
     assert seen[0]["width"] in {1280, 390}
     assert not seen[0]["overflow"]
+
+
+def test_panels_fill_the_page_and_are_stacked_on_a_phone(seen: tuple[Any, str]) -> None:
+    found = seen[0]
+    assert found["wider"] == 0
+    assert max(found["columns"]) == (1 if found["width"] == 390 else 3)
+
+
+def test_the_meaning_of_every_column_is_visible(seen: tuple[Any, str]) -> None:
+    for titles, explained in seen[0]["meanings"]:
+        assert titles == explained
 
 
 def test_headings_sort_both_ways_and_what_is_missing_comes_last(seen: tuple[Any, str]) -> None:
@@ -324,6 +346,46 @@ def test_letters_decide_who_cannot_be_separated(made: Path) -> None:
         tied = [run.name_of_row(row) for row in others if set(row["group"]) & set(first["group"])]
         assert all(name in sentence.partition("cannot be separated from")[2] for name in tied)
     assert not any("one seed" in text for text in doubts(run))
+
+
+def test_the_mean_over_tasks_of_combined_planes_comes_first_everywhere() -> None:
+    run = read(
+        results(
+            *(
+                evaluated(method, 0, 1.5 - k, noise=k, plane=plane, target=target, training=True)
+                for k, method in enumerate(("byol", "simclr"))
+                for plane in ("axial", "coronal")
+                for target in ("acl", "meniscus")
+            )
+        )
+    )
+    headline = "mean of acl, meniscus, axial + coronal"
+    assert findings(run)[0].startswith(f"{headline}, linear: byol has the highest AUC")
+    assert len(findings(run)) == 9
+    assert [run.titled(subject) for subject in run.headlines] == [headline]
+    assert [cell.text for cell in ranked(run).rows[0]][3:5] == ["mean of acl, meniscus", "axial + coronal"]
+    assert run.titled(next(iter(run.by_table()))[0]) == headline
+
+
+def test_figures_of_many_methods_stay_bounded_and_report_what_they_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl3d.report.roc.VALUES", 1)  # fewest resamples
+    run = read(results(*(evaluated(f"m{k:02d}", strength=1 + k / 10, noise=k) for k in range(20))))
+    (curves,), (prices,), (shown,) = (of.drawings for of in (roc(run), price(run), cases(run, None)))
+    assert len(curves.panels.paint) == len(prices.panels.legend) == len(shown.panels.legend) == 12
+    for drawn in (curves, prices, shown):
+        assert "Shown are 12 of 20 methods" in drawn.caption
+    assert re.search(r"and \d+ more", findings(run)[0])
+
+
+def test_the_pairs_shown_are_those_of_the_first_method_and_of_neighbours() -> None:
+    run = read(results(*(evaluated(f"m{k:02d}", strength=1 + k / 10, noise=k) for k in range(20))))
+    shown = paired(run)
+    assert (len(shown.rows), shown.left_out) == (21, 169)
+    titles = [column.title for column in shown.columns]
+    pairs = [(row[titles.index("A")].text, row[titles.index("B")].text) for row in shown.rows]
+    ranking = [run.name_of_row(row) for row in run.rows]
+    assert pairs[:10] == [(ranking[0], other) for other in ranking[1:11]]
+    assert pairs[10:] == list(pairwise(ranking[1:13]))
 
 
 def test_several_planes_have_figures_and_findings_of_their_own() -> None:
