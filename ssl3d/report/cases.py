@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ssl3d.report.material import Drawing, Run, Section, Subject, stem
-from ssl3d.report.style import MUTED, drawing, plain, share_legend
-from ssl3d.report.volumes import Pictures, show, slices, window
+from ssl3d.report.material import Drawing, Run, Section, Subject, highest, shown_of, stem
+from ssl3d.report.panels import Area, Panels, marks
+from ssl3d.report.style import MUTED, plain
+from ssl3d.report.volumes import Pictures, strip, window
 from ssl3d.results.model import EvaluationRecord
 from ssl3d.results.predictions import probabilities_of, targets_of
 from ssl3d.results.results import Evaluated
@@ -83,24 +83,30 @@ def _drawn(
     volumes: Mapping[str, np.ndarray],
 ) -> Drawing:
     limits = (-0.03, 1.03) if record.data.task.kind != "regression" else _limits(table.to_numpy())
-    with drawing():
-        figure = Figure(figsize=(7.6, 1.2 * len(table) + 0.7), layout="constrained")
-        axes = figure.subplots(len(table), 4, squeeze=False, width_ratios=[1, 1, 1, 3.6])
-        for line, (id, what, target), p in zip(axes, table.index, table.to_numpy(), strict=True):
-            _pictures(line[:3], volumes.get(id))
-            _dots(line[3], run, dict(zip(table.columns, p, strict=True)), limits)
-            line[3].set_title(f"case {plain(id, 40)}, {plain(what) or 'target'} {plain(target)}")
-        for ax in axes[:-1, 3]:
-            ax.tick_params(axis="x", labelbottom=False, length=0)
-        axes[-1, 3].set_xlabel(_axis(record))
-        share_legend(figure, list(axes[:, 3]))
+    ranked = [name for name in map(run.name_of_row, run.rows) if name in table.columns]
+    names = highest([*ranked, *table.columns])
+    panels = [
+        partial(
+            _panel,
+            run=run,
+            title=f"case {plain(id, 24)}\n{plain(what) or 'target'} {plain(target)}",
+            p=dict(zip(names, p, strict=True)),
+            limits=limits,
+            volume=volumes.get(id),
+            axis=_axis(record),
+        )
+        for (id, what, target), p in zip(table.index, table[names].to_numpy(), strict=True)
+    ]
+    legend = {name: {**mark, "linestyle": "none"} for name, mark in marks(run.looks, names).items()}
+    slices = ", with slices at a quarter, a half and three quarters of the volume" if volumes else ""
+    left_out = shown_of(names, table.columns, "that come first in the ranking; the spread is that of all")
     return Drawing(
         stem("cases", *subject, record.recipe.protocol),
         run.titled(subject, record.recipe.protocol),
-        "The largest spread of the prediction among methods (mean over seeds), with slices at a quarter, a half and "
-        "three quarters of the volume.",
+        f"The largest spread of the prediction among methods (mean over seeds){slices}. They were chosen for it, and "
+        f"do not stand for the other test cases.{left_out}",
         f"{len(table)} test cases with each method's prediction: {', '.join(id for id, *_ in table.index)}.",
-        figure,
+        Panels(panels, 0.9 + 0.2 * len(names) + (1.2 if volumes else 0.0), legend=legend),
     )
 
 
@@ -113,28 +119,35 @@ def _axis(record: EvaluationRecord) -> str:
     return f"predicted probability of {named.get(task.kind, 'the true class')}"
 
 
-def _pictures(axes: Sequence[Axes], volume: np.ndarray | None) -> None:
-    for ax in axes:
-        ax.set_axis_off()
-    if volume is not None:
-        limits = window(volume)
-        for ax, picture in zip(axes, slices(volume), strict=False):
-            show(ax, picture, limits)
-
-
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """Return the range of values, with a margin."""
     margin = 0.03 * (float(np.ptp(values)) or 1.0)
     return float(values.min()) - margin, float(values.max()) + margin
 
 
-def _dots(ax: Axes, run: Run, p: Mapping[str, float], limits: tuple[float, float]) -> None:
-    """Draw one mark per method, on an axis with the same limits for all cases."""
+def _panel(
+    figure: Area,
+    *,
+    run: Run,
+    title: str,
+    p: Mapping[str, float],
+    limits: tuple[float, float],
+    volume: np.ndarray | None,
+    axis: str,
+) -> None:
+    """Draw one case: its slices, and below one mark per method, on an axis with the same limits for all cases."""
+    if volume is None:
+        first = ax = figure.subplots()
+    else:
+        first, ax = figure.subplots(2, 1, height_ratios=[1.2, 0.4 + 0.2 * len(p)])
+        strip(first, volume, window(volume))
+    first.set_title(title)
     for height, (name, prediction) in enumerate(p.items()):
         look = run.looks[name]
-        ax.plot([prediction], [height], look.marker, color=look.colour, markersize=7, label=plain(name))
+        ax.plot([prediction], [height], look.marker, color=look.colour, markersize=7)
     ax.axvline(sum(limits) / 2, color=MUTED, linewidth=0.7)
     ax.set_xlim(*limits)
     ax.set_ylim(len(p) - 0.5, -0.5)
     ax.set_yticks([])
+    ax.set_xlabel(axis)
     ax.spines["left"].set_visible(False)

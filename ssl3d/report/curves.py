@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from ssl3d.report.material import Drawing, Row, Run, Section, Subject, plain_rows, stem, subject_of
-from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
+from ssl3d.report.material import Drawing, Row, Run, Section, Subject, highest, plain_rows, shown_of, stem, subject_of
+from ssl3d.report.panels import Area, Panels, marks
+from ssl3d.report.style import MUTED, plain
 
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 TITLES = {"labels": "Fewer labels", "positives": "Fewer positives"}
@@ -42,24 +45,35 @@ def _section(run: Run, condition: str) -> Section:
 def _drawn(run: Run, subject: Subject, rows: list[Row], condition: str) -> Drawing:
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     shares = sorted({row["share"] for row in rows})
-    names = [name for name in run.looks if name in {run.name_of_row(row) for row in rows}]
-    with drawing():
-        figure, axes = grid(len(protocols), 2, (3.8, 2.8), sharey=True)
-        for ax, protocol in zip(axes, protocols, strict=True):
-            for index, name in enumerate(names):
-                part = [row for row in rows if row["protocol"] == protocol and run.name_of_row(row) == name]
-                _line(ax, run, name, part, nudge=1 + 0.03 * (index - (len(names) - 1) / 2))
-            _finish(ax, plain(protocol), shares, AXES[condition])
-        axes[0].set_ylabel("AUC")
-        share_legend(figure, axes)
+    every = [run.name_of_row(row) for row in sorted(rows, key=lambda row: (-row["share"], -row["auc"]))]
+    names = highest(every)
+    rows = [row for row in rows if run.name_of_row(row) in names]
+    ends = [end for row in rows for end in (row["auc"], row["ci_low"], row["ci_high"]) if end is not None]
+    limits = min(0.5, *ends) - 0.02, max(ends) + 0.02
     return Drawing(
         stem(condition, *subject),
         run.titled(subject),
-        f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals "
-        "over cases, draws and seeds together. Dashed: 0.5, no better than chance.",
+        f"AUC on the same test cases, by the {AXES[condition]}: mean over draws and seeds, with 95% intervals over "
+        "cases, draws and seeds together. Differences between curves were not tested, except with all labels. Dashed: "
+        f"0.5, chance.{shown_of(names, every)}",
         f"AUC of {', '.join(names)} by the {AXES[condition]}, from {shares[0]:g} to {shares[-1]:g}.",
-        figure,
+        Panels(
+            [partial(_panel, run=run, of=protocol, rows=rows, names=names, limits=limits) for protocol in protocols],
+            2.8,
+            columns=2,
+            legend=marks(run.looks, names),
+        ),
     )
+
+
+def _panel(figure: Area, *, run: Run, of: str, rows: list[Row], names: list[str], limits: tuple[float, float]) -> None:
+    ax = figure.subplots()
+    for index, name in enumerate(names):
+        part = [row for row in rows if row["protocol"] == of and run.name_of_row(row) == name]
+        _line(ax, run, name, part, nudge=1 + 0.03 * (index - (len(names) - 1) / 2))
+    _finish(ax, plain(of), sorted({row["share"] for row in rows}), AXES[rows[0]["condition"]])
+    ax.set_ylim(*limits)
+    ax.set_ylabel("AUC")
 
 
 def _line(ax: Axes, run: Run, name: str, rows: list[Row], *, nudge: float) -> None:
@@ -80,7 +94,6 @@ def _line(ax: Axes, run: Run, name: str, rows: list[Row], *, nudge: float) -> No
         marker=look.marker,
         linestyle=look.dashes,
         elinewidth=1,
-        label=plain(name),
     )
 
 

@@ -66,10 +66,10 @@ def write_figures(
             announce(section.title)
         notes += [f"{section.title}: {note}" for note in section.notes]
         for drawn in section.drawings:
-            stem = _stem(drawn, stems)
+            stem, figure = _stem(drawn, stems), drawn.panels.file()
             for form in formats:
                 path = folder / f"{stem}.{form}"
-                write_atomic(path, to_svg(drawn.figure) if form == "svg" else to_png(drawn.figure, PNG_DPI))
+                write_atomic(path, to_svg(figure) if form == "svg" else to_png(figure, PNG_DPI))
                 written.append(path)
     return written, notes
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from ssl3d.errors import RunError
-from ssl3d.report.material import Drawing, Run, Section, Subject, stem
-from ssl3d.report.style import COLOURS, MARKERS, drawing, grid, plain, share_legend
+from ssl3d.report.material import Drawing, Run, Section, Subject, highest, shown_of, stem
+from ssl3d.report.panels import Area, Mark, Panels
+from ssl3d.report.style import COLOURS, MARKERS, plain
 from ssl3d.results.feature_file import unpack_features
 from ssl3d.results.folder import FEATURES, RECORDS, RunFolder
 from ssl3d.results.model import FeaturesRecord
@@ -20,7 +21,8 @@ from ssl3d.results.records import read_file, read_record
 from ssl3d.results.results import Evaluated
 from ssl3d.task import Task
 
-MOST = 2000  # volumes in a map
+MOST = 500  # volumes in a map
+MAPS = 6  # of one data set, task and plane
 SEED = 20220800
 Points = tuple[np.ndarray, np.ndarray]  # (n, 2) and their classes (n,)
 Kept = Mapping[tuple[str, str], tuple[Path, FeaturesRecord]]  # by encoder and data set
@@ -32,11 +34,12 @@ def maps(run: Run) -> Section:
     found: dict[Subject, dict[str, Points]] = {}
     tasks: dict[Subject, Task] = {}
     kept = _kept(run, section.notes)
-    for one in run.whole():
+    for one in _best_first(run):
         recipe, name = one.record.recipe, run.name_of_encoder(one.encoder)
         subject = recipe.data, recipe.task, recipe.plane or ""
         features = kept.get((one.encoder.key, one.record.data.name))
-        if name in found.get(subject, {}) or features is None or not one.record.data.task.categorical:
+        mapped = found.get(subject, {})
+        if name in mapped or len(mapped) == MAPS or features is None or not one.record.data.task.categorical:
             continue
         try:
             points = _points(*features, one)
@@ -104,37 +107,50 @@ def _points(folder: Path, record: FeaturesRecord, one: Evaluated) -> Points:
     return project(x), np.array([labels[ids[index]] for index in chosen])
 
 
+def _best_first(run: Run) -> list[Evaluated]:
+    """Return the evaluations of whole training sets, in the order of the ranking of their methods."""
+    place = {name: index for index, name in enumerate(highest(map(run.name_of_row, run.rows), len(run.rows)))}
+    return sorted(run.whole(), key=lambda one: place.get(run.name_of_encoder(one.encoder), len(place)))
+
+
 def _drawn(run: Run, subject: Subject, task: Task, members: Mapping[str, Points]) -> Drawing:
-    with drawing():
-        figure, axes = grid(len(members), 3, (2.5, 2.6))
-        for ax, (name, (points, labels)) in zip(axes, members.items(), strict=True):
-            _panel(ax, points, labels, task)
-            ax.set_title(plain(name, 26))
-        share_legend(figure, axes, 6)
+    every = [run.name_of_row(row) for of, rows in run.by_subject() if of == subject for row in rows]
+    left_out = shown_of(list(members), every, "that come first in the ranking") if len(members) == MAPS else ""
+    classes = sorted({int(k) for _, labels in members.values() for k in labels})
     return Drawing(
         stem("map", *subject),
         run.titled(subject),
-        "Each mark is a test volume; its colour and shape show its class. t-SNE of the frozen features of one seed: "
-        "which volumes are neighbours says something, distances between groups and the axes do not.",
+        "Each mark is a test volume; its colour and shape show its class. t-SNE of the frozen features of one seed: it "
+        "keeps neighbours together, while distances between groups, their sizes and the axes have no meaning. Nothing "
+        f"was tested here.{left_out}",
         f"Maps of the test volumes' features, one per method: {', '.join(members)}.",
-        figure,
+        Panels(
+            [partial(_panel, title=plain(name, 26), points=of[0], labels=of[1]) for name, of in members.items()],
+            3.7,
+            stretch=False,
+            legend={f"{plain(task.name, 20)}: {plain(task.classes[k], 20)}": _mark(k) for k in classes},
+        ),
     )
 
 
-def _panel(ax: Axes, points: np.ndarray, labels: np.ndarray, task: Task) -> None:
+def _mark(k: int) -> Mark:
+    """Return the marker of a class: the first one is hollow."""
+    colour = COLOURS[k % len(COLOURS)]
+    return {
+        "marker": MARKERS[k % len(MARKERS)],
+        "linestyle": "none",
+        "color": colour,
+        "markerfacecolor": "none" if k == 0 else colour,
+        "markersize": 4,
+    }
+
+
+def _panel(figure: Area, title: str, points: np.ndarray, labels: np.ndarray) -> None:
+    ax = figure.subplots()
     for k in np.unique(labels):
         chosen = points[labels == k]
-        ax.scatter(
-            chosen[:, 0],
-            chosen[:, 1],
-            s=16,
-            marker=MARKERS[int(k) % len(MARKERS)],
-            facecolor="none" if k == 0 else COLOURS[int(k) % len(COLOURS)],
-            edgecolor=COLOURS[int(k) % len(COLOURS)],
-            linewidth=0.9,
-            alpha=0.85,
-            label=f"{plain(task.name, 20)}: {plain(task.classes[int(k)], 20)}",
-        )
+        ax.plot(chosen[:, 0], chosen[:, 1], markeredgewidth=0.9, alpha=0.85, **_mark(int(k)))
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[["top", "right"]].set_visible(True)
+    ax.set_title(title)

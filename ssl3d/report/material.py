@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ssl3d.errors import RunError
+from ssl3d.report.panels import Panels
 from ssl3d.report.style import Look, looks, plain
 from ssl3d.results.model import EncoderRecord, PlanRecord
 from ssl3d.results.read import read_plan, read_results
 from ssl3d.results.results import Evaluated, Results
-from ssl3d.tables.entry import Entry
+from ssl3d.tables.entry import MEAN, PLUS, Entry
 from ssl3d.tables.tables import Tables
 
 Row = dict[str, Any]
 Name = tuple[str, str, str]  # method, backbone, settings
 Subject = tuple[str, str, str]  # data set, task, plane of a figure; "" if there is none
+MOST = 12  # methods in a figure: more cannot be distinguished, and make a page of many megabytes
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Drawing:
         title: a few words.
         caption: what is shown and how to read it.
         alt: description for readers who cannot see it.
-        figure: drawn but not saved.
+        panels: draw it.
     """
 
     name: str
     title: str
     caption: str
     alt: str
-    figure: Figure
+    panels: Panels
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,18 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Rows of the leaderboard, with None for missing values."""
-        return plain_rows(self.board)
+        """Rows of the leaderboard, those of the headlines first, with None for missing values."""
+        rows = plain_rows(self.board)
+        headlines = _headlines(rows)
+        return sorted(rows, key=lambda row: subject_of(row) not in headlines)
+
+    @cached_property
+    def headlines(self) -> list[Subject]:
+        """The subject of each data set that sums up the others: the mean over tasks, of combined planes, if there is.
+
+        A data set without any mean or combination has several headlines: all its subjects.
+        """
+        return _headlines(self.rows)
 
     @cached_property
     def names(self) -> Mapping[Name, str]:
@@ -168,8 +179,9 @@ class Run:
             if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions
                 key = entry.key
                 found.setdefault(((key.data, key.task, key.plane), key.protocol), []).append(entry)
-        for (subject, protocol), members in found.items():
-            yield subject, protocol, members
+        for subject, protocol, _ in self.by_table():
+            if (subject, protocol) in found:
+                yield subject, protocol, found[subject, protocol]
 
     def trained(self) -> list[EncoderRecord]:
         """Return the encoders that were pretrained."""
@@ -185,6 +197,25 @@ def plain_rows(table: pd.DataFrame) -> list[Row]:
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
     ]
+
+
+def _headlines(rows: Iterable[Row]) -> list[Subject]:
+    """Return the most derived subjects of each data set."""
+    found: dict[str, dict[Subject, tuple[bool, bool]]] = {}
+    for subject in dict.fromkeys(map(subject_of, rows)):
+        found.setdefault(subject[0], {})[subject] = (subject[1].startswith(MEAN), PLUS in subject[2])
+    return [subject for of in found.values() for subject, derived in of.items() if derived == max(of.values())]
+
+
+def highest(names: Iterable[str], most: int = MOST) -> list[str]:
+    """Return the first distinct names, at most ``most``."""
+    return list(dict.fromkeys(names))[:most]
+
+
+def shown_of(shown: Sequence[str], names: Iterable[str], rule: str = "with the highest AUC") -> str:
+    """Return a sentence on the methods that a figure leaves out, after a space; empty if it shows all."""
+    every = len(set(names))
+    return f" Shown are {len(shown)} of {every} methods, those {rule}." if len(shown) < every else ""
 
 
 def subject_of(row: Row) -> Subject:

@@ -19,8 +19,8 @@ from ssl3d.experiment import read_experiment
 from ssl3d.files import write_atomic
 from ssl3d.report.figures import sections
 from ssl3d.report.material import Run, Section
-from ssl3d.report.style import to_svg
-from ssl3d.report.table import paired, ranked
+from ssl3d.report.next_steps import next_steps
+from ssl3d.report.table import PAIRS, paired, ranked
 from ssl3d.report.words import doubts, findings
 from ssl3d.results.folder import PREDICTIONS, RECIPE, REPORT
 from ssl3d.results.model import CorpusRecord
@@ -70,12 +70,14 @@ def render(run: Run, volumes: bool = True, announce: Callable[[str], None] | Non
         ranked=ranked(run),
         paired=paired(run),
         findings=findings(run),
-        most_derived=run.board["protocol"].nunique(),  # sentences about the last task and plane
+        headlines=sum(subject in run.headlines for subject, _, rows in run.by_table() if rows[0]["auc"] is not None),
+        next_steps=next_steps(run),
+        most_pairs=PAIRS,
         doubts=doubts(run),
         departures=departures(run.board),
         labelled=any(row["labels_used"] for row in run.rows),
         sections=list(_announced(sections(run, volumes), announce)),
-        svg=lambda figure: Markup(to_svg(figure, page=True)),  # noqa: S704  # matplotlib escapes texts in it
+        svg=Markup,  # matplotlib escapes the texts in its SVGs
         recipe=_recipe(run),
         commands=_commands(run),
         style=Markup(style),  # noqa: S704  # our own file

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ssl3d.report.material import Drawing, Row, Run, Section, Subject, stem
-from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
+from ssl3d.report.material import Drawing, Row, Run, Section, Subject, highest, shown_of, stem
+from ssl3d.report.panels import Area, Mark, Panels, marks
+from ssl3d.report.style import MUTED, plain
 from ssl3d.report.table import scaled
 
 UNTRAINED = "not trained"  # the exactness of an encoder that was not pretrained here
 CAPTION = (
-    "Mean over seeds, with 95% intervals. Lines across: encoders not pretrained here, which cost nothing; grey: chance."
+    "Mean over seeds, with 95% intervals. Lines across: encoders that were not pretrained in this run, whose cost is "
+    "none or not known; grey: 0.5, chance."
 )
 PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
 
@@ -32,19 +35,31 @@ def price(run: Run) -> Section:
 
 
 def _drawn(run: Run, subject: Subject, protocol: str, rows: list[Row], prices: list[str]) -> Drawing:
-    with drawing():
-        figure, axes = grid(len(prices), 2, (3.8, 2.9), sharey=True)
-        for ax, column in zip(axes, prices, strict=True):
-            _panel(ax, run, rows, column)
-        axes[0].set_ylabel("AUC")
-        share_legend(figure, axes)
+    every = [run.name_of_row(row) for row in rows]
+    names = highest(every)
+    rows = [row for row in rows if run.name_of_row(row) in names]
+    ends = [end for row in rows for end in (row["auc"], row["ci_low"], row["ci_high"]) if end is not None]
+    limits = min(0.5, *ends) - 0.02, max(ends) + 0.02
     return Drawing(
         stem("price", *subject, protocol),
         run.titled(subject, protocol),
-        " ".join([CAPTION, *_left_out(run, rows, prices)]),
+        " ".join([CAPTION, *_left_out(run, rows, prices)]) + shown_of(names, every),
         f"AUC against price of {len(rows)} methods under {protocol}.",
-        figure,
+        Panels(
+            [partial(_panel, run=run, rows=rows, column=column, limits=limits) for column in prices],
+            2.9,
+            columns=2,
+            legend=_legend(run, [row for row in rows if _free(row) or any(row[column] for column in prices)]),
+        ),
     )
+
+
+def _legend(run: Run, rows: list[Row]) -> dict[str, Mark]:
+    """Return a marker for each method with a cost, and a line for each without."""
+    found = marks(run.looks, [run.name_of_row(row) for row in rows])
+    for row in rows:
+        found[plain(run.name_of_row(row))]["marker" if _free(row) else "linestyle"] = "none"
+    return found
 
 
 def _left_out(run: Run, rows: list[Row], prices: list[str]) -> Iterator[str]:
@@ -60,14 +75,15 @@ def _free(row: Row) -> bool:
     return bool(row["exactness"] == UNTRAINED)
 
 
-def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
+def _panel(figure: Area, run: Run, rows: list[Row], column: str, limits: tuple[float, float]) -> None:
+    ax = figure.subplots()
     for row in rows:
         if row[column] is None and not _free(row):
             continue  # the caption names it
         name = run.name_of_row(row)
         look = run.looks[name]
         if _free(row):
-            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes, label=plain(name))
+            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes)
             continue
         around = None if row["ci_low"] is None else [[row["auc"] - row["ci_low"]], [row["ci_high"] - row["auc"]]]
         ax.errorbar(
@@ -78,11 +94,17 @@ def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
             color=look.colour,
             elinewidth=1,
             markersize=7,
-            label=plain(name),
         )
     ax.axhline(0.5, color=MUTED, linewidth=0.7)
-    paid = [row[column] for row in rows if row[column]]
-    if max(paid) > 5 * min(paid):
+    ax.set_ylim(*limits)
+    ax.set_ylabel("AUC")
+    _price_axis(ax, [row[column] for row in rows if row[column]], PRICES[column])
+
+
+def _price_axis(ax: Axes, paid: list[float], title: str) -> None:
+    if not paid:  # by the methods shown
+        ax.set_xticks([])
+    elif max(paid) > 5 * min(paid):
         ax.set_xscale("log")
         ax.margins(x=0.15)
     else:
@@ -90,4 +112,4 @@ def _panel(ax: Axes, run: Run, rows: list[Row], column: str) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value, "").strip() or "0"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(PRICES[column])
+    ax.set_xlabel(title)

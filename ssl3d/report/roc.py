@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from ssl3d.evaluate.statistics.bootstrap import resample_cases
-from ssl3d.report.material import Drawing, Run, Section, Subject, stem
-from ssl3d.report.style import MUTED, Look, drawing, grid, plain
+from ssl3d.report.material import Drawing, Run, Section, Subject, highest, shown_of, stem
+from ssl3d.report.panels import Area, Panels
+from ssl3d.report.style import MUTED, Look, plain
 from ssl3d.tables.entry import Entry, Part
 
 GRID = np.linspace(0, 1, 101)  # false positive rates at which curves are averaged
@@ -72,31 +73,36 @@ def _curves(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np
 
 
 def _drawn(run: Run, subject: Subject, protocol: str, entries: list[Entry]) -> Drawing:
+    every = [run.name_of_entry(entry) for entry in entries]
+    names = highest(every)
+    entries = [entry for entry in entries if run.name_of_entry(entry) in names]
     bands = [band(entry.parts) for entry in entries]
-    with drawing():
-        figure, axes = grid(len(entries), 3, (2.55, 2.6), sharex=True, sharey=True)
-        for index, (ax, entry) in enumerate(zip(axes, entries, strict=True)):
-            for other in bands[:index] + bands[index + 1 :]:
-                ax.plot([0, *GRID], [0, *other[0]], color=MUTED, linewidth=0.6, alpha=0.6)
-            name = run.name_of_entry(entry)
-            _panel(ax, bands[index], run.looks[name])
-            ax.set_title(f"{plain(name, 24)}\nAUC {entry.auc:.3f}")
-        figure.supxlabel("false positive rate", fontsize=9)
-        figure.supylabel("true positive rate", fontsize=9)
+    titles = [f"{plain(run.name_of_entry(entry), 24)}\nAUC {entry.auc:.3f}" for entry in entries]
+    looks = [run.looks[run.name_of_entry(entry)] for entry in entries]
     used = "\N{EN DASH}".join(map(str, sorted({resamples(entry.parts) for entry in entries})))
     several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
     return Drawing(
         stem("roc", *subject, protocol),
         run.titled(subject, protocol),
-        f"Each method's curve with a pointwise 95% band ({used} resamples of the test patients); thin grey lines are "
-        f"the other methods, the diagonal is chance.{several}",
+        f"Each method's curve with a pointwise 95% band ({used} resamples of the test patients; seeds are not part of "
+        f"it); thin grey lines are the other methods, the diagonal is chance.{several}{shown_of(names, every)}",
         "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",
-        figure,
+        Panels(
+            [
+                partial(_panel, bands=bands, index=index, title=title, look=look)
+                for index, (title, look) in enumerate(zip(titles, looks, strict=True))
+            ],
+            3.9,
+            stretch=False,
+        ),
     )
 
 
-def _panel(ax: Axes, found: np.ndarray, look: Look) -> None:
-    curve, low, high = found
+def _panel(figure: Area, bands: Sequence[np.ndarray], index: int, title: str, look: Look) -> None:
+    ax = figure.subplots()
+    curve, low, high = bands[index]
+    for other in (*bands[:index], *bands[index + 1 :]):
+        ax.plot([0, *GRID[::2]], [0, *other[0][::2]], color=MUTED, linewidth=0.6, alpha=0.6)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     ax.fill_between(GRID, low, high, color=look.colour, alpha=0.22, linewidth=0)
     ax.plot([0, *GRID], [0, *curve], color=look.colour)
@@ -105,3 +111,6 @@ def _panel(ax: Axes, found: np.ndarray, look: Look) -> None:
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.set_aspect("equal")
+    ax.set_title(title)
+    ax.set_xlabel("false positive rate")
+    ax.set_ylabel("true positive rate")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib import style
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, FAINT = "#1b1c1e", "#6e7277", "#d5d8dc"  # on a page they follow its light or dark colours
@@ -48,7 +47,6 @@ RC = {
     "axes.facecolor": "none",
 }
 PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", FAINT: "var(--line)"}
-PIXELS = 1.55  # of a page per point: text has the same size in all figures, wide or narrow
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -84,26 +82,6 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def grid(count: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of ``count`` panels of (width, height) inches in rows; the last row may be incomplete."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
-    for unused in axes[count:]:
-        unused.remove()
-    for lowest in axes[max(0, count - columns) : count]:  # of its column, which shared axes look for in the last row
-        lowest.tick_params(axis="x", labelbottom=True)
-    return figure, list(axes[:count])
-
-
-def share_legend(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
-    """Put one legend below all panels."""
-    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower left", ncols=min(columns, len(found)))
-
-
 def to_svg(figure: Figure, page: bool = False) -> str:
     """Return a figure as SVG: standalone, or (``page``) inline in a page, with the page's colours."""
     buffer = io.StringIO()
@@ -114,8 +92,7 @@ def to_svg(figure: Figure, page: bool = False) -> str:
             metadata={"Date": None, "Creator": None},
             facecolor="none" if page else "white",
         )
-    text = re.sub(r"(?<=px )'DejaVu Sans'", FONTS.replace('"', "'"), buffer.getvalue())
-    return _inline(text) if page else text
+    return _inline(buffer.getvalue()) if page else re.sub("'DejaVu Sans'(?=[;\"])", FONTS, buffer.getvalue())
 
 
 def to_png(figure: Figure, dpi: int) -> bytes:
@@ -127,11 +104,11 @@ def to_png(figure: Figure, dpi: int) -> bytes:
 
 
 def _inline(svg: str) -> str:
-    """Remove the prolog, the height, unused ids (a page contains many figures), and fixed greys."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(
-        r' width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f' width="{PIXELS * float(m[1]):.0f}"', svg, count=1
-    )
+    """Make an SVG part of a page, which decides its size, font and greys, and shorten it: a page contains many."""
+    svg = re.sub("<!--.*?-->\n?", "", svg[svg.index("<svg") :], flags=re.DOTALL)  # matplotlib escapes "--" in them
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg.replace(" font-family: 'DejaVu Sans';", ""))
+    svg = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), svg)
     used = set(re.findall(r"[(\"]#([^\")]+)[)\"]", svg))
     svg = re.sub(r'(<[A-Za-z]+[^<>]*?) id="([^"]+)"', lambda m: m[0] if m[2] in used else m[1], svg)
     for fixed, followed in PAGE_COLOURS.items():

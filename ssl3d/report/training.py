@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ssl3d.errors import RunError
 from ssl3d.files import LOG
-from ssl3d.report.material import Drawing, Run, Section, stem
-from ssl3d.report.style import MUTED, drawing, grid, plain, share_legend
+from ssl3d.report.material import Drawing, Run, Section, highest, shown_of, stem
+from ssl3d.report.panels import Area, Panels, marks
+from ssl3d.report.style import MUTED, plain
 from ssl3d.results.folder import RunFolder
 from ssl3d.results.model import EncoderRecord
 from ssl3d.results.records import read_file
@@ -27,6 +29,7 @@ PANELS = {
     "uniformity": "uniformity",
     "lr": "learning rate",
 }
+POINTS = 60  # of a line
 Logged = tuple[EncoderRecord, pd.DataFrame]
 
 
@@ -60,31 +63,40 @@ def _log(folder: Path, encoder: EncoderRecord) -> pd.DataFrame | None:
 
 
 def _drawn(run: Run, corpus: str, title: str, logs: list[Logged]) -> Drawing:
-    shown = [name for name in PANELS if any(name in log and log[name].notna().any() for _, log in logs)]
-    with drawing():
-        figure, axes = grid(len(shown), 3, (2.6, 2.05))
-        for ax, column in zip(axes, shown, strict=True):
-            for encoder, log in logs:
-                if column in log:
-                    _line(ax, run, encoder, log, column)
-            _finish(ax, column)
-        share_legend(figure, axes)
+    columns = [name for name in PANELS if any(name in log and log[name].notna().any() for _, log in logs)]
+    trained = [run.name_of_encoder(encoder) for encoder, _ in logs]
+    ranked = [name for name in map(run.name_of_row, run.rows) if name in trained]
+    names = highest([*ranked, *trained])
+    logs = [(encoder, log) for encoder, log in logs if run.name_of_encoder(encoder) in names]
     return Drawing(
         stem("training", corpus),
         title,
         "One line per encoder; seeds of a method look alike. Losses of different methods are not comparable. Dotted: "
-        "an encoder below this line counts as collapsed.",
-        f"Training curves of {len(logs)} encoders: {', '.join(shown)} by epoch.",
-        figure,
+        f"an encoder below this line counts as collapsed.{shown_of(names, trained, 'that come first in the ranking')}",
+        f"Training curves of {len(logs)} encoders: {', '.join(columns)} by epoch.",
+        Panels(
+            [partial(_panel, run=run, logs=logs, column=column) for column in columns],
+            2.6,
+            legend=marks(run.looks, names),
+        ),
     )
 
 
+def _panel(figure: Area, run: Run, logs: list[Logged], column: str) -> None:
+    ax = figure.subplots()
+    for encoder, log in logs:
+        if column in log:
+            _line(ax, run, encoder, log, column)
+    _finish(ax, column)
+
+
 def _line(ax: Axes, run: Run, encoder: EncoderRecord, log: pd.DataFrame, column: str) -> None:
-    name = run.name_of_encoder(encoder)
-    look = run.looks[name]
-    marks: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
+    look = run.looks[run.name_of_encoder(encoder)]
+    style: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
     epochs = log["epoch"] if "epoch" in log else pd.Series(range(1, len(log) + 1))
-    ax.plot(epochs, log[column], label=plain(name), markersize=4, markevery=max(1, len(log) // 6), **marks)
+    kept = slice(None, None, -(-len(log) // POINTS))
+    x, y = epochs[kept], log[column][kept]
+    ax.plot(x, y, markersize=4, markevery=max(1, len(x) // 6), **style)
 
 
 def _finish(ax: Axes, column: str) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ssl3d.data.corpus import Corpus
 from ssl3d.data.rng import Rng
 from ssl3d.data.store import CPU
 from ssl3d.errors import RunError
 from ssl3d.report.material import Drawing, Run, Section, stem
-from ssl3d.report.style import drawing, plain
-from ssl3d.report.volumes import LEFT_OUT, Pictures, show, slices, window
+from ssl3d.report.panels import Area, Painter, Panels
+from ssl3d.report.style import plain
+from ssl3d.report.volumes import LEFT_OUT, Pictures, strip, window
 from ssl3d.results.model import EncoderRecord
 from ssl3d.run.graph import plugin_sources
 from ssl3d.run.trust import Named, require_trusted
@@ -23,6 +24,7 @@ from ssl3d.train.build import build_method, method_class
 
 ROWS = 3  # training volumes
 MOST = 4  # views of one volume
+GRIDS = 5  # different ways to make views; more than two are drawn for one volume each
 
 
 @dataclass
@@ -51,31 +53,37 @@ class _Grid:
 
 def views(run: Run, pictures: Pictures | None) -> Section:
     """Draw views of a few training volumes, one figure for all methods that make the same views of them."""
-    section = Section("views", "What the networks saw")
+    section = Section("views", "Training views")
     if pictures is None:
         section.notes.append(LEFT_OUT)
         return section
     section.notes.extend(f"{note}." for note in pictures.notes)
     grids: dict[str, _Grid] = {}
+    without: dict[str, list[str]] = {}  # reasons, and the methods that have no views for them
     for name, encoder in _first_seeds(run):
         recipe = encoder.recipe
         try:
             plugged: list[Named] = [("methods", recipe.method), ("backbones", recipe.backbone)]
             require_trusted(plugged, run.allow_code, "--allow-code")
         except RunError as error:
-            section.notes.append(f"{name}: its views are left out: {error}.")
+            without.setdefault(f"views are left out: {error}", []).append(name)
             continue
         try:
             made = _made(run, pictures, encoder)
         except Exception as error:  # a plugin that is missing, was edited, or fails must not prevent the report
             reason = " ".join(str(error).split()) or type(error).__name__
-            section.notes.append(f"{name}: its views cannot be made ({reason}).")
+            without.setdefault(f"views cannot be made ({reason})", []).append(name)
             continue
         if made is None:
-            section.notes.append(f"{name}: its packed volumes are not where the run had them, so views are left out.")
+            without.setdefault("packed volumes are not where the run had them, so views are left out", []).append(name)
             continue
         grids.setdefault(made.digest, made).names.append(name)
-    section.drawings.extend(map(_drawn, grids.values()))
+    section.notes.extend(f"{', '.join(names)}: {reason}." for reason, names in without.items())
+    shared = sorted(grids.values(), key=lambda grid: -len(grid.names))
+    rows = ROWS if len(shared) <= 2 else 1
+    section.drawings.extend(_drawn(grid, rows) for grid in shared[:GRIDS])
+    if rest := [plain(name) for grid in shared[GRIDS:] for name in grid.names]:
+        section.notes.append(f"Other views, made by fewer methods, are not drawn: {', '.join(rest)}.")
     if not run.trained():
         section.notes.append("Nothing was pretrained in this run, so no network saw any view.")
     return section
@@ -119,41 +127,31 @@ def _ids(corpus: Corpus, chosen: range) -> list[str]:
     return [corpus.stores[number].ids([index])[0] for number, index in places]
 
 
-def _drawn(grid: _Grid) -> Drawing:
+def _drawn(grid: _Grid, rows: int) -> Drawing:
     names = ", ".join(map(plain, grid.names))
+    more = f" and {len(grid.names) - 4} more" if len(grid.names) > 5 else ""
     shown = len(grid.rows[0]) - 1
     count = f"{shown} of {grid.views}" if shown < grid.views else str(shown)
-    verb = "make" if len(grid.names) > 1 else "makes"
-    with drawing():
-        figure = _figure(grid)
+    drawn = list(zip(grid.rows, grid.ids, strict=True))[:rows]
     return Drawing(
         stem("views", *grid.names),
-        names,
-        f"One row per training volume: the volume, then {count} views of it as {names} {verb} them, each as slices at "
-        "a quarter, a half and three quarters of its depth. Made again with the run's settings; the greys are those of "
-        "the volume, so changes of intensity show.",
-        f"{len(grid.rows)} training volumes and {count} views of each, made by {names}.",
-        figure,
+        (", ".join(map(plain, grid.names[:4])) + more) if more else names,
+        f"{'Training volumes' if len(drawn) > 1 else 'A training volume'}, each with {count} views of it, as slices at "
+        "a quarter, a half and three quarters of the depth. Made again with the settings of the first seed, as in its "
+        f"first step. The greys are those of the volume, so changes of intensity show. Views of: {names}.",
+        f"{len(drawn)} training volumes and {count} views of each, made by {names}.",
+        Panels([paint for volumes, id in drawn for paint in _painters(volumes, id)], 1.5),
     )
 
 
-def _figure(grid: _Grid) -> Figure:
-    blocks = [max(len(slices(row[block])) for row in grid.rows) for block in range(len(grid.rows[0]))]
-    gap = 0.25  # of a picture, between the blocks
-    widths = [width for block in blocks for width in [*[1.0] * block, gap]][:-1]
-    figure = Figure(figsize=(0.86 * sum(widths) + 0.3, 0.9 * len(grid.rows) + 0.35))
-    axes = figure.subplots(len(grid.rows), len(widths), squeeze=False, width_ratios=widths)
-    figure.subplots_adjust(left=0.035, right=0.995, bottom=0.01, top=1 - 0.3 / figure.get_figheight(), hspace=0.05)
-    figure.subplots_adjust(wspace=0.04)
-    for ax in axes.ravel():
-        ax.set_axis_off()
-    for number, (line, volumes, id) in enumerate(zip(axes, grid.rows, grid.ids, strict=True)):
-        limits, column = window(volumes[0]), 0
-        for block, volume in enumerate(volumes):
-            for index, picture in enumerate(slices(volume)):
-                show(line[column + index], picture, limits)
-            if number == 0:
-                line[column].set_title("volume" if block == 0 else f"view {block}", fontsize=9)
-            column += blocks[block] + 1
-        line[0].text(-0.08, 0.5, plain(id, 12), transform=line[0].transAxes, rotation=90, va="center", ha="right")
-    return figure
+def _painters(volumes: list[np.ndarray], id: str) -> list[Painter]:
+    """Return one panel for a volume, and one per view of it."""
+    titles = [f"volume {plain(id, 24)}", *(f"view {index}" for index in range(1, len(volumes)))]
+    limits = window(volumes[0])
+    return [partial(_panel, title=title, volume=of, limits=limits) for title, of in zip(titles, volumes, strict=True)]
+
+
+def _panel(figure: Area, title: str, volume: np.ndarray, limits: tuple[float, float]) -> None:
+    ax = figure.subplots()
+    strip(ax, volume, limits)
+    ax.set_title(title)

@@ -101,11 +101,18 @@ def window(volume: np.ndarray) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1)
 
 
-def show(ax: Axes, picture: np.ndarray, limits: tuple[float, float]) -> None:
-    """Show a slice (H, W) in grey, at most :data:`SIDE` pixels a side, without an axis."""
-    factor = -(-max(picture.shape) // SIDE)
-    H, W = (length // factor * factor for length in picture.shape)
-    small = picture[:H, :W].reshape(H // factor, factor, W // factor, factor).mean(axis=(1, 3))
-    scaled = np.clip((small - limits[0]) / (limits[1] - limits[0]), 0, 1)
+def strip(ax: Axes, volume: np.ndarray, limits: tuple[float, float]) -> None:
+    """Show the :func:`slices` of a volume (D, H, W) in a row, each with at most :data:`SIDE` pixels a side."""
+    pictures = [_small(picture) for picture in slices(volume)]
+    gap = np.full((len(pictures[0]), max(1, pictures[0].shape[1] // 28)), np.nan)  # transparent
+    row = np.hstack([part for picture in pictures for part in (picture, gap)][:-1])
+    scaled = np.clip((row - limits[0]) / (limits[1] - limits[0]), 0, 1)
     ax.imshow(np.round(scaled * 63) / 63, cmap="gray", vmin=0, vmax=1, interpolation="none")  # 64 greys: small files
     ax.set_axis_off()
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """Average blocks of pixels until no side (H, W) is longer than :data:`SIDE`."""
+    factor = -(-max(picture.shape) // SIDE)
+    H, W = (length // factor * factor for length in picture.shape)
+    return np.asarray(picture[:H, :W].reshape(H // factor, factor, W // factor, factor).mean(axis=(1, 3)))

@@ -12,18 +12,22 @@ from ssl3d.train.build import method_class
 
 
 def findings(run: Run) -> list[str]:
-    """Return one sentence per data set, task, plane and protocol: who is first, and who cannot be separated from it."""
+    """Return one sentence per data set, task, plane and protocol, headlines first: who is first, and who is tied."""
     return [
         f"{run.titled(subject, protocol)}: {_finding(run, rows)}"
-        for subject, protocol, rows in run.by_table()  # derived tables come last
+        for subject, protocol, rows in run.by_table()
         if rows[0]["auc"] is not None
     ]
 
 
 def doubts(run: Run) -> list[str]:
     """Return what could not be concluded, one sentence each, the most serious first."""
-    sentences = [*_about_data(run), *_about_pairs(run), *_about_rows(run), *_about_baselines(run)]
-    return list(dict.fromkeys(sentences))
+    pending = [unfinished(run.results)] if run.results.pending else []
+    of_rows: dict[str, list[str]] = {}  # names by what is to say of them
+    for name, text in _about_rows(run):
+        of_rows.setdefault(text, []).append(name)
+    rows = [f"{listed(names)}: {text}" for text, names in of_rows.items()]
+    return list(dict.fromkeys([*_about_data(run), *_about_pairs(run), *pending, *rows, *_about_baselines(run)]))
 
 
 def _finding(run: Run, rows: list[Row]) -> str:
@@ -31,15 +35,19 @@ def _finding(run: Run, rows: list[Row]) -> str:
     interval = "" if first["ci_low"] is None else f" (95% interval {first['ci_low']:.3f} to {first['ci_high']:.3f})"
     labels = ", which saw labels while it was pretrained," if first["labels_used"] else ""
     text = f"{run.name_of_row(first)}{labels} has the highest AUC, {first['auc']:.3f}{interval}"
-    tied = [run.name_of_row(row) for row in others if _share_letter(first, row)]
     if not others:
         return f"{text}; there is nothing to compare it with."
-    if not tied:
-        below = _listed(run.name_of_row(row) for row in others)
-        if min(row["seeds"] for row in (first, *others)) > 1:
-            return f"{text}, and is better than {below}."
-        return f"{text}: this encoder scores higher than those of {below}."
-    return f"{text}, and cannot be separated from {_listed(tied)}."
+    groups: dict[str, list[str]] = {"tied": [], "methods": [], "encoders": []}
+    for row in others:
+        about = "methods" if min(first["seeds"], row["seeds"]) > 1 else "encoders"
+        groups["tied" if _share_letter(first, row) else about].append(run.name_of_row(row))
+    parts = [f"cannot be separated from {listed(groups['tied'])}"] if groups["tied"] else []
+    if groups["methods"]:
+        parts.append(f"scores higher than {listed(groups['methods'])} with these settings on these data")
+    if groups["encoders"]:
+        whose = "this encoder scores" if first["seeds"] == 1 else "its encoders score"
+        parts.append(f"{whose} higher than the tested encoders of {listed(groups['encoders'])}")
+    return f"{text}; {'; '.join(parts)}."
 
 
 def _share_letter(a: Row, b: Row) -> bool:
@@ -77,24 +85,24 @@ def _about_pairs(run: Run) -> Iterator[str]:
         yield "There is no pair of methods to compare."
 
 
-def _about_rows(run: Run) -> Iterator[str]:
-    if run.results.pending:
-        yield unfinished(run.results)
+def _about_rows(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield the name of a row and a sentence on it."""
     failures = {entry.key for entry in run.tables.entries if entry.failed}
     failed = {(*key.table, key.protocol, key.method, key.backbone, key.settings) for key in failures}
     for row in run.rows:
         name = f"{run.name_of_row(row)} ({titled(*subject_of(row), row['protocol'])})"
         if row["collapsed"]:
-            yield f"{run.name_of_row(row)}: its features collapsed in training, so its score says little of the method."
+            yield run.name_of_row(row), "features collapsed in training, so the score says little about the method."
         if row["exactness"] in {"plain", "not exact"}:
-            yield f"{run.name_of_row(row)}: its gradient was {row['exactness']}, not that of the whole effective batch."
+            gradient = f"the gradient was {row['exactness']}, not that of the whole effective batch."
+            yield run.name_of_row(row), gradient
         if row["status"] == "partial":
             key = (*subject_of(row), row["protocol"], row["method"], row["backbone"], row["settings"])
-            yield f"{name}: {_missing(row, key in failed)}"
+            yield name, _missing(row, key in failed)
         if row["auc"] is None and row["status"] != "failed" and _has_classes(run, row):
-            yield f"{name}: it has no AUC."
+            yield name, "no AUC."
         if row["note"]:
-            yield f"{name}: {row['note'].rstrip('.')}."
+            yield name, f"{row['note'].rstrip('.')}."
 
 
 def _has_classes(run: Run, row: Row) -> bool:
@@ -111,8 +119,8 @@ def _has_classes(run: Run, row: Row) -> bool:
 def _missing(row: Row, failed: bool) -> str:
     """What a partial row lacks, and what its score is a mean of."""
     if failed:
-        return "some of its seeds failed, and its score is the mean of those that did not."
-    score = "" if row["auc"] is None else ", and its score is the mean of the seeds that are"
+        return "some seeds failed, and the score is the mean of those that did not."
+    score = "" if row["auc"] is None else ", and the score is the mean of the seeds that are"
     return f"not every seed or fold is complete{score}."
 
 
@@ -128,7 +136,10 @@ def _about_baselines(run: Run) -> Iterator[str]:
             yield f"The baseline {name} is not in the table ({kind.card.summary})."
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return "a, b and c"."""
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return "a, b and c", or "a, b, c and 9 more"."""
+    found = list(dict.fromkeys(names))
+    if len(found) > most:
+        found = [*found[: most - 1], f"{len(found) - most + 1} more"]
+    *start, last = found
+    return f"{', '.join(start)} and {last}" if start else last

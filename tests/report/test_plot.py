@@ -44,6 +44,7 @@ def test_pngs_have_300_dots_per_inch_and_svgs_text_without_a_date(made: Path, tm
             root = ElementTree.parse(path).getroot()  # noqa: S314  # our own file
             assert root.tag.endswith("svg")
             assert not [element.tag for element in root.iter() if element.tag.endswith("}date")]
+            assert path.read_text().count("'DejaVu Sans'") == 0  # which few readers have: the reader's own fonts
             if path.name.startswith("forest"):
                 assert "byol" in "".join(root.itertext())
 
