@@ -26,6 +26,7 @@ def bench(
     backbones: Sequence[str] | None = None,
     *,
     seeds: Sequence[int] | None = None,
+    controls: Sequence[str] | None = None,
     data: str | Sequence[str] | None = None,
     task: str | Sequence[str] | None = None,
     plane: str | Sequence[str] | None = None,
@@ -48,6 +49,7 @@ def bench(
         methods: names, ``module:Class`` or ``path/to/file.py:Class``.
         backbones: likewise.
         seeds: repetitions.
+        controls: controls to add, such as "random"; ("all",) if None, ("none",) for no control.
         data: data sets to evaluate on, such as "mrnet" or "medmnist3d:adrenalmnist3d".
         task: target to predict, several targets, or "all".
         plane: plane of the exam, several planes, or "all".
@@ -71,6 +73,7 @@ def bench(
         "methods": methods,
         "backbones": backbones,
         "seeds": seeds,
+        "controls": controls,
         "data.name": data,
         "data.task": task,
         "data.plane": plane,

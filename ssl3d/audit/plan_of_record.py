@@ -84,7 +84,7 @@ def _experiment(
     recipe: EncoderRecipe, evaluation: EvaluationRecipe | None, data: Iterable[str], folds: int | None
 ) -> Experiment:
     """Return the request as a user would write it."""
-    values = {
+    values: dict[str, Any] = {
         "methods": (recipe.method,),
         "backbones": (recipe.backbone,),
         "seeds": (recipe.seed,),

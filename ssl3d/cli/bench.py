@@ -84,6 +84,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or start again."),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch."),
+    option("--report/--no-report", default=True, help="Write report.html at the end (default), or leave it out."),
     option("--dry-run", is_flag=True, help="Print what would be made and its cost; run nothing."),
     option("--quiet", is_flag=True, help="Print nothing but the leaderboard and errors."),
     option("--json", "as_json", is_flag=True, help="Print one JSON object per line: progress, then the leaderboard."),
@@ -101,6 +102,7 @@ def bench(
     resume: bool,
     tune: bool,
     tune_lr: bool,
+    report: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -133,7 +135,7 @@ def bench(
         weights=weights,
         fresh=not resume,
     )
-    return run_and_show(experiment, options, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    return run_and_show(experiment, options, report=report, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
 def _by_name(roots: tuple[tuple[str, Path], ...]) -> dict[str, Path]:

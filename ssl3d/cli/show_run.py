@@ -29,7 +29,13 @@ from ssl3d.tables.tables import Tables
 
 
 def run_and_show(
-    experiment: Experiment, options: Options, *, dry_run: bool = False, quiet: bool = False, as_json: bool = False
+    experiment: Experiment,
+    options: Options,
+    *,
+    report: bool = True,
+    dry_run: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Run an experiment; return the exit code: 0, or 1 if artifacts failed.
 
@@ -46,24 +52,25 @@ def run_and_show(
         outcome = execute(plan, options, progress)
     if not leads():
         return 0  # the first process reports
-    _show_tables(outcome, as_json)
+    _show_tables(outcome, report, as_json)
     for artifact, reason in outcome.failures.items():
         print(printable(f"failed: {artifact}: {reason}"), file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
 
 
-def _show_tables(outcome: RunResult, as_json: bool) -> None:
+def _show_tables(outcome: RunResult, report: bool, as_json: bool) -> None:
     tables = Tables(read_results(outcome.folder))
-    report = _report(outcome.folder)
+    written = _report(outcome.folder) if report else None
     if as_json:
         rows = json.loads(tables.leaderboard.to_json(orient="records"))
-        line = {"event": "leaderboard", "folder": str(outcome.folder), "rows": rows, "report": report}
+        line = {"event": "leaderboard", "folder": str(outcome.folder), "rows": rows, "report": written}
         print(json.dumps(line))  # noqa: T201
         return
     show_leaderboard(tables.leaderboard, tables.comparisons, overview(tables))
     names = "leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv"
     print(printable(f"Tables: {outcome.folder}/{names}"))  # noqa: T201
-    print(printable(f"Report: {report}"))  # noqa: T201
+    if written is not None:
+        print(printable(f"Report: {written}"))  # noqa: T201
 
 
 def _report(folder: Path) -> str:

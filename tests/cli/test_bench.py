@@ -150,7 +150,8 @@ def test_the_demo_is_called_synthetic_in_the_output_and_in_every_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets = ["--set=view_size=[4,16,16]", "--set=evaluate.inner_folds=2", "--protocols=knn", "--device=cpu"]
-    assert command(["bench", "--methods=random", f"--out={tmp_path}/run", *sets]) == 0
+    few = ["--methods=random", "--controls=voxels", "--seeds=0"]
+    assert command(["bench", *few, f"--out={tmp_path}/run", *sets]) == 0
     assert capsys.readouterr().out.count("synthetic") >= 2
     assert pd.read_csv(tmp_path / "run/leaderboard.csv")["synthetic"].all()
     assert pd.read_csv(tmp_path / "run/evaluations.csv")["synthetic"].all()
@@ -284,7 +285,14 @@ def test_options_and_the_default_folder(knees: Path, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.toml").write_text('methods = ["random"]\nview_size = [4, 16, 17]\n[evaluate]\ninner_folds = 2\n')
     line = ["bench", "--recipe=r.toml", "--data=mrnet", f"--root={knees}", "--task=meniscus", "--plane=axial"]
-    line += ["--seeds=0-1", "--protocols=knn", "--device=cpu", f"--cache={tmp_path}/cache", "--quiet"]
+    line += [
+        "--seeds=0-1",
+        "--protocols=knn",
+        "--controls=voxels,statistics",
+        "--device=cpu",
+        f"--cache={tmp_path}/cache",
+        "--quiet",
+    ]
     assert command(line) == command(line) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("mrnet-")

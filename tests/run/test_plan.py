@@ -21,7 +21,7 @@ from tests.runs import write_knees
 
 
 def plan(*sets: str, **options: Any) -> Plan:
-    return make_plan(read_experiment(None, options, sets))
+    return make_plan(read_experiment(None, {"seeds": (0,), **options}, sets))
 
 
 def recipes(*sets: str, **options: Any) -> dict[str, EncoderRecipe]:
@@ -90,7 +90,13 @@ def test_an_untrained_encoder_has_no_corpus_and_serves_every_plane_and_fold_at_o
 
 def test_a_corpus_serves_every_data_set_that_is_evaluated(tmp_path: Path) -> None:
     root = {"mrnet": write_knees(tmp_path / "knees")}
-    fields = {"methods": ("byol",), "controls": "none", "corpus": "demo,mrnet", "data.name": "demo,mrnet"}
+    fields = {
+        "methods": ("byol",),
+        "controls": "none",
+        "corpus": "demo,mrnet",
+        "data.name": "demo,mrnet",
+        "seeds": (0,),
+    }
     made = make_plan(read_experiment(None, fields), Options(roots=root))
     (request,) = made.requests
     assert [part.data for part in request.recipe.corpus] == ["demo", "mrnet"]
@@ -100,7 +106,14 @@ def test_a_corpus_serves_every_data_set_that_is_evaluated(tmp_path: Path) -> Non
 
 def test_a_corpus_of_another_data_set_has_its_own_split_whatever_the_folds(tmp_path: Path) -> None:
     root = {"mrnet": write_knees(tmp_path / "knees")}
-    fields = {"methods": ("byol",), "controls": "none", "corpus": "mrnet", "data.folds": 2, "data.plane": "axial"}
+    fields = {
+        "methods": ("byol",),
+        "controls": "none",
+        "corpus": "mrnet",
+        "data.folds": 2,
+        "data.plane": "axial",
+        "seeds": (0,),
+    }
     made = make_plan(read_experiment(None, fields), Options(roots=root))
     assert [(one.data, one.plane, one.tasks) for one in made.corpora] == [("mrnet", "axial", ())]
     assert [(request.fold, request.recipe.corpus[0].folds) for request in made.requests] == [(0, None), (1, None)]
@@ -141,13 +154,6 @@ def test_a_method_that_needs_labels_is_refused_where_its_corpus_has_none(tmp_pat
     assert message.startswith("method 'supervised' needs labels of 'acl', and the corpus (folder) has none")
 
 
-def test_baselines_join_where_the_backbone_can_stand_for_them() -> None:
-    controls = {"random", "voxels", "statistics"}
-    assert set(recipes(methods=("byol",))) == {"byol", *controls}
-    assert set(recipes(methods=("byol",), backbones=("r3d_18",))) == {"byol", "kinetics", *controls}
-    assert set(recipes(methods=("byol", "random"), backbones=("r3d_18",), controls="none")) == {"byol", "random"}
-
-
 def test_a_control_with_a_network_of_its_own_stands_in_the_table_once() -> None:
     made = plan(methods=("voxels", "random"), backbones=("tiny", "r3d_18"), controls="none")
     found = sorted((request.recipe.method, request.recipe.backbone) for request in made.requests)
@@ -157,7 +163,7 @@ def test_a_control_with_a_network_of_its_own_stands_in_the_table_once() -> None:
 
 
 def test_a_read_out_that_controls_lack_leaves_them_in_the_table() -> None:
-    made = plan(methods=("random",), **{"evaluate.readouts": "multi"})
+    made = plan(methods=("random",), controls="voxels,statistics", **{"evaluate.readouts": "multi"})
     found = {request.recipe.method: request.evaluations[0].readouts for request in made.requests}
     assert found == {"random": ("multi",), "voxels": ("last",), "statistics": ("last",)}
 
@@ -187,6 +193,7 @@ def test_controls_are_those_that_are_possible() -> None:
     made = recipes(methods=("byol",), backbones=("r3d_18",))
     assert set(made) == {*trained, "random", "kinetics", "voxels", "statistics"}
     assert {name for name, recipe in made.items() if recipe.pretrain} == trained
+    assert set(recipes(methods=("byol", "random"), controls="none")) == {"byol", "random"}
     assert set(recipes(methods=("byol",), controls="random,kinetics")) == {"byol", "random"}  # tiny has no such weights
 
 

@@ -64,7 +64,7 @@ def test_an_installed_plugin_is_listed_with_its_distribution_and_keeps_the_contr
 @pytest.mark.slow
 def test_an_installed_plugin_is_benched(installed: Path, tmp_path: Path) -> None:
     ssl3d("data", "demo", "--out", tmp_path / "volumes", "--size", 24, "--train", 12, "--valid", 8, path=installed)
-    short = ["--epochs", 1, "--batch-size", 6, "--protocols", "knn", "--controls=none", "--quiet"]
+    short = ["--epochs", 1, "--batch-size", 6, "--protocols", "knn", "--controls=none", "--seeds=0", "--quiet"]
     small = ["--set", "view_size=[4, 16, 16]", "--set", "method.my_simsiam.projection_dim=32"]
     data = ["--data", "mrnet", "--root", tmp_path / "volumes", "--task", "acl", "--plane", "sagittal"]
     line = ["bench", "--methods", "my_simsiam", *data, *short, *small, "--out", tmp_path / "run"]

@@ -72,4 +72,5 @@ class Supervised(Method[Config]):
         number, total, squares = self.get_buffer("seen")
         mean = total / number.clamp(min=1)
         deviation = (squares / number.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-        return ((values - mean) / torch.where(deviation > 0, deviation, 1.0)).to(values)
+        found: Tensor = (values - mean) / torch.where(deviation > 0, deviation, 1.0)
+        return found.to(values)
