@@ -150,9 +150,7 @@ def enough_patients(reached: Callable[[float], bool]) -> float | None:
     return next((here for (here, yes), (_, still) in pairwise(found) if yes and still), None)
 
 
-def detects(
-    of: Sources, difference: float, comparisons: int, *, most: float = 1.0
-) -> tuple[int | None, float | None]:
+def detects(of: Sources, difference: float, comparisons: int, *, most: float = 1.0) -> tuple[int | None, float | None]:
     """Return what the corrected test would need to find a true difference of this size with 80% power.
 
     Args:

@@ -127,7 +127,9 @@ class Estimate:
             multiple: number of test patients, as a multiple of those at hand.
         """
         averaged = {"averaged": max(block.averaged for block in self.blocks)} if self.scale is AUC else {}
-        return self.scale.limits(self.scores.mean(axis=-1), se, round(self.smallest * multiple), level, df=df, **averaged)
+        return self.scale.limits(
+            self.scores.mean(axis=-1), se, round(self.smallest * multiple), level, df=df, **averaged
+        )
 
     def terms(self, other: Estimate | None = None) -> list[Term]:
         """Return the parts of the variance over patients of the mean over seeds, or its difference from another one.
