@@ -73,6 +73,7 @@ def _panel(figure: Area, run: Run, rows: list[Row], score: Score, limits: tuple[
     ax.set_ylim(len(rows) - 0.5, -0.7)
     ax.set_xlim(*limits)
     ax.set_xlabel(score.axis)
+    ax.locator_params(axis="x", nbins=5 if narrow else 9)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

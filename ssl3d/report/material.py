@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ssl3d.errors import RunError
+from ssl3d.evaluate.statistics.limits import ERROR
 from ssl3d.report.panels import Panels
 from ssl3d.report.score import Score, measure_of
 from ssl3d.report.style import Look, looks, plain
@@ -162,7 +163,8 @@ class Run:
 
     def score_of(self, rows: Sequence[Row]) -> Score:
         """Return the score of some rows of one data set, task and plane."""
-        return Score(measure_of(rows), self._units.get(subject_of(rows[0]), ""))
+        measure = measure_of(rows)
+        return Score(measure, self._units.get(subject_of(rows[0]), "") if measure.scale is ERROR else "")
 
     @cached_property
     def _units(self) -> dict[Subject, str]:

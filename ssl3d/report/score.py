@@ -66,7 +66,7 @@ class Score:
 
         An interval of an error from two seeds can be many times as wide as all scores: the axis ends before.
         """
-        ends = [row[end] for row in rows for end in ENDS if row[end] is not None and np.isfinite(row[end])]
+        ends = [row[end] for row in rows for end in ENDS if row[end] is not None]
         ends += [] if self.measure.chance is None else [self.measure.chance]
         low, high = min(ends), max(ends)
         if np.isinf(self.measure.scale.high):

@@ -37,7 +37,7 @@ def primary_comparison(run: Run) -> str:
     if not of or len(of) == len(run.rows):
         return ""
     named = run.titled(subject_of(of[0]), of[0]["protocol"])
-    return f"The primary comparison of this run, requested first, is {named}; the others are exploratory."
+    return f"Primary comparison of this run, requested first: {named}. The others are exploratory."
 
 
 def _finding(run: Run, rows: list[Row]) -> str:
@@ -110,7 +110,7 @@ def _about_rows(run: Run) -> Iterator[tuple[str, str]]:
             key = (*subject_of(row), row["protocol"], row["method"], row["backbone"], row["settings"])
             yield name, _missing(row, key in failed)
         if row["score"] is None and row["status"] != "failed":
-            yield name, f"no {run.score_of([row]).title}."
+            yield name, f"no {run.score_of([row]).title if row['metric'] else 'score'}."
         if row["note"]:
             yield name, f"{row['note'].rstrip('.')}."
 

@@ -55,8 +55,13 @@ def read(of: Results) -> Run:
     return Run(Path("nowhere"), PlanRecord(base={}), of, Tables(of))
 
 
-def of_kind(kind: Kind, method: str = "byol", seed: int = 0, noise: int = 0, spread: float = 5.0) -> Evaluated:
-    """An evaluation of a task of any kind, with simulated predictions; ``spread``: of the errors of a regression."""
+def of_kind(
+    kind: Kind, method: str = "byol", seed: int = 0, noise: int = 0, spread: float = 5.0, labels: float = 1.0
+) -> Evaluated:
+    """An evaluation of a task of any kind, with simulated predictions.
+
+    Of a regression, ``spread`` is that of its errors and ``labels`` the fraction of the training labels.
+    """
     if kind == "ordinal":
         target = records.task("grade", 3, kind)
         return evaluated(method, seed, 2.0, labels=np.arange(60) % 3, K=3, noise=noise, target=target)
@@ -69,7 +74,7 @@ def of_kind(kind: Kind, method: str = "byol", seed: int = 0, noise: int = 0, spr
     targets = np.random.default_rng(9).integers(0, 2, (N, 2)) if kind == "multilabel" else np.linspace(20, 80, N)
     p = rng.random((N, 2)) if kind == "multilabel" else targets[:, None] + spread * rng.standard_normal((N, 1))
     ids = [f"{i:02d}" for i in range(N)]
-    made = evaluated(method, seed, noise=noise, target=records.task("age"), K=2)
+    made = evaluated(method, seed, noise=noise, target=records.task("age"), K=2, recipe={"labels": labels})
     data = made.record.data.model_copy(update={"task": task, "n_test": N, "n_test_patients": N})
     of = score(Prediction(p, None, {}), targets, task)
     record = made.record.model_copy(update={"data": data, "score": of, "n_positive": None})

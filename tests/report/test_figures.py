@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl3d.evaluate.statistics.measures import MEASURES
 from ssl3d.report.cases import cases, disagreements
+from ssl3d.report.curves import labels
 from ssl3d.report.figures import sections
 from ssl3d.report.maps import project
 from ssl3d.report.material import Run
 from ssl3d.report.price import price
 from ssl3d.report.roc import GRID, band, roc
+from ssl3d.report.score import Score, cut, ends
 from ssl3d.report.training import training
 from ssl3d.report.views import views
 from ssl3d.report.volumes import Pictures
@@ -29,6 +32,7 @@ from tests.report.pages import (
     UNTRAINED,
     by_hand,
     chromium,
+    of_kind,
     pictured_run,
     plain_results,
     read,
@@ -105,6 +109,30 @@ def test_a_log_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path: P
     section = training(run)
     assert [note.partition(" cannot be read")[0] for note in section.notes] == [str(path)]
     assert section.drawings[0].alt.startswith("Training curves of 3 encoders")
+
+
+def test_axes_follow_the_measure_and_are_not_stretched_by_endless_intervals() -> None:
+    rows = [{"score": 4.0, "ci_low": 2.0, "ci_high": np.inf}, {"score": 5.0, "ci_low": None, "ci_high": None}]
+    years = Score(MEASURES["mae"], "years")
+    low, high = limits = years.limits(rows)
+    assert 0 < low < 2 < 10 < high < 11
+    assert ends(rows[0], limits) == (2.0, high)
+    assert ends(rows[1], limits) == (5.0, 5.0)
+    assert "goes on beyond" in cut(rows, limits)
+    assert cut(rows[1:], limits) == ""
+    assert (years.best, years.chance, years.text(4.0)) == ("the smallest MAE", "", "4.000 years")
+    low, high = Score(MEASURES["quadratic_kappa"]).limits([{"score": 0.4, "ci_low": 0.3, "ci_high": 0.5}])
+    assert low < 0 < 0.5 < high  # chance is inside
+
+
+def test_curves_and_prices_of_a_regression_have_no_line_of_chance() -> None:
+    shares = ((share, seed) for share in (0.5, 1.0) for seed in (0, 1))
+    run = read(results(*(of_kind("regression", "byol", seed, labels=share) for share, seed in shares)))
+    (curve,), (cost,) = labels(run).drawings, price(run).drawings
+    for drawn in (curve, cost):
+        assert "MAE" in drawn.alt
+        assert "chance" not in drawn.caption
+        assert "MAE (years), smaller is better" in drawn.panels.narrow[0]
 
 
 def test_the_number_of_resamples_in_the_caption_is_the_one_used(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

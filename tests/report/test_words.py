@@ -93,7 +93,7 @@ def test_the_mean_over_tasks_of_combined_planes_comes_first_everywhere() -> None
     assert [run.titled(subject) for subject in run.headlines] == [headline]
     assert [cell.text for cell in ranked(run).rows[0]][3:5] == ["mean of acl, meniscus", "axial + coronal"]
     assert run.titled(next(iter(run.by_table()))[0]) == headline
-    assert primary_comparison(run).endswith(f"requested first, is {headline}, linear; the others are exploratory.")
+    assert primary_comparison(run).endswith(f"requested first: {headline}, linear. The others are exploratory.")
     assert primary_comparison(run) in render(run)
     assert not any("exploratory" in text for text in doubts(run))
     assert primary_comparison(read(results(evaluated()))) == ""  # there are no others

@@ -108,7 +108,11 @@ _COLUMNS: Columns = [
         text("family"),
     ),
     (
-        Column("detectable", "true difference that the corrected test finds in 8 of 10 such test sets", numeric=True),
+        Column(
+            "detectable",
+            "true difference that the corrected test finds in 8 of 10 such test sets; empty: no possible one",
+            numeric=True,
+        ),
         shown("smallest_detectable", scored),
     ),
     (Column("verdict", "at 5% after correction; it holds for these settings and data"), _verdict),

@@ -127,7 +127,7 @@ def _shown_by(protocol: str, pairs: pd.DataFrame) -> str:
     detectable = pairs["smallest_detectable"].dropna()
     if detectable.empty:
         return found
-    low, high = (f"{value:.2g}" for value in (detectable.min(), detectable.max()))
+    low, high = (f"{float(f'{value:.2g}'):g}" for value in (detectable.min(), detectable.max()))  # 120, not 1.2e+02
     size = low if low == high else f"{low} to {high}, depending on the pair,"
     score = MEASURES[str(pairs["metric"].iloc[0])].title
     return f"{found} A true difference in {score} smaller than about {size} would probably have been missed."
