@@ -66,9 +66,9 @@ def write_figures(
             announce(section.title)
         notes += [f"{section.title}: {note}" for note in section.notes]
         for drawn in section.drawings:
-            stem, figure = _stem(drawn, stems), drawn.panels.file()
+            stem = _stem(drawn, stems)
             for form in formats:
-                path = folder / f"{stem}.{form}"
+                path, figure = folder / f"{stem}.{form}", drawn.panels.file()  # drawing twice would move its layout
                 write_atomic(path, to_svg(figure) if form == "svg" else to_png(figure, PNG_DPI))
                 written.append(path)
     return written, notes

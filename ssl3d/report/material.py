@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from ssl3d.errors import RunError
+from ssl3d.evaluate.statistics.limits import ERROR
 from ssl3d.report.panels import Panels
+from ssl3d.report.score import Score, measure_of
 from ssl3d.report.style import Look, looks, plain
 from ssl3d.results.model import EncoderRecord, PlanRecord
 from ssl3d.results.read import read_plan, read_results
@@ -92,10 +94,10 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Rows of the leaderboard, those of the headlines first, with None for missing values."""
+        """Rows of the leaderboard, the primary comparison and other headlines first, with None for missing values."""
         rows = plain_rows(self.board)
-        headlines = _headlines(rows)
-        return sorted(rows, key=lambda row: subject_of(row) not in headlines)
+        headlines, primary = _headlines(rows), self.tables.primary
+        return sorted(rows, key=lambda row: (subject_of(row) not in headlines, subject_of(row) != (primary or ())[:3]))
 
     @cached_property
     def headlines(self) -> list[Subject]:
@@ -159,6 +161,17 @@ class Run:
         parts = [part for part, varies in zip(subject, self._varying, strict=True) if varies]
         return titled(*parts, *more)
 
+    def score_of(self, rows: Sequence[Row]) -> Score:
+        """Return the score of some rows of one data set, task and plane."""
+        measure = measure_of(rows)
+        return Score(measure, self._units.get(subject_of(rows[0]), "") if measure.scale is ERROR else "")
+
+    @cached_property
+    def _units(self) -> dict[Subject, str]:
+        """Units of regression targets."""
+        known = [entry for entry in self.tables.entries if entry.done]
+        return {entry.key.table: plain(entry.done[0].record.data.task.unit or "", 12) for entry in known}
+
     def by_subject(self) -> Iterator[tuple[Subject, list[Row]]]:
         """Yield the leaderboard's rows for each data set, task and plane."""
         found: dict[Subject, list[Row]] = {}
@@ -172,13 +185,15 @@ class Run:
             for protocol in dict.fromkeys(row["protocol"] for row in rows):
                 yield subject, protocol, [row for row in rows if row["protocol"] == protocol]
 
-    def scored(self) -> Iterator[tuple[Subject, str, list[Entry]]]:
-        """Yield the entries with an AUC for each data set, task, plane and protocol."""
+    def with_auc(self) -> Iterator[tuple[Subject, str, list[Entry]]]:
+        """Yield the entries with an AUC for each data set, task, plane and protocol; their scores are the AUC."""
         found: dict[tuple[Subject, str], list[Entry]] = {}
         for entry in self.tables.entries:
-            if entry.auc is not None and len(entry.labels):  # a mean over tasks has no predictions
-                key = entry.key
-                found.setdefault(((key.data, key.task, key.plane), key.protocol), []).append(entry)
+            if not len(entry.labels) or any("auc" not in part.scores for part in entry.parts):
+                continue  # a mean over tasks or labels, which has no predictions, or a regression
+            by_auc = replace(entry, metric="auc")
+            if by_auc.score is not None:
+                found.setdefault((entry.key.table, entry.key.protocol), []).append(by_auc)
         for subject, protocol, _ in self.by_table():
             if (subject, protocol) in found:
                 yield subject, protocol, found[subject, protocol]
@@ -212,7 +227,7 @@ def highest(names: Iterable[str], most: int = MOST) -> list[str]:
     return list(dict.fromkeys(names))[:most]
 
 
-def shown_of(shown: Sequence[str], names: Iterable[str], rule: str = "with the highest AUC") -> str:
+def shown_of(shown: Sequence[str], names: Iterable[str], rule: str = "with the best scores") -> str:
     """Return a sentence on the methods that a figure leaves out, after a space; empty if it shows all."""
     every = len(set(names))
     return f" Shown are {len(shown)} of {every} methods, those {rule}." if len(shown) < every else ""

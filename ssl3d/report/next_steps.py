@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 
 from ssl3d.evaluate.statistics.design import (
     SEEDS,
@@ -18,6 +19,7 @@ from ssl3d.evaluate.statistics.estimate import Estimate
 from ssl3d.evaluate.statistics.limits import ROUNDING
 from ssl3d.report.material import Run
 from ssl3d.tables.entry import Entry
+from ssl3d.tables.formats.texts import digits
 from ssl3d.tables.standings import Pair, Standing, estimate_of
 
 MOST = 6  # sentences
@@ -44,7 +46,7 @@ def needed(pair: Pair) -> Needed | None:
     """Return what would separate a pair; None if it is separated, or its error is unknown or zero."""
     if pair.separated or not pair.test.se > ROUNDING:
         return None
-    seeds, multiple = detects(_sources(pair), pair.test.estimate, pair.family)
+    seeds, multiple = detects(_sources(pair), pair.test.estimate, pair.family, most=pair.most)
     return Needed(seeds, None if multiple is None else rounded(multiple * pair.a.patients))
 
 
@@ -66,16 +68,17 @@ def _interval(run: Run, standing: Standing) -> Iterator[str]:
     """Yield what would narrow an interval most; nothing for one seed, whose variance is unknown."""
     entry, of = standing.entry, estimate_of(standing.entry)
     S, n, now = len(entry.seeds), entry.patients, width(of)
-    if S == 1 or not standing.interval or not standing.interval.se > ROUNDING or standing.interval.estimate in {0, 1}:
+    scale = entry.measure.scale
+    if S == 1 or not standing.interval or not standing.interval.se > ROUNDING or entry.score in {scale.low, scale.high}:
         return
     seeds, patients = width(of, 2 * S), width(of, multiple=2.0)
-    if min(seeds, patients) > 0.95 * now:
+    if not isfinite(now) or min(seeds, patients) > 0.95 * now:
         return
     share = sources(of).seed_share
     part = "less than 1%" if share < 0.01 else f"about {share:.0%}"
     yield (
-        f"{run.name_of_entry(entry)} has an interval {now:.3f} wide. {2 * n} {_unit(entry)} instead of {n} would "
-        f"narrow it to about {patients:.3f}, {2 * S} seeds instead of {S} to about {seeds:.3f}: {part} of its variance "
+        f"{run.name_of_entry(entry)} has an interval {digits(now)} wide. {2 * n} {_unit(entry)} instead of {n} would "
+        f"make it about {digits(patients)}, {2 * S} seeds instead of {S} about {digits(seeds)}: {part} of its variance "
         f"comes from seeds.{_halved(entry, of, now, by_seeds=seeds < patients)}"
     )
 
@@ -98,7 +101,8 @@ def _pair(run: Run, pairs: list[Pair]) -> Iterator[str]:
     pair = min(open_, key=lambda one: one.test.p)
     found = needed(pair)
     a, b = run.name_of_entry(pair.a), run.name_of_entry(pair.b)
-    text = f"{a} and {b} are nearest to a verdict; if they truly differed by the observed {pair.test.estimate:.3f},"
+    difference = digits(abs(pair.test.estimate))
+    text = f"{a} and {b} are nearest to a verdict; if they truly differed by the observed {difference},"
     ways = []
     if found and found.patients:
         ways.append(f"about {found.patients} {_unit(pair.a)} instead of {pair.a.patients}")

@@ -20,8 +20,11 @@ from ssl3d.files import write_atomic
 from ssl3d.report.figures import sections
 from ssl3d.report.material import Run, Section
 from ssl3d.report.next_steps import next_steps
-from ssl3d.report.table import PAIRS, paired, ranked
-from ssl3d.report.words import doubts, findings
+from ssl3d.report.tables.further import further
+from ssl3d.report.tables.over_tasks import summed
+from ssl3d.report.tables.pairs import PAIRS, paired
+from ssl3d.report.tables.ranking import ranked
+from ssl3d.report.words import doubts, findings, primary_comparison
 from ssl3d.results.folder import PREDICTIONS, RECIPE, REPORT
 from ssl3d.results.model import CorpusRecord
 from ssl3d.run.planning.merge_requests import beyond, words
@@ -69,8 +72,11 @@ def render(run: Run, volumes: bool = True, announce: Callable[[str], None] | Non
         facts=facts(run),
         ranked=ranked(run),
         paired=paired(run),
+        further=further(run),
+        summed=summed(run),
+        primary=primary_comparison(run),
         findings=findings(run),
-        headlines=sum(subject in run.headlines for subject, _, rows in run.by_table() if rows[0]["auc"] is not None),
+        headlines=sum(subject in run.headlines for subject, _, rows in run.by_table() if rows[0]["score"] is not None),
         next_steps=next_steps(run),
         most_pairs=PAIRS,
         doubts=doubts(run),

@@ -10,27 +10,28 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ssl3d.report.material import Drawing, Row, Run, Section, Subject, highest, shown_of, stem
 from ssl3d.report.panels import Area, Mark, Panels, marks
-from ssl3d.report.style import MUTED, plain
-from ssl3d.report.table import scaled
+from ssl3d.report.score import Score, cut, ends
+from ssl3d.report.style import plain
+from ssl3d.report.tables.cells import scaled
 
 UNTRAINED = "not trained"  # the exactness of an encoder that was not pretrained here
 CAPTION = (
     "Mean over seeds, with 95% intervals. Lines across: encoders that were not pretrained in this run, whose cost is "
-    "none or not known; grey: 0.5, chance."
+    "none or not known."
 )
 PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
 
 
 def price(run: Run) -> Section:
-    """Draw AUC against time and operations, for each data set, task, plane and protocol."""
+    """Draw scores against time and operations, for each data set, task, plane and protocol."""
     section = Section("price", "Score against price")
     for subject, protocol, rows in run.by_table():
-        members = [row for row in rows if row["auc"] is not None]
+        members = [row for row in rows if row["score"] is not None]
         known = [column for column in PRICES if any(row[column] for row in members)]
         if known:
             section.drawings.append(_drawn(run, subject, protocol, members, known))
     if not section.drawings:
-        section.notes.append("No result has both an AUC and the cost of its pretraining.")
+        section.notes.append("No result has both a score and the cost of its pretraining.")
     return section
 
 
@@ -38,15 +39,15 @@ def _drawn(run: Run, subject: Subject, protocol: str, rows: list[Row], prices: l
     every = [run.name_of_row(row) for row in rows]
     names = highest(every)
     rows = [row for row in rows if run.name_of_row(row) in names]
-    ends = [end for row in rows for end in (row["auc"], row["ci_low"], row["ci_high"]) if end is not None]
-    limits = min(0.5, *ends) - 0.02, max(ends) + 0.02
+    score = run.score_of(rows)
+    limits = score.limits(rows)
     return Drawing(
         stem("price", *subject, protocol),
         run.titled(subject, protocol),
-        " ".join([CAPTION, *_left_out(run, rows, prices)]) + shown_of(names, every),
-        f"AUC against price of {len(rows)} methods under {protocol}.",
+        " ".join([CAPTION + score.chance + cut(rows, limits), *_left_out(run, rows, prices)]) + shown_of(names, every),
+        f"{score.title} against price of {len(rows)} methods under {protocol}.",
         Panels(
-            [partial(_panel, run=run, rows=rows, column=column, limits=limits) for column in prices],
+            [partial(_panel, run=run, rows=rows, column=column, score=score) for column in prices],
             2.9,
             columns=2,
             legend=_legend(run, [row for row in rows if _free(row) or any(row[column] for column in prices)]),
@@ -75,29 +76,29 @@ def _free(row: Row) -> bool:
     return bool(row["exactness"] == UNTRAINED)
 
 
-def _panel(figure: Area, run: Run, rows: list[Row], column: str, limits: tuple[float, float]) -> None:
-    ax = figure.subplots()
+def _panel(figure: Area, run: Run, rows: list[Row], column: str, score: Score) -> None:
+    ax, limits = figure.subplots(), score.limits(rows)
     for row in rows:
         if row[column] is None and not _free(row):
             continue  # the caption names it
         name = run.name_of_row(row)
         look = run.looks[name]
         if _free(row):
-            ax.axhline(row["auc"], color=look.colour, linewidth=1.2, linestyle=look.dashes)
+            ax.axhline(row["score"], color=look.colour, linewidth=1.2, linestyle=look.dashes)
             continue
-        around = None if row["ci_low"] is None else [[row["auc"] - row["ci_low"]], [row["ci_high"] - row["auc"]]]
+        low, high = ends(row, limits)
         ax.errorbar(
             [row[column]],
-            [row["auc"]],
-            yerr=around,
+            [row["score"]],
+            yerr=[[row["score"] - low], [high - row["score"]]],
             fmt=look.marker,
             color=look.colour,
             elinewidth=1,
             markersize=7,
         )
-    ax.axhline(0.5, color=MUTED, linewidth=0.7)
+    score.mark_chance(ax)
     ax.set_ylim(*limits)
-    ax.set_ylabel("AUC")
+    ax.set_ylabel(score.axis)
     _price_axis(ax, [row[column] for row in rows if row[column]], PRICES[column])
 
 

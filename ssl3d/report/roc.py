@@ -22,7 +22,7 @@ VALUES = 20_000_000  # in one array of resamples: 160 MB
 def roc(run: Run) -> Section:
     """Draw the ROC curves of each data set, task, plane and protocol, one panel per method."""
     section = Section("roc", "ROC curves")
-    section.drawings.extend(_drawn(run, *scored) for scored in run.scored())
+    section.drawings.extend(_drawn(run, *scored) for scored in run.with_auc())
     if not section.drawings:
         section.notes.append("No method has an AUC, so there is no ROC curve.")
     return section
@@ -77,7 +77,7 @@ def _drawn(run: Run, subject: Subject, protocol: str, entries: list[Entry]) -> D
     names = highest(every)
     entries = [entry for entry in entries if run.name_of_entry(entry) in names]
     bands = [band(entry.parts) for entry in entries]
-    titles = [f"{plain(run.name_of_entry(entry), 24)}\nAUC {entry.auc:.3f}" for entry in entries]
+    titles = [f"{plain(run.name_of_entry(entry), 24)}\nAUC {entry.score:.3f}" for entry in entries]
     looks = [run.looks[run.name_of_entry(entry)] for entry in entries]
     used = "\N{EN DASH}".join(map(str, sorted({resamples(entry.parts) for entry in entries})))
     several = " Several seeds or folds: their mean." if max(len(entry.done) for entry in entries) > 1 else ""
@@ -86,7 +86,7 @@ def _drawn(run: Run, subject: Subject, protocol: str, entries: list[Entry]) -> D
         run.titled(subject, protocol),
         f"Each method's curve with a pointwise 95% band ({used} resamples of the test patients; seeds are not part of "
         f"it); thin grey lines are the other methods, the diagonal is chance.{several}{shown_of(names, every)}",
-        "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.auc:.3f}" for entry in entries) + ".",
+        "ROC curves: " + ", ".join(f"{run.name_of_entry(entry)} with AUC {entry.score:.3f}" for entry in entries) + ".",
         Panels(
             [
                 partial(_panel, bands=bands, index=index, title=title, look=look)

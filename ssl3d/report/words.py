@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from ssl3d.errors import PluginError
 from ssl3d.registry import plugins
 from ssl3d.report.material import Row, Run, Subject, plain_rows, subject_of, titled
+from ssl3d.report.score import interval
 from ssl3d.tables.formats.captions import by_table, conclusion, remarks, unfinished
 from ssl3d.train.build import method_class
 
@@ -16,7 +17,7 @@ def findings(run: Run) -> list[str]:
     return [
         f"{run.titled(subject, protocol)}: {_finding(run, rows)}"
         for subject, protocol, rows in run.by_table()
-        if rows[0]["auc"] is not None
+        if rows[0]["score"] is not None
     ]
 
 
@@ -27,14 +28,23 @@ def doubts(run: Run) -> list[str]:
     for name, text in _about_rows(run):
         of_rows.setdefault(text, []).append(name)
     rows = [f"{listed(names)}: {text}" for text, names in of_rows.items()]
-    return list(dict.fromkeys([*_about_data(run), *_about_pairs(run), *pending, *rows, *_about_baselines(run)]))
+    return list(dict.fromkeys([*_about_data(run), *_about_pairs(run), *pending, *rows, *_about_controls(run)]))
+
+
+def primary_comparison(run: Run) -> str:
+    """Return a sentence that names the primary comparison; empty if all rows belong to it."""
+    of = [row for row in run.rows if row["primary"]]
+    if not of or len(of) == len(run.rows):
+        return ""
+    named = run.titled(subject_of(of[0]), of[0]["protocol"])
+    return f"Primary comparison of this run, requested first: {named}. The others are exploratory."
 
 
 def _finding(run: Run, rows: list[Row]) -> str:
-    first, *others = [row for row in rows if row["auc"] is not None]
-    interval = "" if first["ci_low"] is None else f" (95% interval {first['ci_low']:.3f} to {first['ci_high']:.3f})"
+    first, *others = [row for row in rows if row["score"] is not None]
+    score, limits = run.score_of(rows), interval(first).replace("(", "(95% interval ", 1)
     labels = ", which saw labels while it was pretrained," if first["labels_used"] else ""
-    text = f"{run.name_of_row(first)}{labels} has the highest AUC, {first['auc']:.3f}{interval}"
+    text = f"{run.name_of_row(first)}{labels} has {score.best}, {score.text(first['score'])}{limits}"
     if not others:
         return f"{text}; there is nothing to compare it with."
     groups: dict[str, list[str]] = {"tied": [], "methods": [], "encoders": []}
@@ -43,10 +53,10 @@ def _finding(run: Run, rows: list[Row]) -> str:
         groups["tied" if _share_letter(first, row) else about].append(run.name_of_row(row))
     parts = [f"cannot be separated from {listed(groups['tied'])}"] if groups["tied"] else []
     if groups["methods"]:
-        parts.append(f"scores higher than {listed(groups['methods'])} with these settings on these data")
+        parts.append(f"scores better than {listed(groups['methods'])} with these settings on these data")
     if groups["encoders"]:
         whose = "this encoder scores" if first["seeds"] == 1 else "its encoders score"
-        parts.append(f"{whose} higher than the tested encoders of {listed(groups['encoders'])}")
+        parts.append(f"{whose} better than the tested encoders of {listed(groups['encoders'])}")
     return f"{text}; {'; '.join(parts)}."
 
 
@@ -70,7 +80,7 @@ def _about_data(run: Run) -> Iterator[str]:
         yield "The volumes are synthetic: nothing follows from these scores for real data."
     made: dict[str, list[str]] = {}
     for board, _ in by_table(run.board, run.tables.comparisons):
-        made.setdefault(remarks(board), []).append(titled(*subject_of(plain_rows(board)[0])))
+        made.setdefault(remarks(board, primary=False), []).append(titled(*subject_of(plain_rows(board)[0])))
     yield from (f"{'; '.join(subjects)}: {remark}" for remark, subjects in made.items() if remark)
 
 
@@ -99,41 +109,33 @@ def _about_rows(run: Run) -> Iterator[tuple[str, str]]:
         if row["status"] == "partial":
             key = (*subject_of(row), row["protocol"], row["method"], row["backbone"], row["settings"])
             yield name, _missing(row, key in failed)
-        if row["auc"] is None and row["status"] != "failed" and _has_classes(run, row):
-            yield name, "no AUC."
+        if row["score"] is None and row["status"] != "failed":
+            yield name, f"no {run.score_of([row]).title if row['metric'] else 'score'}."
         if row["note"]:
             yield name, f"{row['note'].rstrip('.')}."
-
-
-def _has_classes(run: Run, row: Row) -> bool:
-    """Whether the task of a row has classes, so that it could have an AUC."""
-    subject = subject_of(row)
-    kinds = {
-        one.record.data.task.kind
-        for one in run.results.evaluated
-        if (one.record.recipe.data, one.record.recipe.task, one.record.recipe.plane or "") == subject
-    }
-    return kinds != {"regression"}
 
 
 def _missing(row: Row, failed: bool) -> str:
     """What a partial row lacks, and what its score is a mean of."""
     if failed:
         return "some seeds failed, and the score is the mean of those that did not."
-    score = "" if row["auc"] is None else ", and the score is the mean of the seeds that are"
+    score = "" if row["score"] is None else ", and the score is the mean of the seeds that are"
     return f"not every seed or fold is complete{score}."
 
 
-def _about_baselines(run: Run) -> Iterator[str]:
-    """Baselines that are registered, belong in every table, and are not in this one."""
+def _about_controls(run: Run) -> Iterator[str]:
+    """Yield one sentence on the registered controls that are not in the table."""
     there = {one.encoder.recipe.method for one in run.results.evaluated}
-    for name in plugins("methods"):
-        try:
-            kind = method_class(name)
-        except PluginError:
-            continue  # a broken plugin is reported by `ssl3d list`
-        if kind.baseline and name not in there:
-            yield f"The baseline {name} is not in the table ({kind.card.summary})."
+    missing = [name for name in plugins("methods") if name not in there and _is_control(name)]
+    if missing:
+        yield f"Controls that this table lacks: {', '.join(missing)}."
+
+
+def _is_control(name: str) -> bool:
+    try:
+        return method_class(name).control
+    except PluginError:
+        return False  # a broken plugin is reported by `ssl3d list`
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

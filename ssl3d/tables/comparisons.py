@@ -34,7 +34,7 @@ COLUMNS: Columns = {
     ),
     "about": ColumnType("str", "methods, or encoders: where a side has one seed, one encoder of it is compared"),
     "verdict": ColumnType(
-        "str", "if p_holm < 0.05 'A better than B', or that this encoder of A scores higher; else 'cannot be separated'"
+        "str", "if p_holm < 0.05 'A better than B', or that this encoder of A scores better; else 'cannot be separated'"
     ),
     "seeds_a": ColumnType("Int64", "complete seeds"),
     "seeds_b": ColumnType("Int64", "complete seeds"),
@@ -73,7 +73,7 @@ def _better(pair: Pair, a: str, b: str) -> str:
     """Return the conclusion from a separated pair: one seed on either side says nothing about methods."""
     if pair.about == "methods":
         return f"{a} better than {b}"
-    return f"this encoder of {a} scores higher than this encoder of {b}"
+    return f"this encoder of {a} scores better than this encoder of {b}"
 
 
 def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:

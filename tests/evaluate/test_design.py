@@ -9,6 +9,7 @@ from ssl3d.evaluate.statistics.compare import smallest_detectable
 from ssl3d.evaluate.statistics.design import SEEDS, SeedTerm, Sources, detects, sources, width
 from ssl3d.evaluate.statistics.estimate import Estimate
 from ssl3d.evaluate.statistics.inference import interval, standard_error
+from ssl3d.evaluate.statistics.measures import MEASURES
 from tests.evaluate.estimates import of_scores
 
 
@@ -29,11 +30,29 @@ def test_the_present_design_has_the_present_standard_error(seeds: tuple[int, int
     assert width(a) == pytest.approx(found.high - found.low)
 
 
+@pytest.mark.parametrize("name", ["quadratic_kappa", "spearman", "mae", "r2"])
+def test_every_measure_has_its_present_width_and_its_own_largest_difference(name: str) -> None:
+    rng = np.random.default_rng(6)
+    targets = rng.integers(0, 3, 60)
+    predicted = targets + 0.8 * rng.standard_normal((2, 3, 60))  # (methods, S, N)
+    if name == "quadratic_kappa":
+        outputs = np.stack([-((predicted - k) ** 2) for k in range(3)], axis=-1)
+    else:
+        outputs = predicted[..., None]
+    a, b = (MEASURES[name].estimate(targets, one, None) for one in outputs)
+    found = interval(a)
+    assert width(a) == pytest.approx(found.high - found.low)
+    assert width(a, 12, 4.0) < width(a)
+    of, far = sources(a, b), 100 * sources(a, b).standard_error()[0]
+    assert detects(of, far, 1, most=far)[1] is not None  # such a difference is possible only for some measures
+    assert detects(of, far, 1, most=1e-3) == (None, None)
+
+
 def test_a_larger_design_is_predicted_from_a_small_one() -> None:
     rng = np.random.default_rng(2)
     small = [sources(crossed(100, 3, rng)) for _ in range(150)]
     for seeds, multiple in ((12, 1.0), (3, 4.0), (12, 4.0)):
-        scores = [crossed(round(100 * multiple), seeds, rng).aucs.mean() for _ in range(300)]
+        scores = [crossed(round(100 * multiple), seeds, rng).scores.mean() for _ in range(300)]
         predicted = np.mean([one.standard_error(seeds, multiple)[0] ** 2 for one in small])
         assert predicted == pytest.approx(np.var(scores), rel=0.25)
 

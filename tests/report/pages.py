@@ -1,4 +1,4 @@
-"""Runs made by hand on the disk, and a browser to look at their reports with. No test is in here."""
+"""Runs made by hand, in memory and on the disk, and a browser to look at their reports with. No test is in here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,21 @@ from ssl3d.data.pack import pack
 from ssl3d.data.sets.demo import write_demo
 from ssl3d.data.sets.mrnet import MRNet
 from ssl3d.files import LOG
+from ssl3d.protocol import Prediction
 from ssl3d.recipe import CorpusPart
 from ssl3d.registry import plugins
+from ssl3d.report.material import Run
 from ssl3d.results.feature_file import pack_features
 from ssl3d.results.folder import FEATURES, PLAN, RECIPE, WEIGHTS, RunFolder
-from ssl3d.results.model import CorpusRecord, EncoderRecord, FeaturesRecord
+from ssl3d.results.model import CorpusRecord, EncoderRecord, FeaturesRecord, PlanRecord
+from ssl3d.results.predictions import predictions_frame
 from ssl3d.results.read import read_plan
 from ssl3d.results.records import read_record, sha256, write_model, write_record
-from ssl3d.results.results import Results
+from ssl3d.results.results import Evaluated, Results
+from ssl3d.results.scoring import score
 from ssl3d.results.sources import sources_hash
+from ssl3d.tables.tables import Tables
+from ssl3d.task import Kind, Task
 from ssl3d.train.build import method_class
 from tests import records
 from tests.records import LABELS, evaluated, failed, results
@@ -41,6 +48,37 @@ HOSTILE = (
 TEXT = "epoch,step,loss,lr,feature_std,effective_rank\n1.0,1.0,2.5,0.1,0.2,5.0\n2.0,2.0,1.5,0.05,0.1,4.0\n"
 CONFIGS = {"byol": {"hidden_dim": 8}}
 UNTRAINED = {"pretrain": None, "corpus": (), "augment": None}  # fields of the recipe of an encoder that is as built
+
+
+def read(of: Results) -> Run:
+    """A run that was never written."""
+    return Run(Path("nowhere"), PlanRecord(base={}), of, Tables(of))
+
+
+def of_kind(
+    kind: Kind, method: str = "byol", seed: int = 0, noise: int = 0, spread: float = 5.0, labels: float = 1.0
+) -> Evaluated:
+    """An evaluation of a task of any kind, with simulated predictions.
+
+    Of a regression, ``spread`` is that of its errors and ``labels`` the fraction of the training labels.
+    """
+    if kind == "ordinal":
+        target = records.task("grade", 3, kind)
+        return evaluated(method, seed, 2.0, labels=np.arange(60) % 3, K=3, noise=noise, target=target)
+    if kind in {"binary", "multiclass"}:
+        K = 2 if kind == "binary" else 3
+        return evaluated(method, seed, labels=np.arange(40) % K, K=K, noise=noise, target=records.task("acl", K))
+    rng, N = np.random.default_rng((noise, seed)), 40
+    names: dict[str, Any] = {"name": "age", "kind": kind, "classes": ("a", "b") if kind == "multilabel" else ()}
+    task = Task(**names, unit="years" if kind == "regression" else None)
+    targets = np.random.default_rng(9).integers(0, 2, (N, 2)) if kind == "multilabel" else np.linspace(20, 80, N)
+    p = rng.random((N, 2)) if kind == "multilabel" else targets[:, None] + spread * rng.standard_normal((N, 1))
+    ids = [f"{i:02d}" for i in range(N)]
+    made = evaluated(method, seed, noise=noise, target=records.task("age"), K=2, recipe={"labels": labels})
+    data = made.record.data.model_copy(update={"task": task, "n_test": N, "n_test_patients": N})
+    of = score(Prediction(p, None, {}), targets, task)
+    record = made.record.model_copy(update={"data": data, "score": of, "n_positive": None})
+    return replace(made, record=record, predictions=predictions_frame(ids, ids, targets, p, task))
 
 
 def write_run(folder: Path, of: Results, log: str = TEXT) -> Path:

@@ -71,7 +71,7 @@ def test_one_seed_is_one_encoder_and_has_no_rank() -> None:
     assert all(pd.isna(row["rank"]) for row in table.values())
     assert [row["group"] for row in table.values()] == ["a", "a", "b"]
     verdicts = made.comparisons.set_index(["method_a", "method_b"])["verdict"]
-    assert verdicts["byol", "random"] == "this encoder of byol scores higher than this encoder of random"
+    assert verdicts["byol", "random"] == "this encoder of byol scores better than this encoder of random"
     assert "methods have no rank" in remarks(made.leaderboard)
     one = [one for one in three_methods(seeds=5) if one.encoder.recipe.method != "byol" or one.encoder.recipe.seed == 0]
     mixed = tables(*one)
@@ -203,7 +203,7 @@ def test_more_than_two_classes_have_the_interval_of_their_macro_auc() -> None:
     )
     assert made.leaderboard["sensitivity"].isna().all()
     assert made.leaderboard["log_loss"].notna().all()
-    assert made.comparisons["verdict"].str.fullmatch("this encoder of a scores higher than this encoder of b").all()
+    assert made.comparisons["verdict"].str.fullmatch("this encoder of a scores better than this encoder of b").all()
 
 
 def test_the_same_encoder_reached_twice_counts_once() -> None:

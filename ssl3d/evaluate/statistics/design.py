@@ -23,7 +23,7 @@ import numpy as np
 from ssl3d.evaluate.statistics.compare import smallest_detectable
 from ssl3d.evaluate.statistics.estimate import Estimate
 from ssl3d.evaluate.statistics.inference import satterthwaite
-from ssl3d.evaluate.statistics.limits import ROUNDING, logit_limits
+from ssl3d.evaluate.statistics.limits import ROUNDING
 
 SEEDS = 30  # as many are worth considering
 MULTIPLES = np.geomspace(1, 20, 121)[1:]  # of the test patients: more are not worth considering
@@ -107,13 +107,13 @@ def sources(a: Estimate, b: Estimate | None = None) -> Sources:
         PatientTerm(float(value) - sum(parts), tuple(parts), free)
         for (value, free), parts in zip(a.terms(b), zip(*own, strict=True), strict=True)
     ]
-    counts = tuple(method.aucs.shape[-1] for method in methods)
+    counts = tuple(method.scores.shape[-1] for method in methods)
     return Sources(tuple(patients), tuple(_seed_term(method) for method in methods), counts)
 
 
 def _own(method: Estimate) -> list[float]:
     """Return the part of each term over patients that seeds do not share, divided by their number: v / S."""
-    S = method.aucs.shape[-1]
+    S = method.scores.shape[-1]
     if S == 1:
         return [0.0] * len(method.terms())
     each = [term for block in method.blocks for term in block.variances(block.parts)]
@@ -122,18 +122,16 @@ def _own(method: Estimate) -> list[float]:
 
 
 def _seed_term(method: Estimate) -> SeedTerm | None:
-    if method.aucs.shape[-1] == 1:
+    if method.scores.shape[-1] == 1:
         return None
     of_seeds, of_sample = map(float, method.seed_variances)
     return SeedTerm(max(0.0, of_seeds - of_sample), of_sample)
 
 
 def width(of: Estimate, seeds: int | None = None, multiple: float = 1.0, level: float = 0.95) -> float:
-    """Return the width of the interval of a mean AUC in another design; see :meth:`Sources.standard_error`."""
+    """Return the width of the interval of a mean score in another design; see :meth:`Sources.standard_error`."""
     se, df = sources(of).standard_error(seeds, multiple)
-    averaged = max(block.averaged for block in of.blocks)
-    smallest = round(of.smallest * multiple)
-    low, high = logit_limits(of.aucs.mean(axis=-1), np.asarray(se), smallest, level, df=df, averaged=averaged)
+    low, high = of.limits(np.asarray(se), np.asarray(df), level, multiple=multiple)
     return float(high - low)
 
 
@@ -152,13 +150,14 @@ def enough_patients(reached: Callable[[float], bool]) -> float | None:
     return next((here for (here, yes), (_, still) in pairwise(found) if yes and still), None)
 
 
-def detects(of: Sources, difference: float, comparisons: int) -> tuple[int | None, float | None]:
+def detects(of: Sources, difference: float, comparisons: int, *, most: float = 1.0) -> tuple[int | None, float | None]:
     """Return what the corrected test would need to find a true difference of this size with 80% power.
 
     Args:
         of: sources of the variance of the difference.
-        difference: true difference of two AUCs.
+        difference: true difference of two scores.
         comparisons: number of pairs tested together (Holm's first step).
+        most: largest possible difference: 1 for AUCs.
 
     Returns:
         (seeds of each method, with these patients; multiple of the patients, with these seeds); each None if it is
@@ -167,7 +166,7 @@ def detects(of: Sources, difference: float, comparisons: int) -> tuple[int | Non
 
     def reached(seeds: int | None = None, multiple: float = 1.0) -> bool:
         se, df = of.standard_error(seeds, multiple)
-        found = smallest_detectable(se, df, comparisons)
+        found = smallest_detectable(se, df, comparisons, most=most)
         return found is not None and found <= abs(difference)
 
     if not of.standard_error()[0] > ROUNDING or not abs(difference) > ROUNDING:

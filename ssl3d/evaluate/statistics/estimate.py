@@ -115,6 +115,22 @@ class Estimate:
         of_mean = total(self.terms())
         return self.scores.var(axis=-1, ddof=1) / S, np.asarray((of_each - of_mean) / (S - 1))
 
+    def limits(
+        self, se: np.ndarray, df: np.ndarray, level: float = 0.95, *, multiple: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the mean score over seeds on its own scale, (...).
+
+        Args:
+            se: its standard error (...).
+            df: degrees of freedom of the standard error (...).
+            level: confidence.
+            multiple: number of test patients, as a multiple of those at hand.
+        """
+        averaged = {"averaged": max(block.averaged for block in self.blocks)} if self.scale is AUC else {}
+        return self.scale.limits(
+            self.scores.mean(axis=-1), se, round(self.smallest * multiple), level, df=df, **averaged
+        )
+
     def terms(self, other: Estimate | None = None) -> list[Term]:
         """Return the parts of the variance over patients of the mean over seeds, or its difference from another one.
 

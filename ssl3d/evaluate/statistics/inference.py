@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl3d.evaluate.statistics.estimate import Estimate, Term, total
-from ssl3d.evaluate.statistics.limits import AUC, Interval, PairedTest, wald
+from ssl3d.evaluate.statistics.limits import Interval, PairedTest, wald
 
 
 def standard_error(a: Estimate, b: Estimate | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -58,10 +58,9 @@ def satterthwaite(variance: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
 
 def interval(of: Estimate, level: float = 0.95) -> Interval:
     """Return the mean score with its interval; see :class:`~ssl3d.evaluate.statistics.limits.Scale`."""
-    (se, df), score = standard_error(of), of.scores.mean(axis=-1)
-    averaged = {"averaged": max(block.averaged for block in of.blocks)} if of.scale is AUC else {}
-    low, high = of.scale.limits(score, se, of.smallest, level, df=df, **averaged)
-    return Interval(float(score), float(se), float(low), float(high))
+    se, df = standard_error(of)
+    low, high = of.limits(se, df, level)
+    return Interval(float(of.scores.mean(axis=-1)), float(se), float(low), float(high))
 
 
 def paired(a: Estimate, b: Estimate, level: float = 0.95) -> PairedTest:

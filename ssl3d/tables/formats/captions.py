@@ -79,8 +79,11 @@ def _size(row: pd.Series) -> str:
     return f"{volumes} test volumes" + (f" of {patients} patients" if patients != volumes else "")
 
 
-def remarks(leaderboard: pd.DataFrame) -> str:
-    """Return how one table was made: tuning, means over tasks and folds, planes combined, labels seen, patients."""
+def remarks(leaderboard: pd.DataFrame, *, primary: bool = True) -> str:
+    """Return how one table was made: tuning, means over tasks and folds, planes combined, labels seen, patients.
+
+    With ``primary`` also which comparison is the primary one.
+    """
     found = [text] if (text := tuned_of(leaderboard)) else []
     known = leaderboard[leaderboard["score"].notna()]
     if not known.empty:
@@ -91,7 +94,7 @@ def remarks(leaderboard: pd.DataFrame) -> str:
         found += [_FOLDS] if pd.notna(row["folds"]) else []
         if (known["seeds"] == 1).any():
             found += [_ONE_SEED if (known["seeds"] == 1).all() else _SOME_ONE_SEED]
-    found += [_primary(leaderboard)]
+    found += [_primary(leaderboard)] if primary else []
     found += [_LABELS_USED] if leaderboard["labels_used"].fillna(False).any() else []
     found += [_NO_PATIENTS] if (~leaderboard["patients_known"].fillna(True)).any() else []
     return " ".join(filter(None, found))
@@ -124,7 +127,7 @@ def _shown_by(protocol: str, pairs: pd.DataFrame) -> str:
     detectable = pairs["smallest_detectable"].dropna()
     if detectable.empty:
         return found
-    low, high = (f"{value:.2g}" for value in (detectable.min(), detectable.max()))
+    low, high = (f"{float(f'{value:.2g}'):g}" for value in (detectable.min(), detectable.max()))  # 120, not 1.2e+02
     size = low if low == high else f"{low} to {high}, depending on the pair,"
     score = MEASURES[str(pairs["metric"].iloc[0])].title
     return f"{found} A true difference in {score} smaller than about {size} would probably have been missed."
