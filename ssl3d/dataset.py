@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class Dataset(ABC):
     synthetic: bool = False  # True: generated volumes; stated wherever numbers from this set appear
     knows_patients: bool = True  # False: patients are unknown, and every case counts as one
     left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right
+    preset: ClassVar[Mapping[str, Any]] = {}  # recipe fields for so many volumes; methods and users override them
     sound_flips: frozenset[int] = frozenset()  # axes whose mirror images could be volumes of this set, labels unchanged
 
     def __init__(self, root: Path | None = None, plane: str = "", variant: str | None = None) -> None:

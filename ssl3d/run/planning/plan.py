@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Any
 
 from ssl3d.errors import PluginError
@@ -31,6 +32,8 @@ from ssl3d.run.planning.rates import rate_recipe, untuned
 from ssl3d.run.planning.settings import encoder_recipe
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
+
+UNTRAINED = 3  # times as many seeds of untrained controls as of methods
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
                 if kind.own_backbone is not None and backbone != experiment.backbones[0]:
                     continue  # already there
                 sees_labels = kind.trains and "labels" in kind.needs
-                for seed in dict.fromkeys(experiment.seeds):
+                for seed in _seeds(experiment, method):
                     for tasks in [(task,) for task in data_plane.tasks] if sees_labels else [data_plane.tasks]:
                         label = tasks[0].name if sees_labels else None
                         if label is not None:
@@ -165,7 +168,21 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
                             task=label,
                         )
                         evaluations = tuple(_evaluations(experiment, data_plane, tasks, fold, recipe))
-                        yield Request(recipe, fold if kind.trains else 0, evaluations)
+                        if evaluations:
+                            yield Request(recipe, fold if kind.trains else 0, evaluations)
+
+
+def _seeds(experiment: Experiment, method: str) -> tuple[int, ...]:
+    """Return the seeds of a method: those requested, and more of an untrained control, which cost no training.
+
+    How much untrained encoders differ decides, with two or three seeds, whether anything can be told from them.
+    """
+    asked, kind = tuple(dict.fromkeys(experiment.seeds)), method_class(method)
+    fixed = kind.trains or kind.initial_weights is not None or kind.own_backbone is not None
+    if fixed or len(asked) == 1 or method in experiment.methods:
+        return asked
+    further = (seed for seed in count() if seed not in asked)
+    return (*asked, *islice(further, (UNTRAINED - 1) * len(asked)))
 
 
 def _without_curves(experiment: Experiment, requests: Sequence[Request]) -> Iterator[str]:
@@ -191,6 +208,8 @@ def _evaluations(
         config = kind.Config.checked(settings, f"protocol.{protocol}").model_dump(mode="json")
         augment = None
         if issubclass(kind, EncoderProtocol):
+            if encoder.seed not in experiment.seeds:
+                continue  # such a protocol trains the encoder; see _seeds
             chosen = "flip" in experiment.augment.model_fields_set
             augment = with_flips(experiment.augment, [data_plane], chosen=chosen)
         for task in tasks:
