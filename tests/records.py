@@ -27,6 +27,7 @@ from ssl3d.results.model import (
     PlannedEvaluation,
     PlanRecord,
     Price,
+    Primary,
     Provenance,
 )
 from ssl3d.results.predictions import predictions_frame, to_csv
@@ -164,11 +165,35 @@ def failed(
     return Failed(planned, PlannedEncoder(key=of.key, name=of.name, recipe=of.recipe), reason)
 
 
+def with_prediction(one: Evaluated, task: Task, targets: np.ndarray, p: np.ndarray) -> Evaluated:
+    """Return an evaluation with other predictions, (N, K), of another task's targets, (N,) or (N, L)."""
+    record = one.record.model_copy(
+        update={
+            "recipe": one.record.recipe.model_copy(update={"task": task.name}),
+            "data": one.record.data.model_copy(update={"task": task}),
+            "score": score(Prediction(p, None), targets, task),
+        }
+    )
+    ids = list(one.predictions["case"])
+    return Evaluated(record, one.encoder, predictions_frame(ids, ids, targets, p, task))
+
+
 def results(*found: Evaluated | Failed, pending: Iterable[PlannedEvaluation] = ()) -> Results:
     """Return evaluations as what a run has come to."""
     whole = tuple(one for one in found if isinstance(one, Evaluated))
     broken = tuple(one for one in found if isinstance(one, Failed))
-    return Results(whole, broken, tuple(pending), {one.encoder.key: one.encoder for one in whole})
+    primary = primary_of([one.record.recipe for one in whole] or [one.evaluation.recipe for one in broken])
+    return Results(whole, broken, tuple(pending), {one.encoder.key: one.encoder for one in whole}, primary)
+
+
+def primary_of(recipes: list[EvaluationRecipe]) -> Primary | None:
+    """Return the primary comparison of a request for these evaluations."""
+    first = [recipe for recipe in recipes if recipe.data == recipes[0].data]
+    if not first:
+        return None
+    tasks, planes = (dict.fromkeys(values) for values in zip(*((one.task, one.plane) for one in first), strict=True))
+    given = tuple(plane for plane in planes if plane)
+    return Primary(data=first[0].data, protocol=first[0].protocol, tasks=tuple(tasks), planes=given)
 
 
 def write_run(folder: Path, of: Results, base: Fields | None = None) -> Path:
@@ -196,7 +221,9 @@ def write_run(folder: Path, of: Results, base: Fields | None = None) -> Path:
         encoders.setdefault(broken.encoder.key, broken.encoder)
         evaluations[planned.key] = planned
     evaluations |= {planned.key: planned for planned in of.pending}
-    write_model(folder / PLAN, PlanRecord(base=base or {}, encoders=encoders, evaluations=evaluations))
+    write_model(
+        folder / PLAN, PlanRecord(base=base or {}, encoders=encoders, evaluations=evaluations, primary=of.primary)
+    )
     return folder
 
 

@@ -128,7 +128,8 @@ def check_rate(
         if made_with is not None:  # trial encoders may be deleted once the rate is chosen
             there = made_with.files.get(WEIGHTS)
             found.compare(file, f"trials.{number}.encoder_sha256", trial.encoder_sha256, there)
-    best = best_factor({trial.factor: trial.score for trial in record.trials}) if record.trials else None
+    sound = {trial.factor: trial.score for trial in record.trials if not trial.problem}
+    best = best_factor(sound) if sound else None
     found.compare(file, "factor", record.factor, best)
     if planned is not None:
         found.compare("plan.json", f"rates.{planned.key}.key", planned.key, record.key)

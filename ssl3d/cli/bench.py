@@ -54,8 +54,10 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
 )
 @group(
     "Pretraining",
-    option("--epochs", type=int, help="Passes over the training volumes.  [default: 100]"),
-    option("--batch-size", type=int, help="Effective batch: volumes behind one optimiser step.  [default: 64]"),
+    option("--epochs", type=int, help="Passes over the training volumes.  [default: 100; demo: 6]"),
+    option(
+        "--batch-size", type=int, help="Effective batch: volumes behind one optimiser step.  [default: 64; demo: 16]"
+    ),
     option("--micro-batch", help="Volumes on the device at once, or auto.  [default: the effective batch]"),
     option("--accumulation", help="exact, or plain: one loss per micro-batch.  [default: exact]"),
     option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]"),

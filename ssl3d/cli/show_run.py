@@ -13,6 +13,7 @@ from rich.table import Table
 from ssl3d.cli.progress import BarProgress, counted, plain, progress_for
 from ssl3d.errors import UserError, printable
 from ssl3d.experiment import Experiment
+from ssl3d.results.folder import REPORT, TABLES
 from ssl3d.results.read import read_results
 from ssl3d.run.execute import RunResult, execute
 from ssl3d.run.options import Options
@@ -67,7 +68,7 @@ def _show_tables(outcome: RunResult, report: bool, as_json: bool) -> None:
         print(json.dumps(line))  # noqa: T201
         return
     show_leaderboard(tables.leaderboard, tables.comparisons, overview(tables))
-    names = "leaderboard.csv, leaderboard.md, comparisons.csv, evaluations.csv"
+    names = ", ".join(name for name in TABLES if name != REPORT and (outcome.folder / name).is_file())
     print(printable(f"Tables: {outcome.folder}/{names}"))  # noqa: T201
     if written is not None:
         print(printable(f"Report: {written}"))  # noqa: T201

@@ -124,15 +124,14 @@ def _multiclass(labels: np.ndarray, p: np.ndarray, *, ordinal: bool) -> Metrics:
         reason = f"no test case is of class {', '.join(map(str, missing))}"
         found.undefined(reason, "auc", "balanced_accuracy", "f1", "mcc")
         if ordinal:
-            found.undefined(reason, "quadratic_kappa", "spearman")
+            _ordered(found, labels, p)
         return found
     values["auc"] = macro_auc(labels, p)
     values["balanced_accuracy"] = float(sk.balanced_accuracy_score(labels, predicted))
     values["f1"] = float(sk.f1_score(labels, predicted, average="macro", zero_division=0.0))
     values["mcc"] = float(sk.matthews_corrcoef(labels, predicted))
     if ordinal:
-        values["quadratic_kappa"] = float(sk.cohen_kappa_score(labels, predicted, weights="quadratic"))
-        _spearman(found, labels, expected_values(p))
+        _ordered(found, labels, p)
     return found
 
 
@@ -164,6 +163,16 @@ def _regression(y: np.ndarray, predicted: np.ndarray) -> Metrics:
     found.values["r2"] = float(sk.r2_score(y, predicted))
     _spearman(found, y, predicted)
     return found
+
+
+def _ordered(found: Metrics, labels: np.ndarray, p: np.ndarray) -> None:
+    """Add the metrics of ordered classes, which some classes may be missing for."""
+    predicted = p.argmax(axis=1)
+    if np.ptp(labels) == 0:
+        found.undefined(f"all {len(labels)} test cases are of class {labels[0]}", "quadratic_kappa", "spearman")
+        return
+    found.values["quadratic_kappa"] = float(sk.cohen_kappa_score(labels, predicted, weights="quadratic"))
+    _spearman(found, labels, expected_values(p))
 
 
 def _spearman(found: Metrics, y: np.ndarray, predicted: np.ndarray) -> None:

@@ -44,7 +44,7 @@ def best_factor(scores: Mapping[float, float | None]) -> float:
     """Return the factor with the highest score; of equal ones, or if none has a score, the one nearest to 1.
 
     Args:
-        scores: by factor; None for a training that diverged, or if nothing could be held out.
+        scores: by factor, of the trainings that did not diverge; None if nothing could be held out.
     """
     known = {factor: score for factor, score in scores.items() if score is not None}
     return max(known or scores, key=lambda factor: (known.get(factor, 0.0), -abs(math.log(factor)), -factor))

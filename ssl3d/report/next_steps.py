@@ -107,7 +107,7 @@ def _pair(run: Run, pairs: list[Pair]) -> Iterator[str]:
     if found and found.patients:
         ways.append(f"about {found.patients} {_unit(pair.a)} instead of {pair.a.patients}")
     if found and found.seeds:
-        ways.append(f"about {found.seeds} seeds each instead of {_counts(pair)}")
+        ways.append(f"about {found.seeds} seeds of each method that has fewer, instead of {_counts(pair)}")
     if ways:
         yield f"{text} the corrected test would find it with 80% power with {', or '.join(ways)}."
     else:

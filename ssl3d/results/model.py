@@ -251,6 +251,15 @@ class PlannedEvaluation(Record):
     encoder: Hex = Field(description="key of the encoder")
 
 
+class Primary(Record):
+    """The primary comparison of a run, fixed by its first request, before any result."""
+
+    data: str = Field(description="data set, with its variant: the first one requested")
+    protocol: str = Field(description="the first one requested")
+    tasks: tuple[str, ...] = Field(description="targets requested; of several, the mean is compared")
+    planes: tuple[str, ...] = Field((), description="planes requested; of several, the combination is compared")
+
+
 class PlanRecord(Record):
     """The artifacts of a run (plan.json): requests of repeated calls are merged."""
 
@@ -262,3 +271,4 @@ class PlanRecord(Record):
     encoders: dict[str, PlannedEncoder] = Field({}, description="by key")
     rates: dict[str, PlannedRate] = Field({}, description="choices of learning rates, by key")
     evaluations: dict[str, PlannedEvaluation] = Field({}, description="by key")
+    primary: Primary | None = Field(None, description="of the first request; null before it is planned")

@@ -58,7 +58,7 @@ def read_results(run: Path, *more: Path) -> Results:
         tuple(one for key, one in failed.items() if key not in evaluated),
         tuple(one for key, one in pending.items() if key not in evaluated and key not in failed),
         {key: record for reader in readers for key, record in reader.encoders.items()},
-        next((evaluation.recipe for reader in readers for evaluation in reader.plan.evaluations.values()), None),
+        readers[0].plan.primary,
     )
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ssl3d.recipe import EvaluationRecipe
-from ssl3d.results.model import EncoderRecord, EvaluationRecord, PlannedEncoder, PlannedEvaluation
+from ssl3d.results.model import EncoderRecord, EvaluationRecord, PlannedEncoder, PlannedEvaluation, Primary
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class Results:
         failed: failed evaluations in the order of the plan.
         pending: planned evaluations that are neither complete nor failed.
         encoders: all complete encoders by key, including those without an evaluation.
-        first: recipe of the evaluation that was requested first; it determines the primary comparison.
+        primary: the primary comparison of the first run, as its first request fixed it.
     """
 
     evaluated: tuple[Evaluated, ...] = ()
     failed: tuple[Failed, ...] = ()
     pending: tuple[PlannedEvaluation, ...] = ()
     encoders: Mapping[str, EncoderRecord] = field(default_factory=dict)
-    first: EvaluationRecipe | None = None
+    primary: Primary | None = None
 
     def __bool__(self) -> bool:
         return bool(self.evaluated or self.failed)

@@ -12,7 +12,7 @@ from typing import Any
 from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
 from ssl3d.results.folder import RunFolder
-from ssl3d.results.model import PlanRecord
+from ssl3d.results.model import PlanRecord, Primary
 from ssl3d.results.read import open_run, read_results
 from ssl3d.run.artifact import Context
 from ssl3d.run.claim import claimed, default_folder, publish
@@ -104,6 +104,18 @@ def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
         encoders={key: encoder.planned for key, encoder in graph.encoders.items()},
         rates={key: rate.planned for key, rate in graph.rates.items()},
         evaluations={key: evaluation.planned for key, evaluation in graph.evaluations.items()},
+        primary=_primary(plan),
+    )
+
+
+def _primary(plan: Plan) -> Primary:
+    """Return the primary comparison that a request asks for."""
+    first = [data_plane for data_plane in plan.evaluated if data_plane.data == plan.evaluated[0].data]
+    return Primary(
+        data=first[0].data,
+        protocol=plan.experiment.evaluate.protocols[0],
+        tasks=tuple(dict.fromkeys(task.name for data_plane in first for task in data_plane.tasks)),
+        planes=tuple(data_plane.plane for data_plane in first if data_plane.plane),
     )
 
 

@@ -127,7 +127,7 @@ class Rate:
             context.progress.advance(len(trials), {})
         if all(trial.problem for trial in trials):
             raise RunError(f"training diverges with every learning rate of the grid; lower pretrain.lr ({self.label})")
-        factor = best_factor({trial.factor: trial.score for trial in trials})
+        factor = best_factor({trial.factor: trial.score for trial in trials if not trial.problem})
         record = RateRecord(
             key=self.key,
             name=self.name,

@@ -96,7 +96,7 @@ def _is_of_plane(recipe: EvaluationRecipe) -> bool:
 
 
 def _without_plane(one: Evaluated | Failed, *, shared: bool) -> Recipes:
-    """Return what planes of one exam share: all but the plane and the left-right axis, along which no flip happens.
+    """Return what planes of one exam share: all but the plane, and the flips that follow its left-right axis.
 
     A ``shared`` encoder, which is evaluated in several planes, keeps its corpus.
     """

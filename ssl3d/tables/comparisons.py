@@ -28,9 +28,14 @@ COLUMNS: Columns = {
     "ci_high": ColumnType("float64", "upper 95% limit of the difference"),
     "test": ColumnType("str", "DeLong (one seed each), or DeLong and seeds; over patients, within folds"),
     "p": ColumnType("float64", "two-sided p value of no difference"),
-    "p_holm": ColumnType("float64", "p corrected for the number of pairs of this table, protocol and metric (Holm)"),
+    "p_holm": ColumnType(
+        "float64", "p corrected for the number of pairs of this table, protocol, metric and label (Holm)"
+    ),
     "smallest_detectable": ColumnType(
         "float64", "true difference that this test, corrected for the number of pairs, finds with 80% power at 5%"
+    ),
+    "missed_below": ColumnType(
+        "float64", "true difference that this test finds with 50% power; a smaller one would probably have been missed"
     ),
     "about": ColumnType("str", "methods, or encoders: where a side has one seed, one encoder of it is compared"),
     "verdict": ColumnType(
@@ -87,6 +92,7 @@ def _row(pair: Pair, names: Mapping[Key, str]) -> dict[str, Any]:
         **{"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)},
         **{"difference": test.estimate, "ci_low": test.low, "ci_high": test.high},
         **{"test": pair.method, "p": test.p, "p_holm": pair.p_holm, "smallest_detectable": pair.detectable},
+        "missed_below": pair.missed_below,
         "about": pair.about,
         "verdict": better if pair.separated else "cannot be separated",
         **{"data": a.key.data, "task": a.key.task, "plane": a.key.plane},

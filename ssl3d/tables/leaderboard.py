@@ -33,6 +33,7 @@ COLUMNS: Columns = {
     "interval": ColumnType(
         "str", "DeLong (one seed: of this encoder), or DeLong and seeds; influence functions if no AUC"
     ),
+    "about": ColumnType("str", "methods, or encoders: with one seed, the row is of one encoder of the method"),
     "seeds": ColumnType("Int64", "number of complete seeds"),
     "spread": ColumnType("float64", "standard deviation of score over seeds"),
     **{name: ColumnType("float64", f"{meaning}; mean over seeds") for name, meaning in METRICS.items()},
@@ -61,7 +62,9 @@ COLUMNS: Columns = {
     "n_test_patients": ColumnType("Int64", "number of patients that these are of"),
     "patients_known": ColumnType("boolean", "false: patients are unknown, and every volume is taken for one"),
     "folds": ColumnType("Int64", "outer folds, over which every score is a mean; missing: the data set's own split"),
-    "primary": ColumnType("boolean", "whether the row is of the run's primary comparison, which the request fixes"),
+    "primary": ColumnType(
+        "boolean", "whether the row is of the run's primary comparison, fixed by its request; missing if unknown"
+    ),
     "settings": ColumnType("str", "hash of everything that decides the numbers, code included, but seed and fold"),
     "status": ColumnType("str", "done; partial (some seeds or folds failed, or are not done yet); failed"),
     "departures": ColumnType("str", "what this implementation does differently from the paper"),
@@ -69,6 +72,7 @@ COLUMNS: Columns = {
 }
 
 
+FEW = 20  # test patients of the smallest class, below which the coverage of intervals was not shown
 _OF_SEED = ("pretrain_seconds", "volumes_per_second", "peak_memory_bytes", "flops")
 
 
@@ -84,7 +88,7 @@ def leaderboard(standings: Sequence[Standing], primary: tuple[str, str, str, str
     code = _code_notes([standing.entry for standing in standings])
     rows = [_row(standing, code.get(standing.entry.key, "")) for standing in standings]
     for row, standing in zip(rows, standings, strict=True):
-        row["primary"] = standing.entry.key.compared == primary
+        row["primary"] = None if primary is None else standing.entry.key.compared == primary
     return typed(rows, COLUMNS)
 
 
@@ -102,9 +106,10 @@ def _row(standing: Standing, code_note: str) -> dict[str, Any]:
         "metric": entry.metric if entry.done else None,
         "score": entry.score,
         "interval": standing.interval_from,
+        "about": "methods" if len(entry.seeds) > 1 else "encoders" if entry.seeds else None,
         "seeds": len(entry.seeds),
         "status": _status(entry),
-        "note": joined([*_notes(entry), code_note]),
+        "note": joined([*_notes(entry), _few(standing), code_note]),
     }
     if standing.interval is not None:
         row |= {"ci_low": standing.interval.low, "ci_high": standing.interval.high}
@@ -117,6 +122,14 @@ def _row(standing: Standing, code_note: str) -> dict[str, Any]:
     known = entry.done or entry.unfinished
     folds = known[0].record.recipe.folds if known else entry.failed[0].evaluation.recipe.folds
     return row | {"folds": folds} | (_shared(known) if known else {})
+
+
+def _few(standing: Standing) -> str:
+    """Return a note if the smallest class has so few test patients that intervals are rough."""
+    if standing.smallest is None or standing.smallest >= FEW:
+        return ""
+    of = "of the smallest class" if standing.entry.metric == "auc" else "in all"
+    return f"{standing.smallest} test patients {of}, fewer than {FEW}: the interval is rough"
 
 
 def _status(entry: Entry) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ssl3d.evaluate.statistics.measures import primary
 from ssl3d.results.results import Evaluated
 from ssl3d.tables.entry import MEAN, Entry, Key
 
@@ -17,18 +18,27 @@ def means(found: Sequence[Entry]) -> list[Entry]:
     Only tasks with one class per case that are ranked by AUC count. There is no mean if a plane has only one such task,
     or if an entry lacks one of them or was evaluated on other test cases for another task.
     """
+    kinds = {
+        (entry.key.data, entry.key.task): one.record.data.task
+        for entry in found
+        for one in (*entry.done, *entry.unfinished)
+    }
     groups: dict[Key, dict[str, Entry]] = {}
-    tasks: dict[tuple[str, str], set[str]] = {}
+    tasks: dict[tuple[str, str, str], set[str]] = {}
     for entry in found:
-        known = [*entry.done, *entry.unfinished]
-        if entry.metric == "auc" and all(one.record.data.task.categorical for one in known):
+        task = kinds.get((entry.key.data, entry.key.task))  # a task of which all failed is of unknown kind
+        if task is not None and task.categorical and primary(task.kind).name == "auc":
             groups.setdefault(entry.key._replace(task=""), {})[entry.key.task] = entry
-            tasks.setdefault((entry.key.data, entry.key.plane), set()).add(entry.key.task)
+            tasks.setdefault(_place(entry.key), set()).add(entry.key.task)
     return [
         _mean(key, dict(sorted(group.items())))
         for key, group in groups.items()
-        if set(group) == tasks[key.data, key.plane] and len(group) > 1 and _same_cases(group)
+        if set(group) == tasks[_place(key)] and len(group) > 1 and _same_cases(group)
     ]
+
+
+def _place(key: Key) -> tuple[str, str, str]:
+    return key.data, key.plane, key.protocol
 
 
 def _same_cases(group: Mapping[str, Entry]) -> bool:

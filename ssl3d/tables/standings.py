@@ -55,6 +55,11 @@ class Pair:
         return smallest_detectable(self.test.se, self.test.df, self.family, level=LEVEL, most=self.most)
 
     @property
+    def missed_below(self) -> float | None:
+        """True difference that the corrected test detects with 50% power; a smaller one is probably missed."""
+        return smallest_detectable(self.test.se, self.test.df, self.family, power=0.5, level=LEVEL, most=self.most)
+
+    @property
     def most(self) -> float:
         """Largest possible difference of the scores."""
         return self.a.measure.scale.width

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from ssl3d.evaluate.statistics.limits import AUC, ERROR
 from ssl3d.tables.columns import Columns, ColumnType, joined, typed
 from ssl3d.tables.entry import Entry
 from ssl3d.tables.standings import estimate_of
@@ -31,17 +32,24 @@ COLUMNS: Columns = {
     "protocol": ColumnType("str", "how encoders were evaluated: linear, knn, attentive, finetune, or another plugin"),
     "method": ColumnType("str", "name of the method"),
     "backbone": ColumnType("str", "name of the backbone"),
-    "mean_rank": ColumnType("float64", "rank by score among the methods of the summary, mean over tasks; 1 is best"),
+    "mean_rank": ColumnType(
+        "float64", "rank by score among the methods of the summary, mean over tasks; 1 is best; none with one seed"
+    ),
     "rank_low": ColumnType("float64", "lower 95% limit of mean_rank, over patients and seeds"),
     "rank_high": ColumnType("float64", "upper 95% limit of mean_rank"),
-    "metric": ColumnType("str", "what is averaged; missing if tasks are ranked by different metrics"),
+    "metric": ColumnType(
+        "str", "what is averaged; missing if tasks are ranked by different metrics, or have errors in different units"
+    ),
     "mean_score": ColumnType("float64", "mean over tasks of the score; missing as above"),
     "score_low": ColumnType("float64", "lower 95% limit of mean_score, over patients and seeds"),
     "score_high": ColumnType("float64", "upper 95% limit of mean_score"),
-    "wins": ColumnType("float64", "how often it beats another method: share of the draws, tasks and other methods"),
+    "wins": ColumnType(
+        "float64", "share of the draws, tasks and other methods in which it scores better; missing with one seed"
+    ),
     "tasks": ColumnType("Int64", "number of data sets, tasks and planes that the summary is over"),
     "seeds": ColumnType("Int64", "smallest number of complete seeds; 1: the variance of seeds is not included"),
     "names": ColumnType("str", "these data sets, tasks and planes"),
+    "left_out": ColumnType("str", "methods that are not complete in every one of them"),
     "synthetic": ColumnType("boolean", "whether any of the data are generated"),
 }
 WIN_COLUMNS: Columns = {
@@ -67,16 +75,32 @@ class Drawn:
         protocol: name of the protocol.
         entries: by task, then by method.
         draws: (T, M, draws), larger is better.
+        left_out: methods that are not complete in every task.
     """
 
     protocol: str
     entries: Mapping[Where, Mapping[Name, Entry]]
     draws: np.ndarray
+    left_out: tuple[Name, ...] = ()
 
     @property
     def names(self) -> list[Name]:
         """The methods, M."""
         return list(next(iter(self.entries.values())))
+
+    @property
+    def about_methods(self) -> bool:
+        """Whether every method has several seeds; otherwise encoders are compared, which have no rank."""
+        return all(len(entry.seeds) > 1 for found in self.entries.values() for entry in found.values())
+
+    @property
+    def metric(self) -> str | None:
+        """The metric of all tasks; None if they have several, or errors in several units."""
+        every = [entry for found in self.entries.values() for entry in found.values()]
+        units = {entry.done[0].record.data.task.unit for entry in every}
+        if len({entry.metric for entry in every}) > 1 or (every[0].measure.scale is ERROR and len(units) > 1):
+            return None
+        return every[0].metric
 
     @cached_property
     def observed(self) -> np.ndarray:
@@ -114,7 +138,8 @@ def drawn_over_tasks(entries: Sequence[Entry]) -> list[Drawn]:
         names = [name for name in next(iter(whole.values())) if all(name in methods for methods in whole.values())]
         if len(whole) > 1 and len(names) > 1:
             common = {where: {name: methods[name] for name in names} for where, methods in whole.items()}
-            made.append(Drawn(protocol, common, _draw(common)))
+            others = {name for methods in tasks.values() for name in methods} - set(names)
+            made.append(Drawn(protocol, common, _draw(common), tuple(sorted(others))))
     return made
 
 
@@ -124,13 +149,14 @@ def summary(drawn: Sequence[Drawn]) -> pd.DataFrame:
 
 
 def wins(drawn: Sequence[Drawn]) -> pd.DataFrame:
-    """Return one row per protocol and ordered pair of methods; see :data:`WIN_COLUMNS`."""
+    """Return one row per protocol and ordered pair of methods, all with several seeds; see :data:`WIN_COLUMNS`."""
     rows = [
         {
             **{"protocol": one.protocol, "method_a": a[0], "backbone_a": a[1], "method_b": b[0], "backbone_b": b[1]},
             **{"wins": one.wins[i, j], "tasks": len(one.entries)},
         }
         for one in drawn
+        if one.about_methods
         for i, a in enumerate(one.names)
         for j, b in enumerate(one.names)
         if i != j
@@ -140,34 +166,36 @@ def wins(drawn: Sequence[Drawn]) -> pd.DataFrame:
 
 def _rows(one: Drawn) -> Iterator[dict[str, Any]]:
     ranks = rankdata(-one.observed, axis=1).mean(axis=0)
-    metrics = {entry.metric for found in one.entries.values() for entry in found.values()}
-    metric = metrics.pop() if len(metrics) == 1 else None
-    rank_limits = _limits(one.ranks)
-    score_limits, scores = _limits(one.draws.mean(axis=0)), one.observed.mean(axis=0)
+    rank_limits = np.quantile(one.ranks, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
     for m in np.argsort(ranks, kind="stable"):
         name, found = one.names[m], [methods[one.names[m]] for methods in one.entries.values()]
         row: dict[str, Any] = {
-            **{"protocol": one.protocol, "method": name[0], "backbone": name[1], "metric": metric},
-            **{"mean_rank": ranks[m], "rank_low": rank_limits[0, m], "rank_high": rank_limits[1, m]},
-            **{"wins": (one.wins[m].sum() - 0.5) / (len(one.names) - 1), "tasks": len(one.entries)},
-            "seeds": min(len(entry.seeds) for entry in found),
+            **{"protocol": one.protocol, "method": name[0], "backbone": name[1], "metric": one.metric},
+            **{"tasks": len(one.entries), "seeds": min(len(entry.seeds) for entry in found)},
             "names": joined(", ".join(filter(None, where)) for where in one.entries),
+            "left_out": joined(" on ".join(other) for other in one.left_out),
             "synthetic": any(entry.done[0].record.data.synthetic for entry in found),
         }
-        if metric is not None:
-            sign = found[0].measure.sign
-            low, high = sorted(sign * score_limits[:, m])
-            row |= {"mean_score": sign * scores[m], "score_low": low, "score_high": high}
+        if one.about_methods:
+            row |= {"mean_rank": ranks[m], "rank_low": rank_limits[0, m], "rank_high": rank_limits[1, m]}
+            row["wins"] = (one.wins[m].sum() - 0.5) / (len(one.names) - 1)
+        if one.metric is not None:
+            row |= _mean_score(found, one.draws[:, m].mean(axis=0))
         yield row
+
+
+def _mean_score(found: Sequence[Entry], draws: np.ndarray) -> dict[str, float]:
+    """Return the mean score of a method over tasks, with limits on the scale of the score."""
+    measure, score = found[0].measure, float(np.mean([entry.score for entry in found]))
+    smallest = min(estimate_of(entry).smallest for entry in found)
+    more = {"averaged": len(found)} if measure.scale is AUC else {}
+    low, high = measure.scale.limits(np.array(score), np.array(draws.std()), smallest, LEVEL, **more)
+    return {"mean_score": score, "score_low": float(low), "score_high": float(high)}
 
 
 def _merit(entry: Entry) -> float:
     assert entry.score is not None  # chosen so
     return entry.measure.sign * entry.score
-
-
-def _limits(values: np.ndarray) -> np.ndarray:
-    return np.asarray(np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1))
 
 
 def _draw(entries: Mapping[Where, Mapping[Name, Entry]]) -> np.ndarray:
@@ -179,11 +207,11 @@ def _draw(entries: Mapping[Where, Mapping[Name, Entry]]) -> np.ndarray:
         for patient in np.concatenate(_patients(next(iter(methods.values())))):
             known.setdefault(patient, len(known))
     of_patients = {data: _weights(rng, len(known)) for data, known in patients.items()}
-    of_seeds: dict[tuple[str, Name, tuple[int, ...]], np.ndarray] = {}  # one encoder serves all tasks of a data set
+    of_seeds: dict[tuple[Name, tuple[int, ...]], np.ndarray] = {}  # one encoder may serve several tasks and data sets
     found = []
     for (data, _, _), methods in entries.items():
         for name, entry in methods.items():
-            key = data, name, entry.seeds
+            key = name, entry.seeds
             if key not in of_seeds:
                 of_seeds[key] = _weights(rng, len(entry.seeds))
             found.append(_scores(entry, patients[data], of_patients[data], of_seeds[key]))
@@ -206,7 +234,8 @@ def _scores(entry: Entry, place: Mapping[str, int], of_patients: np.ndarray, of_
     share = 0.0  # of the variance over seeds that is not of the patients
     if len(entry.seeds) > 1:
         of_encoders, of_sample = (float(part) for part in estimate.seed_variances)
-        share = max(0.0, 1 - of_sample / of_encoders) if of_encoders > 0 else 0.0
+        share = float(np.clip(1 - of_sample / of_encoders, 0, 1)) if of_encoders > 0 else 0.0
+        share = 1.0 if np.isnan(share) else share
     return np.asarray(entry.measure.sign * (scores * (1 + np.sqrt(share) * (of_seeds - 1))).mean(axis=1))
 
 

@@ -13,7 +13,7 @@ from ssl3d.results.results import Evaluated, Failed, Results
 from ssl3d.tables import comparisons, curves, entries, evaluations, leaderboard, scores, summary
 from ssl3d.tables.combine_planes import combine_planes
 from ssl3d.tables.comparable import check_comparable
-from ssl3d.tables.entry import Entry
+from ssl3d.tables.entry import MEAN, PLUS, Entry
 from ssl3d.tables.standings import Pair, Standing, standings
 from ssl3d.tables.summary import Drawn
 
@@ -64,20 +64,19 @@ class Tables:
 
     @cached_property
     def primary(self) -> tuple[str, str, str, str] | None:
-        """Data set, task, plane and protocol of the primary comparison, fixed by the request before any result.
+        """Data set, task, plane and protocol of the primary comparison, fixed by the first request, before any result.
 
-        These are the first ones requested, except that the mean over the tasks of the data set, and the combination of
-        its planes, come before a single one. None if nothing of it is complete.
+        Of several tasks it is their mean if there is one, otherwise the first; likewise for planes. None if nothing of
+        it is complete.
         """
-        first = self.results.first or next((one.record.recipe for one in self.results.evaluated), None)
-        if first is None:
+        asked = self.results.primary
+        if asked is None:
             return None
-        keys = [
-            entry.key for entry in self.entries if (entry.key.data, entry.key.protocol) == (first.data, first.protocol)
-        ]
-        own = first.task, first.plane or ""
-        keys.sort(key=lambda key: (not key.is_mean, not key.is_combined, (key.task, key.plane) != own))
-        return keys[0].compared if keys else None
+        scored = {entry.key.compared for entry in self.entries if entry.score is not None}
+        tasks = (MEAN + ", ".join(sorted(asked.tasks)), asked.tasks[0])
+        planes = (PLUS.join(sorted(asked.planes)), asked.planes[0] if asked.planes else "")
+        wanted = [(asked.data, task, plane, asked.protocol) for task in tasks for plane in planes]
+        return next((one for one in wanted if one in scored), None)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:

@@ -39,8 +39,16 @@ def test_the_command_prints_every_column_of_every_table() -> None:
 def test_what_is_written_has_the_columns_that_are_described(tmp_path: Path) -> None:
     grade = Task(name="grade", kind="ordinal", classes=("none", "some", "all"))
     names = ("byol", "simclr")
-    ordinal = [evaluated(name, noise=i, target=grade, labels=np.arange(120) % 3, K=3) for i, name in enumerate(names)]
-    found = results(evaluated(), evaluated("simclr", noise=1), evaluated(recipe={"labels": 0.5}), *ordinal)
+    both = [
+        one
+        for i, name in enumerate(names)
+        for seed in range(2)
+        for one in (
+            evaluated(name, seed, noise=2 * i + seed),
+            evaluated(name, seed, noise=2 * i + seed, target=grade, labels=np.arange(120) % 3, K=3),
+        )
+    ]
+    found = results(*both, evaluated(recipe={"labels": 0.5}))
     write_tables(write_run(tmp_path, found), Tables(found))
     for file, columns in TABLE_COLUMNS.items():
         assert list(pd.read_csv(tmp_path / file)) == list(columns)

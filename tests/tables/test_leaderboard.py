@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,10 @@ from ssl3d.errors import RunError
 from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.compare import holm
 from ssl3d.evaluate.statistics.inference import interval
-from ssl3d.protocol import Prediction
 from ssl3d.results.folder import COMPARISONS, CURVES, EVALUATIONS, LEADERBOARD, LEADERBOARD_MD
-from ssl3d.results.predictions import predictions_frame
+from ssl3d.results.model import Primary
 from ssl3d.results.read import read_results
 from ssl3d.results.results import Evaluated, Failed, Results
-from ssl3d.results.scoring import score
 from ssl3d.tables import comparisons, evaluations, leaderboard
 from ssl3d.tables.columns import read_table
 from ssl3d.tables.comparable import check_shared
@@ -30,7 +29,7 @@ from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import write_tables
 from ssl3d.task import Task
 from tests.evaluate.estimates import auc_interval, paired_test
-from tests.records import LABELS, aucs, by_column, encoder, evaluated, failed, results, write_run
+from tests.records import LABELS, aucs, by_column, encoder, evaluated, failed, results, with_prediction, write_run
 
 
 def tables(*found: Evaluated | Failed) -> Tables:
@@ -377,19 +376,7 @@ def multilabel(method: str, noise: int, strength: float = 1.0, positive: float =
     rng = np.random.default_rng([noise, 7])
     targets = np.stack([LABELS, (np.arange(len(LABELS)) < positive * len(LABELS)).astype(int)], axis=1)
     p = 1 / (1 + np.exp(-(strength * (2 * targets - 1) + rng.standard_normal(targets.shape))))
-    return _with_prediction(evaluated(method, noise=noise), task, targets, p)
-
-
-def _with_prediction(one: Evaluated, task: Task, targets: np.ndarray, p: np.ndarray) -> Evaluated:
-    record = one.record.model_copy(
-        update={
-            "recipe": one.record.recipe.model_copy(update={"task": task.name}),
-            "data": one.record.data.model_copy(update={"task": task}),
-            "score": score(Prediction(p, None), targets, task),
-        }
-    )
-    ids = list(one.predictions["case"])
-    return Evaluated(record, one.encoder, predictions_frame(ids, ids, targets, p, task))
+    return with_prediction(evaluated(method, noise=noise), task, targets, p)
 
 
 def test_a_multi_label_task_is_the_mean_over_its_labels() -> None:
@@ -424,7 +411,7 @@ def test_a_regression_is_ranked_by_its_error() -> None:
     rng = np.random.default_rng(0)
     ages = rng.uniform(20, 80, len(LABELS))
     found = [
-        _with_prediction(evaluated(name, seed), task, ages, (ages + rng.normal(0, width, len(ages)))[:, None])
+        with_prediction(evaluated(name, seed), task, ages, (ages + rng.normal(0, width, len(ages)))[:, None])
         for name, width in (("a", 9.0), ("b", 3.0), ("c", 8.5))
         for seed in range(3)
     ]
@@ -463,11 +450,37 @@ def test_the_primary_comparison_is_the_first_one_requested() -> None:
     found = [
         evaluated(name, protocol=protocol, noise=i) for i, name in enumerate("ab") for protocol in ("knn", "linear")
     ]
-    made, alone = tables(*found), tables(found[0], found[2])
+    made = tables(*found)
     assert set(made.leaderboard[made.leaderboard["primary"]]["protocol"]) == {"knn"}
     text = to_markdown(made.leaderboard, made.comparisons)
-    assert "The primary comparison of this run is that of knn" in text
-    assert "primary comparison" not in to_markdown(alone.leaderboard, alone.comparisons)
+    assert "primary comparison of this run, fixed by its first request, is this one of knn" in text
+
+
+def test_the_primary_comparison_does_not_move_to_what_is_complete_or_was_added() -> None:
+    found = [evaluated(name, target=task, noise=i) for i, name in enumerate("ab") for task in ("acl", "meniscus")]
+    asked = Primary(data="demo", protocol="linear", tasks=("acl",), planes=("sagittal",))
+    pending, grown = (Tables(replace(results(*of), primary=asked)) for of in (found[1::2], found))
+    assert pending.leaderboard["primary"].isna().all()
+    assert "primary" not in to_markdown(pending.leaderboard, pending.comparisons)
+    assert set(grown.leaderboard[grown.leaderboard["primary"]]["task"]) == {"acl"}  # not the mean
+    assert "This table is exploratory" in to_markdown(grown.leaderboard, grown.comparisons)
+
+
+def test_few_cases_of_a_class_are_noted() -> None:
+    labels = np.repeat([0, 1], [110, 10])
+    row = tables(evaluated(labels=labels), evaluated("simclr", labels=labels)).leaderboard.iloc[0]
+    assert "10 test patients of the smallest class, fewer than 20: the interval is rough" in row["note"]
+    assert row["about"] == "encoders"
+
+
+def test_a_task_of_which_a_method_failed_leaves_the_mean_of_the_others_alone() -> None:
+    grade = Task(name="grade", kind="ordinal", classes=("none", "some", "all"))
+    found = [evaluated(name, target=task, noise=i) for i, name in enumerate("ab") for task in ("acl", "meniscus")]
+    ordinal = evaluated("a", target=grade, labels=np.arange(120) % 3, K=3)
+    board = tables(*found, ordinal, failed("b", recipe={"task": "grade"})).leaderboard
+    means = board[board["task"].str.startswith("mean")]
+    assert list(means["task"]) == ["mean of acl, meniscus"] * 2
+    assert means["score"].notna().all()
 
 
 def test_tables_load_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:

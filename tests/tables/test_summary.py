@@ -12,7 +12,8 @@ from ssl3d.tables.standings import standings
 from ssl3d.tables.summary import drawn_over_tasks
 from ssl3d.tables.tables import Tables
 from ssl3d.tables.write import table_files
-from tests.records import evaluated, results
+from ssl3d.task import Task
+from tests.records import LABELS, evaluated, results, with_prediction
 
 TASKS = ("abnormal", "acl", "meniscus")
 
@@ -75,10 +76,61 @@ def test_methods_that_lack_a_task_and_tables_alone_have_no_summary() -> None:
 
 
 def test_every_draw_is_the_same_again_and_it_is_written_and_shown() -> None:
-    found = results(*run(("byol", 1.0), ("moco", 0.5), seeds=1))
+    found = results(*run(("byol", 1.0), ("moco", 0.5), seeds=2))
     made, again = Tables(found), Tables(found)
     np.testing.assert_array_equal(made.summary["rank_low"], again.summary["rank_low"])
     assert {"summary.csv", "wins.csv"} <= set(table_files(made))
     text = to_markdown(made.leaderboard, made.comparisons, overview(made))
     assert text.index("Summary over 3 tasks") < text.index("task mean of")
-    assert "one seed" in text
+
+
+def test_with_one_seed_encoders_are_summed_up_without_ranks() -> None:
+    made = Tables(results(*run(("byol", 1.0), ("moco", 0.5), seeds=1)))
+    text = to_markdown(made.leaderboard, made.comparisons, overview(made))
+    assert "encoders are compared and not methods: there are no ranks" in text
+    assert "mean rank" not in text
+    assert made.wins.empty
+
+
+def test_an_encoder_that_serves_two_data_sets_varies_in_both_at_once() -> None:
+    """Predictions of the same cases under another name of the data set add patients, and no seed."""
+
+    def spread(*names: str) -> float:
+        found = [
+            evaluated(
+                method, seed, 1.0 + 0.5 * (seed - 1), noise=1, recipe={"data": name}, data={"fingerprint": name * 2}
+            )
+            for name in names
+            for method in ("byol", "moco")
+            for seed in range(3)
+        ]
+        two = [*found, *run(("byol", 1.0), ("moco", 0.5), tasks=("meniscus",))] if len(names) == 1 else found
+        (drawn,) = drawn_over_tasks(Tables(results(*two)).entries)
+        return float(drawn.draws[: len(names)].mean(axis=0)[0].std())
+
+    assert spread("aa", "bb") > 0.9 * spread("aa")  # independent seeds would give 0.71
+
+
+def test_errors_in_different_units_have_no_mean() -> None:
+    def of(unit: str, name: str) -> list[Evaluated]:
+        task, rng = Task(name=name, kind="regression", classes=(), unit=unit), np.random.default_rng(0)
+        values = rng.uniform(20, 80, len(LABELS))
+        return [
+            with_prediction(evaluated(method, seed), task, values, (values + rng.normal(0, 3, len(LABELS)))[:, None])
+            for method in "ab"
+            for seed in (0, 1)
+        ]
+
+    same, other = (Tables(results(*of("years", "age"), *of(unit, "older"))).summary for unit in ("years", "mm"))
+    assert same["mean_score"].notna().all()
+    assert other["mean_score"].isna().all()
+    assert other["mean_rank"].notna().all()
+
+
+def test_a_perfect_score_is_not_certain() -> None:
+    found = [
+        evaluated(m, s, 50.0, target=t, noise=10 * i + s) for t in TASKS for i, m in enumerate("ab") for s in (0, 1)
+    ]
+    row = Tables(results(*found)).summary.iloc[0]
+    assert (row["mean_score"], row["score_high"]) == (1.0, 1.0)
+    assert row["score_low"] < 0.99

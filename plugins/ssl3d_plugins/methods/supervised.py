@@ -49,6 +49,8 @@ class Supervised(Method[Config]):
         outputs, labels = self.head(batch.online[0]), batch.rows["labels"]  # (N, K), and (N,) or (N, L)
         errors, known = self.errors(outputs, labels)
         count = known.sum()
+        if self.task is not None and self.task.kind == "regression":
+            count = count * (self.get_buffer("seen")[0] > 0)  # the first step only learns the unit of the targets
         values = labels.nan_to_num().double() * known
         seen = torch.stack([count.double(), values.sum(), values.square().sum()])
         return Loss((errors * known).sum() / count.clamp(min=1), weight=count, sums={"seen": seen})

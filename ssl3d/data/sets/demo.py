@@ -28,7 +28,7 @@ EFFUSION: Final = 0.2  # fraction of knees with fluid, alone or with a tear: abn
 
 
 class Demo(Dataset):
-    """Generated knees: 160 to train on, 160 to test on, (1, 10 to 20, 48, 48), uint8; three planes, MRNet's three tasks.
+    """Generated knees: 160 to train on, 160 to test on, (1, 10 to 20, 48, 48), uint8; three planes, three tasks.
 
     Everything follows from the case id; nothing is read, and no global random state is used. Lesions are small, and the
     knees are shifted, rotated, scaled and lit at random, so that an untrained encoder detects few of them and a

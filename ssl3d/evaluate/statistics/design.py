@@ -160,8 +160,8 @@ def detects(of: Sources, difference: float, comparisons: int, *, most: float = 1
         most: largest possible difference: 1 for AUCs.
 
     Returns:
-        (seeds of each method, with these patients; multiple of the patients, with these seeds); each None if it is
-        beyond :data:`SEEDS` or 20 times the patients. Seeds are None, too, if a method has one.
+        (seeds of each method that has fewer, with these patients; multiple of the patients, with these seeds); each
+        None if it is beyond :data:`SEEDS` or 20 times the patients. Seeds are None, too, if a method has one.
     """
 
     def reached(seeds: int | None = None, multiple: float = 1.0) -> bool:
@@ -171,5 +171,5 @@ def detects(of: Sources, difference: float, comparisons: int, *, most: float = 1
 
     if not of.standard_error()[0] > ROUNDING or not abs(difference) > ROUNDING:
         return None, None  # NaN: a class of one patient
-    seeds = enough_seeds(lambda count: reached(seeds=count), max(of.counts)) if of.known else None
+    seeds = enough_seeds(lambda count: reached(seeds=count), min(of.counts)) if of.known else None
     return seeds, enough_patients(lambda multiple: reached(multiple=multiple))

@@ -195,6 +195,6 @@ def wald(
         return PairedTest(difference, se, -most, most, p, df)
     if se < ROUNDING and abs(difference) < ROUNDING:
         return PairedTest(0.0, 0.0, 0.0, 0.0, p, df)
-    constant = 1 - extreme_bound(smallest, level) if np.isfinite(most) else 0.0
+    constant = most * (1 - extreme_bound(smallest, level)) if np.isfinite(most) else 0.0
     half = constant if se < ROUNDING else float(stdtrit(df, 0.5 + level / 2)) * se
     return PairedTest(difference, se, max(-most, difference - half), min(most, difference + half), p, df)

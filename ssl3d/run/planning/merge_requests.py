@@ -16,7 +16,7 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     """Return the plan of a run after another call.
 
     Repeated requests replace what was planned for them before, in its place: their keys differ if the data, a plugin or
-    weights were changed. The evaluation that was requested first determines the primary comparison.
+    weights were changed. The primary comparison remains that of the first call.
     """
     asked = {_request(now, evaluation): key for key, evaluation in now.evaluations.items()}
     evaluations: dict[str, PlannedEvaluation] = {}
@@ -30,6 +30,7 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     chosen = {encoder.rate for encoder in encoders.values()}
     return earlier.model_copy(
         update={
+            "primary": earlier.primary or now.primary,
             "roots": {**earlier.roots, **now.roots},
             "stores": {**earlier.stores, **now.stores},
             "encoders": encoders,

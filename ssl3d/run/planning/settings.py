@@ -28,7 +28,7 @@ def encoder_recipe(
 ) -> EncoderRecipe:
     """Return the recipe of an encoder.
 
-    The user's settings override the method's preset, which overrides that of the corpus's first data set, which
+    The user's settings override the method's preset, which overrides that of the corpus if its data sets agree, which
     overrides the defaults. All settings are written out, so that a changed default gives a different recipe.
 
     Args:
@@ -47,7 +47,9 @@ def encoder_recipe(
     asked = experiment.asked()
     sections: dict[str, Any] = {name: asked[name] for name in ("augment", "pretrain") if name in asked}
     sections["backbone_config"] = asked.get("backbone", {}).get(backbone, {})
-    values = merge(merge(planes[0].dataset.preset, kind.preset), sections)
+    presets = [dict(one.dataset.preset) for one in planes]
+    of_corpus = presets[0] if all(preset == presets[0] for preset in presets) else {}
+    values = merge(merge(of_corpus, kind.preset), sections)
     values["view_size"] = _view_size(experiment, planes[0], kind, network, values.get("view_size"))
     values["method_config"] = _whole(kind.Config, asked.get("method", {}).get(method, {}), f"method.{method}")
     values["backbone_config"] = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")

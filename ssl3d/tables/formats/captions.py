@@ -35,7 +35,7 @@ _LETTERS = (
     "Methods that share a letter cannot be separated at 5%, corrected (Holm) for all pairs of one protocol in this "
     "table."
 )
-_PRIMARY = "The primary comparison of this run is that of {}, which was requested first; the others are exploratory."
+_PRIMARY = "The primary comparison of this run, fixed by its first request, is this one of {}; others are exploratory."
 _EXPLORATORY = "This table is exploratory: the primary comparison of the run is in another one."
 _NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for one, so intervals may be too narrow."
 
@@ -101,11 +101,10 @@ def remarks(leaderboard: pd.DataFrame, *, primary: bool = True) -> str:
 
 
 def _primary(leaderboard: pd.DataFrame) -> str:
-    """Return which comparison of the run is the primary one, if the rows of a table are not all of it."""
-    primary = leaderboard["primary"].fillna(False)
-    protocols = list(leaderboard["protocol"][primary])
-    if primary.all():
+    """Return whether a table holds the primary comparison of the run; empty if the run has none."""
+    if leaderboard["primary"].isna().all():
         return ""
+    protocols = list(leaderboard["protocol"][leaderboard["primary"].fillna(False)])
     return _PRIMARY.format(protocols[0]) if protocols else _EXPLORATORY
 
 
@@ -120,17 +119,25 @@ def conclusion(comparisons: pd.DataFrame) -> str:
 
 
 def _shown_by(protocol: str, pairs: pd.DataFrame) -> str:
-    """Return how many pairs are separated, and the true difference that would probably have been missed."""
+    """Return how many pairs are separated, and what true differences would have been found or missed."""
     tied = int((pairs["verdict"] == "cannot be separated").sum())
     many = f"{tied} of {len(pairs)} pairs" if len(pairs) > 1 else "the only pair" if tied else "0 of 1 pairs"
     found = f"{protocol}: {many} cannot be separated."
-    detectable = pairs["smallest_detectable"].dropna()
-    if detectable.empty:
-        return found
-    low, high = (f"{float(f'{value:.2g}'):g}" for value in (detectable.min(), detectable.max()))  # 120, not 1.2e+02
-    size = low if low == high else f"{low} to {high}, depending on the pair,"
+    missed, detected = pairs["missed_below"].dropna(), pairs["smallest_detectable"].dropna()
     score = MEASURES[str(pairs["metric"].iloc[0])].title
-    return f"{found} A true difference in {score} smaller than about {size} would probably have been missed."
+    if not missed.empty:
+        found += f" A true difference in {score} smaller than about {_range(missed)} would probably have been missed"
+        found += f"; one of {_range(detected)} would be found in 8 of 10 such studies." if len(detected) else "."
+    hopeless = len(pairs) - len(missed)
+    if hopeless and (pairs["ci_low"] < pairs["ci_high"]).any():
+        found += f" In {hopeless} of the pairs no difference, however large, would probably have been found."
+    return found
+
+
+def _range(values: pd.Series) -> str:
+    """Return the smallest and largest value with two digits: "0.05 to 0.12 (by pair)"."""
+    low, high = (f"{float(f'{value:.2g}'):g}" for value in (values.min(), values.max()))  # 120, not 1.2e+02
+    return low if low == high else f"{low} to {high} (by pair)"
 
 
 def versus(leaderboard: pd.DataFrame) -> str:

@@ -11,7 +11,11 @@ from ssl3d.tables.formats.texts import digits
 from ssl3d.tables.tables import Tables
 
 MOST = 8  # methods whose wins are shown as a square; wins.csv has all
-_ONE_SEED = "With one seed the variance of seeds is not included."
+_WINS = (
+    "Wins: share of bootstrap draws, tasks and other methods in which a method scores better; this is no test, and "
+    "methods that cannot be separated may have a large share."
+)
+_ONE_SEED = "With one seed, encoders are compared and not methods: there are no ranks, and seeds do not vary."
 
 
 class Titled(NamedTuple):
@@ -27,35 +31,35 @@ def overview(tables: Tables) -> list[Titled]:
     for protocol, rows in tables.summary.groupby("protocol", sort=False):
         pairs = tables.wins[tables.wins["protocol"] == protocol]
         found.append(_summary(str(protocol), rows))
-        if len(rows) <= MOST:
+        if len(rows) <= MOST and not pairs.empty:
             found.append(_square(str(protocol), rows, pairs))
     return found
 
 
 def _summary(protocol: str, rows: pd.DataFrame) -> Titled:
     first = rows.iloc[0]
-    synthetic = " (synthetic data)" if first["synthetic"] else ""
-    title = (
-        f"Summary over {first['tasks']} tasks{synthetic}, {protocol}: {first['names']}. Each counts alike; intervals "
-        "are at 95%, by bootstrap over patients and seeds. Wins: how often a method beats another one, over draws, "
-        "tasks and other methods."
-    )
-    table = pd.DataFrame({"method": rows["method"], "backbone": rows["backbone"]})
-    table["mean rank"] = [
-        _with_limits(*row) for row in zip(rows["mean_rank"], rows["rank_low"], rows["rank_high"], strict=True)
+    ranked = bool(rows["mean_rank"].notna().all())
+    sentences = [
+        f"Summary over {first['tasks']} tasks{' (synthetic data)' if first['synthetic'] else ''}, {protocol}: "
+        f"{first['names']}. Every task has equal weight; intervals are at 95%, by bootstrap over patients and seeds.",
+        _WINS if ranked else _ONE_SEED,
+        f"Left out, since not complete in every task: {first['left_out']}." if pd.notna(first["left_out"]) else "",
     ]
-    if rows["metric"].notna().all():
+    table = pd.DataFrame({"method": rows["method"], "backbone": rows["backbone"]})
+    if ranked:
+        table["mean rank"] = _with_limits(rows, "mean_rank", "rank_low", "rank_high")
+    if pd.notna(first["metric"]):
         name = f"mean {MEASURES[str(first['metric'])].title}"
-        table[name] = [
-            _with_limits(*row) for row in zip(rows["mean_score"], rows["score_low"], rows["score_high"], strict=True)
-        ]
-    table["wins"] = [f"{value:.0%}" for value in rows["wins"]]
+        table[name] = _with_limits(rows, "mean_score", "score_low", "score_high")
+    if ranked:
+        table["wins"] = [f"{value:.0%}" for value in rows["wins"]]
     table["seeds"] = rows["seeds"].astype(str)
-    return Titled(f"{title} {_ONE_SEED}" if (rows["seeds"] == 1).any() else title, table)
+    return Titled(" ".join(filter(None, sentences)), table)
 
 
-def _with_limits(value: float, low: float, high: float) -> str:
-    return f"{digits(value)} ({digits(low)}-{digits(high)})"
+def _with_limits(rows: pd.DataFrame, *names: str) -> list[str]:
+    columns = (rows[name] for name in names)
+    return [f"{digits(value)} ({digits(low)}-{digits(high)})" for value, low, high in zip(*columns, strict=True)]
 
 
 def _square(protocol: str, rows: pd.DataFrame, pairs: pd.DataFrame) -> Titled:
@@ -72,4 +76,7 @@ def _square(protocol: str, rows: pd.DataFrame, pairs: pd.DataFrame) -> Titled:
     table = pd.DataFrame(
         {"": list(names.values()), **{name: [share.get((a, b), "") for a in names] for b, name in names.items()}}
     )
-    return Titled(f"How often the method of a row beats that of a column ({protocol})", table)
+    return Titled(
+        f"Share of draws and tasks in which the method of a row scores better than that of a column ({protocol})",
+        table,
+    )

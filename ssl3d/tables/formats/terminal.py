@@ -116,7 +116,7 @@ def titled_to_rich(titled: Titled) -> Table:
     from rich import box  # noqa: PLC0415  # only terminals need rich
     from rich.table import Table  # noqa: PLC0415
 
-    out = Table(*titled.table.columns, title=_plain(titled.title), box=box.SIMPLE_HEAD, padding=(0, 1))
+    out = Table(*map(_plain, titled.table.columns), title=_plain(titled.title), box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in titled.table.to_numpy().tolist():
         out.add_row(*map(_plain, row))
     return out
@@ -130,7 +130,7 @@ def price_to_rich(leaderboard: pd.DataFrame) -> Table | None:
     cost = price(leaderboard)
     if cost.empty:
         return None
-    out = Table(*cost.columns, title=PRICE, box=box.SIMPLE_HEAD, padding=(0, 1))
+    out = Table(*map(_plain, cost.columns), title=PRICE, box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in cost.to_numpy().tolist():
         out.add_row(*map(_plain, row))
     return out

@@ -25,15 +25,16 @@ def shown(leaderboard: pd.DataFrame) -> pd.DataFrame:
     if leaderboard["view_size"].nunique() < 2:
         table = table.drop(columns="view")
     title = score_title(leaderboard)
-    table = table.drop(columns=title, errors="ignore").rename(columns={_SCORE: title})
+    if title != _SCORE:
+        table = table.drop(columns=title, errors="ignore").rename(columns={_SCORE: title})
     always = (*_ALWAYS, title)
     return table.loc[:, [name for name in table.columns if name in always or (table[name] != "").any()]]
 
 
 def score_title(table: pd.DataFrame) -> str:
-    """Return the name of the score that ranks the rows of one table: "AUC", "kappa" or "MAE"."""
+    """Return the name of the score that ranks the rows of one table: "AUC", "kappa" or "MAE"; "score" if unknown."""
     known = table["metric"].dropna()
-    return "AUC" if known.empty else MEASURES[str(known.iloc[0])].title
+    return "score" if known.empty else MEASURES[str(known.iloc[0])].title
 
 
 def price(leaderboard: pd.DataFrame) -> pd.DataFrame:
