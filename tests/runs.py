@@ -41,7 +41,10 @@ def write_knees(root: Path, cases: tuple[int, int] = (12, 8)) -> Path:
 
 def arguments(root: Path, out: Path, *more: str, methods: str = "byol", **changes: Any) -> list[str]:
     """Return the command line of a small run."""
-    sets = [f"--set={name}={json.dumps(value)}" for name, value in {**SMALL, **changes}.items()]
+    given = {**SMALL, **changes}
+    if any(part.startswith("--controls") for part in more):
+        del given["controls"]  # --set would win
+    sets = [f"--set={name}={json.dumps(value)}" for name, value in given.items()]
     where = [f"--root={root}", f"--out={out}", "--device=cpu", "--no-report"]  # a report takes longer than the rest
     return ["bench", f"--methods={methods}", *where, *sets, *more]
 

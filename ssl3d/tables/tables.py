@@ -70,7 +70,7 @@ class Tables:
         it is complete.
         """
         asked = self.results.primary
-        if asked is None:
+        if asked is None or not asked.tasks:
             return None
         scored = {entry.key.compared for entry in self.entries if entry.score is not None}
         tasks = (MEAN + ", ".join(sorted(asked.tasks)), asked.tasks[0])

@@ -163,7 +163,7 @@ NUMBERS = [
     bench("--imbalance 1", "evaluate.imbalance", "--imbalance=1"),
     bench("--imbalance -0.1", "evaluate.imbalance", "--imbalance=-0.1"),
     bench("--devices 0", "--devices 0: at least one is needed", "--devices=0", "--device=cpu"),
-    bench("--devices many", "--devices 100000: an effective batch of 64", "--devices=100000", "--device=cpu"),
+    bench("--devices many", "--devices 100000: an effective batch of 16", "--devices=100000", "--device=cpu"),
     bench(
         "--devices many, none pretrained",
         "a CPU runs",

@@ -116,7 +116,12 @@ def test_quadratic_kappa_counts_how_far_off_an_ordinal_prediction_is() -> None:
     by_chance = [sum((a - b) ** 2 for a in labels for b in p.argmax(axis=1)) / 12 for p in (near, far)]
     assert found == pytest.approx([1.0, 1 - 1 / by_chance[0], 1 - 4 / by_chance[1]])
     assert "quadratic_kappa" not in measure(labels, near, THREE).values
-    assert measure(labels[:8], near[:8], ordinal).reasons["quadratic_kappa"] == "no test case is of class 2"
+    part = measure(labels[:8], near[:8], ordinal)
+    assert part.reasons["auc"] == "no test case is of class 2"
+    assert part.values["quadratic_kappa"] == pytest.approx(
+        1 - 1 / 8 / np.mean(np.subtract.outer(labels[:8], [0, 0, 0, 1, 1, 1, 1, 1]) ** 2)
+    )
+    assert measure(labels[:4], near[:4], ordinal).reasons["quadratic_kappa"] == "all 4 test cases are of class 0"
 
 
 def test_labels_have_metrics_of_their_own_and_their_mean() -> None:

@@ -33,7 +33,7 @@ def test_loss_is_that_of_the_task_over_volumes_with_a_label(kind: str) -> None:
         expected = F.cross_entropy(outputs, labels)
     loss = method.loss(batch)
     torch.testing.assert_close(loss.value, expected, rtol=1e-12, atol=0)
-    assert float(loss.weight) == labels.numel()
+    assert float(loss.weight) == (0 if kind == "regression" else labels.numel())  # whose first step learns the unit
     assert loss.value > 0
 
 
@@ -90,3 +90,22 @@ def test_the_unit_of_a_regression_drops_out_after_the_first_step() -> None:
         expected = F.mse_loss(method.head(batch.online[0])[KNOWN, 0], (known - known.mean()) / known.std(correction=0))
         assert losses[-1] == pytest.approx(float(expected.detach()), rel=1e-9)
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_a_regression_in_a_large_unit_is_learnt_as_well_as_in_a_small_one() -> None:
+    left = []
+    for unit, zero in ((1.0, 0.0), (3000.0, 40_000.0)):
+        torch.manual_seed(0)
+        method = SMALL["supervised regression"].build()
+        batch = batch_of(method, SMALL["supervised regression"].source())
+        batch = replace(batch, rows={"labels": unit * batch.rows["labels"] + zero})
+        optimiser = torch.optim.AdamW(method.head.parameters(), lr=0.02)
+        for _ in range(60):
+            loss = method.loss(replace(batch, online_features=(batch.online[0].detach(),)))
+            optimiser.zero_grad()
+            (loss.value * (float(loss.weight) > 0)).backward()
+            optimiser.step()
+            method.after_step(0.0, Kept(sums=loss.sums))
+        left.append(float(loss.value.detach()))
+    assert left[1] == pytest.approx(left[0], rel=0.01)
+    assert left[1] < 0.9

@@ -125,7 +125,7 @@ def test_the_page_names_what_the_recipe_would_add(tmp_path: Path) -> None:
 def test_bench_writes_the_report_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.runs import arguments, write_knees
 
-    line = arguments(write_knees(tmp_path / "knees"), tmp_path / "run", controls="none")
+    line = arguments(write_knees(tmp_path / "knees"), tmp_path / "run", "--report", controls="none")
     assert command(line) == 0
     assert str(tmp_path / "run" / "report.html") in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()

@@ -199,7 +199,23 @@ def test_controls_are_those_that_are_possible() -> None:
 
 def test_several_seeds_are_the_default() -> None:
     made = make_plan(read_experiment(None, {"methods": ("byol",)}))
-    assert sorted({request.recipe.seed for request in made.requests}) == [0, 1, 2]
+    seeds = {
+        name: [one.recipe.seed for one in made.requests if one.recipe.method == name] for name in ("byol", "voxels")
+    }
+    assert seeds == {"byol": [0, 1, 2], "voxels": [0, 1, 2]}
+
+
+def test_untrained_controls_have_more_seeds_where_that_costs_no_training() -> None:
+    fields: dict[str, Any] = {"methods": ("byol",), "seeds": (1, 5), "evaluate.protocols": "linear,finetune"}
+    made = make_plan(read_experiment(None, fields))
+    found = {
+        one.recipe.seed: {evaluation.protocol for evaluation in one.evaluations}
+        for one in made.requests
+        if one.recipe.method == "random"
+    }
+    assert found == {**{seed: {"linear", "finetune"} for seed in (1, 5)}, **{seed: {"linear"} for seed in (0, 2, 3, 4)}}
+    asked = make_plan(read_experiment(None, {**fields, "methods": ("byol", "random")}))
+    assert [one.recipe.seed for one in asked.requests if one.recipe.method == "random"] == [1, 5]
 
 
 # Which setting wins

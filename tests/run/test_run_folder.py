@@ -364,7 +364,8 @@ def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_runs(
     knees: Path, tmp_path: Path, write: Callable[[Path], object], message: str
 ) -> None:
     write(tmp_path / "weights.pth")
-    options = {"backbones": ("r3d_18",), "view_size": (8, 32, 32), "weights": tmp_path / "weights.pth"}
+    options: dict[str, Any] = {"backbones": ("r3d_18",), "view_size": (8, 32, 32), "controls": "kinetics"}
+    options["weights"] = tmp_path / "weights.pth"
     assert message in refused(WeightsError, knees, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 

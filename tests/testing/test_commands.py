@@ -77,7 +77,7 @@ def test_every_kind_is_listed_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (
             "moco",
-            ["MoCo v2", "Chen et al.", "departs:", "--set method.moco.SETTING=VALUE", "65536", ">= 1"],
+            ["MoCo v2", "Chen et al.", "departs:", "--set method.moco.SETTING=VALUE", "queue_size", "auto"],
         ),
         ("mae", ["needs: a backbone with tokens"]),
         ("byolmed3d", ["recipe fields that it sets, unless you do:", "pretrain.optimizer = lars"]),

@@ -49,11 +49,15 @@ class Supervised(Method[Config]):
         outputs, labels = self.head(batch.online[0]), batch.rows["labels"]  # (N, K), and (N,) or (N, L)
         errors, known = self.errors(outputs, labels)
         count = known.sum()
-        if self.task is not None and self.task.kind == "regression":
-            count = count * (self.get_buffer("seen")[0] > 0)  # the first step only learns the unit of the targets
         values = labels.nan_to_num().double() * known
         seen = torch.stack([count.double(), values.sum(), values.square().sum()])
-        return Loss((errors * known).sum() / count.clamp(min=1), weight=count, sums={"seen": seen})
+        value = (errors * known).sum() / count.clamp(min=1)
+        return Loss(value, weight=count if self.ready else torch.zeros_like(count), sums={"seen": seen})
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to learn: the first step of a regression only learns the unit of its targets."""
+        return self.task is None or self.task.kind != "regression" or bool(self.get_buffer("seen")[0] > 0)
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Add to the mean and deviation of the targets seen, in whose units a regression is learnt."""
