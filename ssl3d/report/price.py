@@ -17,7 +17,7 @@ from ssl3d.report.tables.cells import scaled
 UNTRAINED = "not trained"  # the exactness of an encoder that was not pretrained here
 CAPTION = (
     "Mean over seeds, with 95% intervals. Lines across: encoders that were not pretrained in this run, whose cost is "
-    "none or not known."
+    "none or not known. The cost of choosing learning rates, where they were chosen, is in the table and not in here."
 )
 PRICES = {"pretrain_seconds": "pretraining, seconds", "flops": "pretraining, floating-point operations"}
 

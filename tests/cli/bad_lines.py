@@ -177,7 +177,7 @@ NUMBERS = [
     bench("--device long", "(5,000 characters)", f"--device={LONG}"),
     bench("--controls kinetic", "no control is called 'kinetic'; did you mean 'kinetics'?", "--controls=kinetic"),
     bench("--controls byol", "no control is called 'byol'", "--controls=byol"),
-    bench("--controls none and one", "stands alone", "--controls=none,random"),
+    bench("--controls none and one", "these are mixed", "--controls=none,random"),
     bench("--jobs", "No such option", "--jobs=2"),
     bench("an argument", "unexpected extra argument", "byol"),
 ]

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score
 
+from benchmarks.simulation.measures import condition
 from ssl3d.evaluate.statistics.estimate import mean_of
 from ssl3d.evaluate.statistics.inference import interval, paired, standard_error
 from ssl3d.evaluate.statistics.measures import MEASURES
@@ -119,3 +120,11 @@ def test_one_patient_says_nothing_about_the_error(name: str) -> None:
 def test_scores_that_are_undefined_are_refused(name: str, y: list[float], p: list[float]) -> None:
     with pytest.raises(ValueError, match="equal"):
         MEASURES[name].estimate(np.array(y), np.array(p)[None, :, None], None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_of_several_seeds_cover_and_hold_few_false_verdicts(name: str) -> None:
+    """A small form of benchmarks/simulation/measures.py: 80 tables, 320 intervals."""
+    _, covered, false = condition(name, 60, 3, 80, np.random.default_rng(7))
+    assert covered >= 0.92
+    assert false <= 0.1

@@ -59,7 +59,11 @@ class Voxels(_Untrained):
     """The volume itself in place of features: what a table shows without any encoder."""
 
     card: ClassVar[Card] = Card(
-        name="Voxels", summary="the volume averaged to 8 x 16 x 16 in place of features: no encoder at all"
+        name="Voxels",
+        summary="the volume averaged to 8 x 16 x 16 in place of features: no encoder at all",
+        departures=(
+            "Penalised regression on averaged voxels, not on their principal components: nothing to fit first.",
+        ),
     )
     own_backbone = "voxel_grid"
 

@@ -36,6 +36,10 @@ def _metric(title: str, meaning: str, field: str, *, minor: bool = False) -> tup
     return Column(title, meaning, numeric=True, minor=minor), partial(_further, field)
 
 
+def _chosen_rate(_: Run, row: Row) -> Cell:
+    return Cell("" if row["tuned"] is None else str(row["lr"]), row["lr"])
+
+
 _FIRST: Columns = [
     (Column("rank", "methods that share a letter share a rank; none with one seed", numeric=True), text("rank")),
     (Column("method", "pretraining method, with its backbone or settings where these differ"), cells.name),
@@ -65,6 +69,11 @@ _LATER: Columns = [
     (
         Column("pretraining", "time of pretraining, mean over seeds", numeric=True, minor=True),
         shown("pretrain_seconds", seconds),
+    ),
+    (Column("chosen lr", "base learning rate, where it was chosen from a grid", minor=True), _chosen_rate),
+    (
+        Column("tuning", "time of choosing the learning rate, once for all seeds", numeric=True, minor=True),
+        shown("tuning_seconds", seconds),
     ),
     (
         Column("operations", "floating-point operations of pretraining", numeric=True, minor=True),

@@ -62,7 +62,7 @@ def check_controls(experiment: Experiment) -> None:
         if name not in (*known, ALL, NONE):
             raise RecipeError(f"no control is called {name!r}{nearest(name, known)}; choose among {', '.join(known)}")
     if len(experiment.controls) > 1 and {ALL, NONE} & set(experiment.controls):
-        raise RecipeError("--controls all, or none, stands alone; name controls, or one of the two")
+        raise RecipeError("--controls takes names of controls, or all alone, or none alone; these are mixed")
 
 
 def _asked(experiment: Experiment) -> Iterator[tuple[str, type[AnyMethod]]]:

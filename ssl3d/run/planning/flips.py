@@ -31,7 +31,7 @@ def with_flips(augment: AugmentRecipe, planes: Sequence[DataPlane], *, chosen: b
 
 
 def flip_notes(experiment: Experiment, planes: Sequence[DataPlane]) -> Iterator[str]:
-    """Yield one sentence per data set whose word on flips the user's settings contradict."""
+    """Yield one sentence per data set for which the user's flips are not known to be sound."""
     if "flip" not in experiment.augment.model_fields_set:
         return
     for one in planes:
