@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,37 @@ TIMM = ["timm/test_vit", "timm/test_resnet", "timm/test_convnext", "timm/test_ef
 
 def first_party(kind: registry.Kind) -> list[str]:
     return [name for name, plugin in registry.plugins(kind).items() if plugin.distribution == "ssl3d"]
+
+
+def test_importing_all_plugins_at_once_leaves_no_trace() -> None:
+    """What the kit finds out for one plugin in a process of its own, for all of them in one."""
+    targets = {plugin.target.partition(":")[0] for kind in registry.KINDS for plugin in registry.plugins(kind).values()}
+    code = """
+import importlib, json, sys
+import ssl3d.testing.imported as imported
+modules, first = json.load(sys.stdin)
+for name in first:  # what libraries do when they are imported is not the plugins' doing
+    importlib.import_module(name)
+before, loaded = imported.settings(), set(sys.modules)
+for name in modules:
+    importlib.import_module(name)
+after = imported.settings()
+print(json.dumps([[name for name in before if before[name] != after[name]], sorted(set(sys.modules) - loaded)]))
+"""
+
+    def changed(first: list[str]) -> tuple[list[str], list[str]]:
+        given = json.dumps([sorted(targets), first])
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, input=given, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        (line,) = done.stdout.splitlines()  # nothing else is printed
+        changes, loaded = json.loads(line)
+        return changes, [name for name in loaded if not name.startswith("ssl3d")]
+
+    changes, libraries = changed(["torch._dynamo", "sklearn.linear_model"])
+    if changes:
+        changes, _ = changed(["torch._dynamo", "sklearn.linear_model", *libraries])
+    assert changes == []
 
 
 @pytest.mark.parametrize("name", first_party("methods"))

@@ -164,6 +164,7 @@ def test_a_fault_planted_in_a_backbone_is_reported_and_hidden_by_no_other(fault:
     assert set(found) <= {named, *consequences}
 
 
+@pytest.mark.fresh_import
 def test_an_import_with_side_effects_is_reported_with_what_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_an_import_with_side_effects_is_reported_with_what_it_changes(
     assert " random's state" not in message  # sklearn's
 
 
+@pytest.mark.fresh_import
 def test_a_module_that_cannot_be_imported_alone_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "once.py"
     file.write_text(

@@ -52,12 +52,7 @@ class Supervised(Method[Config]):
         values = labels.nan_to_num().double() * known
         seen = torch.stack([count.double(), values.sum(), values.square().sum()])
         value = (errors * known).sum() / count.clamp(min=1)
-        return Loss(value, weight=count if self.ready else torch.zeros_like(count), sums={"seen": seen})
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to learn: the first step of a regression only learns the unit of its targets."""
-        return self.task is None or self.task.kind != "regression" or bool(self.get_buffer("seen")[0] > 0)
+        return Loss(value, weight=count, sums={"seen": seen})
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
         """Add to the mean and deviation of the targets seen, in whose units a regression is learnt."""
@@ -74,9 +69,12 @@ class Supervised(Method[Config]):
         return F.mse_loss(outputs[:, 0], self.standardised(labels), reduction="none"), known
 
     def standardised(self, values: Tensor) -> Tensor:
-        """Return targets by the mean and deviation of those seen in earlier steps, so that their unit drops out."""
+        """Return targets by the mean and deviation of those seen in earlier steps, so that their unit drops out.
+
+        Before any is seen they are 0: the first step learns the mean, whatever it is, and the unit.
+        """
         number, total, squares = self.get_buffer("seen")
         mean = total / number.clamp(min=1)
         deviation = (squares / number.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-        found: Tensor = (values - mean) / torch.where(deviation > 0, deviation, 1.0)
+        found: Tensor = (values - mean) / torch.where(deviation > 0, deviation, 1.0) * (number > 0)
         return found.to(values)
