@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score
 
-from benchmarks.simulation.measures import condition
+from benchmarks.simulation.measures import condition, true_value
 from ssl3d.evaluate.statistics.estimate import mean_of
 from ssl3d.evaluate.statistics.inference import interval, paired, standard_error
 from ssl3d.evaluate.statistics.measures import MEASURES
@@ -125,6 +125,7 @@ def test_scores_that_are_undefined_are_refused(name: str, y: list[float], p: lis
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_of_several_seeds_cover_and_hold_few_false_verdicts(name: str) -> None:
     """A small form of benchmarks/simulation/measures.py: 80 tables, 320 intervals."""
-    _, covered, false = condition(name, 60, 3, 80, np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    covered, false = condition(name, 60, 3, 80, rng, true_value(name, rng))
     assert covered >= 0.92
     assert false <= 0.1
