@@ -52,7 +52,7 @@ def true_value(name: str, rng: np.random.Generator, spread: float = 0.05) -> flo
 
 
 def condition(
-    name: str, n: int, seeds: int, tables: int, rng: np.random.Generator, true: float, spread: float = 0.05
+    name: str, n: int, seeds: int, tables: int, rng: np.random.Generator, *, true: float, spread: float = 0.05
 ) -> tuple[float, float]:
     """Return the coverage of intervals, and the share of tables with a false verdict."""
     covered, false = 0, 0
@@ -79,7 +79,7 @@ def main() -> None:
         true = true_value(name, rng, given.spread)
         for n in given.cases:
             for seeds in given.seeds:
-                covered, false = condition(name, n, seeds, given.tables, rng, true, given.spread)
+                covered, false = condition(name, n, seeds, given.tables, rng, true=true, spread=given.spread)
                 print(
                     f"| {MEASURES[name].title} | {true:.3f} | {n} | {seeds} | {covered:.1%} | {false:.1%} |".replace(
                         "%", ""

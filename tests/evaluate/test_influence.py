@@ -126,6 +126,6 @@ def test_scores_that_are_undefined_are_refused(name: str, y: list[float], p: lis
 def test_tables_of_several_seeds_cover_and_hold_few_false_verdicts(name: str) -> None:
     """A small form of benchmarks/simulation/measures.py: 80 tables, 320 intervals."""
     rng = np.random.default_rng(7)
-    covered, false = condition(name, 60, 3, 80, rng, true_value(name, rng))
+    covered, false = condition(name, 60, 3, 80, rng, true=true_value(name, rng))
     assert covered >= 0.92
     assert false <= 0.1
