@@ -62,6 +62,7 @@ class _Import:
         finally:
             atexit.unregister(self._process.kill)
         if not self._answer.is_file():
+            self._folder.cleanup()
             raise BrokenRuleError(f"{self._module} cannot be imported in a fresh process: {_last_line(errors)}")
         changes: list[str] = json.loads(self._answer.read_text())
         self._folder.cleanup()

@@ -21,6 +21,6 @@ class _Quiet:
 @pytest.fixture(autouse=True)
 def no_fresh_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every import for quiet, except in tests marked with ``fresh_import``."""
-    monkeypatch.setattr(imports, "_started", {})
     if "fresh_import" not in request.keywords:
+        monkeypatch.setattr(imports, "_started", {})
         monkeypatch.setattr(imports, "_Import", _Quiet)
