@@ -129,7 +129,7 @@ def _few(standing: Standing) -> str:
     if standing.smallest is None or standing.smallest >= FEW:
         return ""
     of = "of the smallest class" if standing.entry.metric == "auc" else "in all"
-    return f"{standing.smallest} test patients {of}, fewer than {FEW}: the interval is rough"
+    return f"{standing.smallest} test patients {of}, fewer than {FEW}: the interval is approximate"
 
 
 def _status(entry: Entry) -> str:

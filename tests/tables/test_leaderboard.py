@@ -453,7 +453,7 @@ def test_the_primary_comparison_is_the_first_one_requested() -> None:
     made = tables(*found)
     assert set(made.leaderboard[made.leaderboard["primary"]]["protocol"]) == {"knn"}
     text = to_markdown(made.leaderboard, made.comparisons)
-    assert "primary comparison of this run, fixed by its first request, is this one of knn" in text
+    assert "The knn rows are the primary comparison of this run, fixed by its first request" in text
 
 
 def test_the_primary_comparison_does_not_move_to_what_is_complete_or_was_added() -> None:
@@ -469,7 +469,7 @@ def test_the_primary_comparison_does_not_move_to_what_is_complete_or_was_added()
 def test_few_cases_of_a_class_are_noted() -> None:
     labels = np.repeat([0, 1], [110, 10])
     row = tables(evaluated(labels=labels), evaluated("simclr", labels=labels)).leaderboard.iloc[0]
-    assert "10 test patients of the smallest class, fewer than 20: the interval is rough" in row["note"]
+    assert "10 test patients of the smallest class, fewer than 20: the interval is approximate" in row["note"]
     assert row["about"] == "encoders"
 
 

@@ -36,9 +36,8 @@ class Supervised(Method[Config]):
         if self.task is None:
             raise PluginError("supervised learns the labels of a task; name one, as in --task acl")
         self.head = nn.Linear(self.backbone.embed_dim, self.task.outputs)
-        self.register_buffer(
-            "seen", torch.zeros(3, dtype=torch.float64)
-        )  # number, sum and sum of squares of the targets of a regression
+        # Number, sum and sum of squares of the targets of a regression.
+        self.register_buffer("seen", torch.zeros(3, dtype=torch.float64))
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
         """Return one view."""
@@ -55,7 +54,7 @@ class Supervised(Method[Config]):
         return Loss(value, weight=count, sums={"seen": seen})
 
     def after_step(self, progress: float, kept: Kept) -> None:  # noqa: ARG002
-        """Add to the mean and deviation of the targets seen, in whose units a regression is learnt."""
+        """Update the mean and deviation of the targets, by which those of a regression are standardised."""
         self.get_buffer("seen").add_(kept.sums["seen"])
 
     def errors(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,9 +68,9 @@ class Supervised(Method[Config]):
         return F.mse_loss(outputs[:, 0], self.standardised(labels), reduction="none"), known
 
     def standardised(self, values: Tensor) -> Tensor:
-        """Return targets by the mean and deviation of those seen in earlier steps, so that their unit drops out.
+        """Return targets standardised by the mean and deviation of earlier steps, so that their unit has no effect.
 
-        Before any is seen they are 0: the first step learns the mean, whatever it is, and the unit.
+        In the first step, when neither is known, the targets are 0.
         """
         number, total, squares = self.get_buffer("seen")
         mean = total / number.clamp(min=1)

@@ -175,7 +175,7 @@ def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPla
 def _seeds(experiment: Experiment, method: str) -> tuple[int, ...]:
     """Return the seeds of a method: those requested, and more of an untrained control, which cost no training.
 
-    How much untrained encoders differ decides, with two or three seeds, whether anything can be told from them.
+    With two or three seeds, the spread of untrained encoders limits what can be separated from them.
     """
     asked, kind = tuple(dict.fromkeys(experiment.seeds)), method_class(method)
     fixed = kind.trains or kind.initial_weights is not None or kind.own_backbone is not None

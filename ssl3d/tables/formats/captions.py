@@ -35,7 +35,7 @@ _LETTERS = (
     "Methods that share a letter cannot be separated at 5%, corrected (Holm) for all pairs of one protocol in this "
     "table."
 )
-_PRIMARY = "The primary comparison of this run, fixed by its first request, is this one of {}; others are exploratory."
+_PRIMARY = "The {} rows are the primary comparison of this run, fixed by its first request; others are exploratory."
 _EXPLORATORY = "This table is exploratory: the primary comparison of the run is in another one."
 _NO_PATIENTS = "Patients are unknown in this data set: every volume is taken for one, so intervals may be too narrow."
 

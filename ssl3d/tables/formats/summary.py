@@ -12,7 +12,7 @@ from ssl3d.tables.tables import Tables
 
 MOST = 8  # methods whose wins are shown as a square; wins.csv has all
 _WINS = (
-    "Wins: share of bootstrap draws, tasks and other methods in which a method scores better; this is no test, and "
+    "Wins: share of bootstrap draws, tasks and other methods in which a method scores better; this is not a test, and "
     "methods that cannot be separated may have a large share."
 )
 _ONE_SEED = "With one seed, encoders are compared and not methods: there are no ranks, and seeds do not vary."
