@@ -87,7 +87,7 @@ def _report(folder: Path) -> str:
 def _tuned(plan: Plan) -> str:
     """Return the sentence that will stand under the tables."""
     recipes = [request.recipe for request in plan.requests]
-    return tuned({one.method: grid(one.pretrain.tune_lr) for one in recipes if one.pretrain is not None})
+    return tuned({one.method: grid(one.pretrain.tune_lr) for one in recipes if one.pretrain is not None}, planned=True)
 
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from ssl3d.registry import plugins
 from ssl3d.report.material import Row, Run, Subject, plain_rows, subject_of, titled
 from ssl3d.report.score import interval
 from ssl3d.tables.formats.captions import by_table, conclusion, remarks, unfinished
+from ssl3d.tables.formats.lacking import lacking_controls
 from ssl3d.train.build import method_class
 
 
@@ -127,8 +128,9 @@ def _about_controls(run: Run) -> Iterator[str]:
     """Yield one sentence on the registered controls that are not in the table."""
     there = {one.encoder.recipe.method for one in run.results.evaluated}
     missing = [name for name in plugins("methods") if name not in there and _is_control(name)]
-    if missing:
-        yield f"Controls that this table lacks: {', '.join(missing)}."
+    known = {reason: [name for name in names if name in missing] for reason, names in run.results.lacking.items()}
+    known[""] = [name for name in missing if not any(name in names for names in known.values())]
+    return filter(None, [lacking_controls(known)])
 
 
 def _is_control(name: str) -> bool:

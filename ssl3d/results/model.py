@@ -272,3 +272,4 @@ class PlanRecord(Record):
     rates: dict[str, PlannedRate] = Field({}, description="choices of learning rates, by key")
     evaluations: dict[str, PlannedEvaluation] = Field({}, description="by key")
     primary: Primary | None = Field(None, description="of the first request; null before it is planned")
+    lacking: dict[str, tuple[str, ...]] = Field({}, description="controls that the table lacks, by the reason")

@@ -59,6 +59,7 @@ def read_results(run: Path, *more: Path) -> Results:
         tuple(one for key, one in pending.items() if key not in evaluated and key not in failed),
         {key: record for reader in readers for key, record in reader.encoders.items()},
         readers[0].plan.primary,
+        readers[0].plan.lacking,
     )
 
 

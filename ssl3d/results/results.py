@@ -51,6 +51,7 @@ class Results:
         pending: planned evaluations that are neither complete nor failed.
         encoders: all complete encoders by key, including those without an evaluation.
         primary: the primary comparison of the first run, as its first request fixed it.
+        lacking: controls that the table of the first run lacks, by the reason.
     """
 
     evaluated: tuple[Evaluated, ...] = ()
@@ -58,6 +59,7 @@ class Results:
     pending: tuple[PlannedEvaluation, ...] = ()
     encoders: Mapping[str, EncoderRecord] = field(default_factory=dict)
     primary: Primary | None = None
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.evaluated or self.failed)

@@ -105,6 +105,7 @@ def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
         rates={key: rate.planned for key, rate in graph.rates.items()},
         evaluations={key: evaluation.planned for key, evaluation in graph.evaluations.items()},
         primary=_primary(plan),
+        lacking=dict(plan.lacking),
     )
 
 

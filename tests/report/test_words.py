@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_findings_and_doubts_agree_with_the_tests() -> None:
     sentences = doubts(run)
     assert sentences[0] == "The volumes are synthetic: nothing follows from these scores for real data."
     assert any("1 of 3 pairs cannot be separated" in text for text in sentences)
-    (lacking,) = (text for text in sentences if text.startswith("Controls that this table lacks: "))
+    (lacking,) = (text for text in sentences if text.startswith("Controls that the table lacks: "))
     assert "kinetics" in lacking
     assert "random" not in lacking
     assert not any("baseline" in text for text in sentences)
@@ -129,3 +130,10 @@ def test_planned_evaluations_without_a_result_are_reported() -> None:
     planned = failed("simclr").evaluation
     assert "1 planned evaluation has no result yet." in doubts(read(results(evaluated(), pending=[planned])))
     assert not any("planned" in text for text in doubts(read(results(evaluated()))))
+
+
+def test_the_report_says_why_a_control_is_missing() -> None:
+    found = replace(results(evaluated("byol")), lacking={"there are no such weights of tiny": ("kinetics", "byol")})
+    (lacking,) = (text for text in doubts(read(found)) if text.startswith("Controls that the table lacks: "))
+    assert lacking.startswith("Controls that the table lacks: kinetics (there are no such weights of tiny); ")
+    assert "byol" not in lacking

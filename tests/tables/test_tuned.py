@@ -39,3 +39,8 @@ def test_grids_of_several_runs_are_told_apart() -> None:
     assert "of each method was chosen from 3 values (0.25, 1, 4 times" in tuned({"a": "0.25, 1, 4", "b": "0.25, 1, 4"})
     text = tuned({"a": "0.5, 1", "b": "0.25, 1, 4"})
     assert "of a was chosen from 2 values (0.5, 1 times its recipe's), and that of b was chosen from 3 values" in text
+
+
+def test_a_dry_run_speaks_of_what_is_to_come() -> None:
+    assert tuned({"byol": ""}, planned=True) == NONE.replace("was", "is")
+    assert "of each method is chosen from 2 values" in tuned({"byol": "1, 4"}, planned=True)

@@ -30,8 +30,8 @@ def controls(experiment: Experiment, backbone: str, planes: Sequence[DataPlane])
             yield name
 
 
-def missing_controls(experiment: Experiment, corpora: Sequence[Sequence[DataPlane]]) -> Iterator[str]:
-    """Yield one sentence on the controls that a run will not have, and why; none if it has all.
+def missing_controls(experiment: Experiment, corpora: Sequence[Sequence[DataPlane]]) -> dict[str, tuple[str, ...]]:
+    """Return the controls that a run will not have, by the reason.
 
     Args:
         experiment: the request.
@@ -46,9 +46,7 @@ def missing_controls(experiment: Experiment, corpora: Sequence[Sequence[DataPlan
             for planes in corpora:
                 if reason := _obstacle(kind, backbone, planes):
                     found.setdefault(reason, {})[name] = None
-    if found:
-        reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in found.items())
-        yield f"Controls that the table lacks: {reasons}."
+    return {reason: tuple(names) for reason, names in found.items()}
 
 
 def check_controls(experiment: Experiment) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ssl3d.experiment import ALL, NONE, Experiment
-from ssl3d.results.model import PlannedEvaluation, PlanRecord
+from ssl3d.results.model import PlannedEncoder, PlannedEvaluation, PlanRecord
 
 Which = tuple[str, str, int, str, str, str]  # method, backbone, seed, data set, plane, task
 
@@ -31,6 +31,7 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
     return earlier.model_copy(
         update={
             "primary": earlier.primary or now.primary,
+            "lacking": _still_lacking(now.lacking, known),
             "roots": {**earlier.roots, **now.roots},
             "stores": {**earlier.stores, **now.stores},
             "encoders": encoders,
@@ -38,6 +39,15 @@ def merge_plans(earlier: PlanRecord, now: PlanRecord) -> PlanRecord:
             "evaluations": evaluations,
         }
     )
+
+
+def _still_lacking(
+    lacking: Mapping[str, tuple[str, ...]], planned: Mapping[str, PlannedEncoder]
+) -> dict[str, tuple[str, ...]]:
+    """Return the controls that a call lacks, by the reason, without those of earlier calls."""
+    there = {encoder.recipe.method for encoder in planned.values()}
+    left = {reason: tuple(name for name in names if name not in there) for reason, names in lacking.items()}
+    return {reason: names for reason, names in left.items() if names}
 
 
 def merge_requests(earlier: Experiment, now: Experiment, record: PlanRecord) -> Experiment:

@@ -5,8 +5,8 @@ Their keys follow once the volumes are packed (:mod:`ssl3d.run.graph`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import Any
 
@@ -30,6 +30,7 @@ from ssl3d.run.planning.plan_checks import (
 )
 from ssl3d.run.planning.rates import rate_recipe, untuned
 from ssl3d.run.planning.settings import encoder_recipe
+from ssl3d.tables.formats.lacking import lacking_controls
 from ssl3d.task import Task
 from ssl3d.train.build import method_class
 
@@ -65,6 +66,7 @@ class Plan:
         corpora: further data sets, used only for pretraining.
         requests: encoders with their evaluations, in the order in which they are made.
         notes: sentences for the user.
+        lacking: controls that the table will lack, by the reason.
     """
 
     experiment: Experiment
@@ -73,6 +75,7 @@ class Plan:
     corpora: tuple[DataPlane, ...]
     requests: tuple[Request, ...]
     notes: tuple[str, ...] = ()
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def planes(self) -> tuple[DataPlane, ...]:
@@ -131,15 +134,16 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     own = {(data_plane.data, data_plane.plane) for data_plane in evaluated}
     further = tuple(data_plane for which, data_plane in corpora.items() if which not in own)
     check_names((*evaluated, *further))
+    lacking = missing_controls(experiment, pretrained_on)
     notes = (
         *synthetic((*evaluated, *further)),
-        *missing_controls(experiment, pretrained_on),
+        *filter(None, [lacking_controls(lacking)]),
         *flip_notes(experiment, (*evaluated, *further)),
         *_without_curves(experiment, requests),
         *untuned(experiment, [request.recipe for request in requests]),
         *without_effect(experiment, [request.recipe for request in requests]),
     )
-    return Plan(experiment, roots, tuple(evaluated), further, requests, notes)
+    return Plan(experiment, roots, tuple(evaluated), further, requests, notes, lacking)
 
 
 def _requests(experiment: Experiment, data_plane: DataPlane, parts: list[DataPlane]) -> Iterator[Request]:
