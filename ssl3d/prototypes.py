@@ -47,6 +47,21 @@ def crop_cross_entropy(assigned: Tensor, scores: Tensor) -> Tensor:
     return (pairs * others).sum() / others.sum()
 
 
+def masked_cross_entropy(assigned: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over crops of the mean cross-entropy of their masked patches; 0 for a crop without any.
+
+    iBOT, Zhou et al. 2021, arXiv 2111.07832, equation 2.
+
+    Args:
+        assigned: (M, K), assignments of all masked patches, in the order of the mask.
+        scores: (M, K), predictions before the softmax.
+        mask: (A, N, T), true for the M masked patches.
+    """
+    weight = 1 / mask.sum(dim=2, keepdim=True).expand_as(mask)[mask].to(scores)  # (M,)
+    entropy = -(assigned * F.log_softmax(scores, dim=-1)).sum(dim=1)  # (M,)
+    return (entropy * weight).sum() / mask[..., 0].numel()
+
+
 def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
     """Return assignments (M, K) with sum 1 per row and equal use of the prototypes (Cuturi 2013, arXiv 1306.0895).
 

@@ -23,6 +23,8 @@ from ssl3d.train.build import build_method, misfits
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig, BYOLMed3D
 from ssl3d_plugins.methods.densecl import DenseCL
 from ssl3d_plugins.methods.dino import DINO
+from ssl3d_plugins.methods.dinov2 import DINOv2
+from ssl3d_plugins.methods.ijepa import IJEPA
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
 from ssl3d_plugins.methods.moco_v3 import MoCoV3
 from ssl3d_plugins.methods.nnclr import NNCLR
@@ -105,7 +107,7 @@ def test_remarks_name_what_auto_chose_and_what_does_not_fit() -> None:
     assert not list(remarks(MoCoConfig(queue_size=100, momentum=0.5), MRNET))
 
 
-@pytest.mark.parametrize("kind", [BYOL, MoCo, MoCoV3, DINO, DenseCL, NNCLR, SwAV])
+@pytest.mark.parametrize("kind", [BYOL, MoCo, MoCoV3, DINO, DINOv2, IJEPA, DenseCL, NNCLR, SwAV])
 def test_first_party_momenta_and_queues_are_auto_and_say_so_on_the_card(kind: type[Any]) -> None:
     names = {"momentum", "queue_size"} & set(kind.Config.model_fields)
     assert names == set(rules(kind.Config))
