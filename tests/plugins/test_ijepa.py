@@ -122,6 +122,12 @@ def test_momentum_rises_linearly_and_the_momentum_encoder_is_evaluated() -> None
         torch.testing.assert_close(new - old, torch.full_like(old, (1 - base) / 2), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["target_scale", "context_scale", "target_aspect"])
+def test_a_range_in_the_wrong_order_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{name}: the first of \(0.9, 0.8\) must not be larger than the second"):
+        IJEPA.Config.checked({name: [0.9, 0.8]})
+
+
 def test_a_view_of_too_few_patches_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"view_size = \(2, 6, 4\) is 4 patches of \(2, 3, 2\) voxels, too few for 4"):
         IJEPA(SmallViT(), augment=Augment(size=(2, 6, 5)))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.blocks import BLOCK_DRAWS, block_mask
+from ssl3d.config import Ordered
 from ssl3d.errors import RecipeError
 from ssl3d.method import (
     AUTO_MOMENTUM,
@@ -66,7 +67,9 @@ class DINOv2Config(Config):
     )
     local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
     mask_probability: float = Field(0.5, ge=0, le=1, description="probability that the student's large crop is masked")
-    mask_ratio: tuple[Share, Share] = Field((0.1, 0.5), description="range of the share of its patches masked")
+    mask_ratio: Annotated[tuple[Share, Share], Ordered] = Field(
+        (0.1, 0.5), description="range of the share of its patches that is masked"
+    )
     patch_weight: float = Field(1.0, ge=0, description="of the loss of masked patches (iBOT); 1 for the crops (DINO)")
     koleo_weight: float = Field(0.1, ge=0, description="of KoLeo")
     separate_heads: bool = Field(True, description="a head of its own for patches; otherwise that of the crops")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.blocks import block, equal_blocks
+from ssl3d.config import Ordered
 from ssl3d.errors import RecipeError
 from ssl3d.method import (
     AUTO_MOMENTUM,
@@ -41,15 +42,18 @@ from ssl3d.tokens import Size, pick, sincos_positions, token_grid, whole_patches
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=100)]
+ShareRange = Annotated[tuple[Share, Share], Ordered]
 
 
 class IJEPAConfig(Config):
     """Settings of I-JEPA."""
 
     targets: int = Field(4, ge=1, description="blocks to predict")
-    target_scale: tuple[Share, Share] = Field((0.15, 0.2), description="range of the share of the patches in a block")
-    target_aspect: tuple[Positive, Positive] = Field((0.75, 1.5), description="range of its height to width")
-    context_scale: tuple[Share, Share] = Field(
+    target_scale: ShareRange = Field((0.15, 0.2), description="range of the share of the patches in a block")
+    target_aspect: Annotated[tuple[Positive, Positive], Ordered] = Field(
+        (0.75, 1.5), description="range of its height to width, in patches"
+    )
+    context_scale: ShareRange = Field(
         (0.85, 1.0), description="range of the share of the patches in the block that the context is taken from"
     )
     predictor_dim: int = Field(384, ge=6, description="width of the predictor")
