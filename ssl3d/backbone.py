@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -45,6 +45,18 @@ class Weights:
     size: tuple[int, int, int]
     licence: str
     sha256: str | None = None
+
+
+class Tokens(NamedTuple):
+    """Both outputs of a vision transformer, from one pass.
+
+    Attributes:
+        pooled: (B, F), the features of the volume: the class token, or the mean of the patches.
+        patches: (B, T, F), one token per patch, without a class token.
+    """
+
+    pooled: Tensor
+    patches: Tensor
 
 
 class Backbone(nn.Module, ABC):
@@ -104,12 +116,13 @@ class Backbone(nn.Module, ABC):
         keep: Tensor | None = None,  # noqa: ARG002
         mask: Tensor | None = None,  # noqa: ARG002
         mask_token: Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return tokens (B, T, F) in the order of the patches (D, then H, then W), without a class token.
+    ) -> Tokens:
+        """Return the tokens of the patches in their order (D, then H, then W), and the features that ``forward`` gives.
 
         Args:
             x: (B, 1, D, H, W).
-            keep: (B, K), indices of the patches to encode; the others are dropped, and T is K. None keeps all.
+            keep: (B, K), indices of the patches to encode, in any order; the others are dropped, and T is K. None
+                keeps all.
             mask: (B, T), true where ``mask_token`` replaces a patch's embedding. None masks nothing.
             mask_token: (F,).
 

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ssl3d.errors import RecipeError, nearest
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the first of ({bounds[0]:g}, {bounds[1]:g}) must not be larger than the second")
+    return bounds
+
+
+Ordered = AfterValidator(_ordered)  # of a range: ``Annotated[tuple[Share, Share], Ordered]``
 
 
 class Config(BaseModel):

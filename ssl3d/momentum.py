@@ -74,6 +74,11 @@ def cosine_momentum(base: float, progress: float) -> float:
     return 1.0 - (1.0 - base) * (math.cos(math.pi * progress) + 1.0) / 2.0
 
 
+def linear_momentum(base: float, progress: float) -> float:
+    """Momentum that rises linearly from ``base`` to 1."""
+    return base + (1.0 - base) * progress
+
+
 def initial_weight(momentum: float, steps: int, *, cosine: bool) -> float:
     """Return the weight that the initial parameters still have in the momentum encoder after some steps.
 
@@ -90,6 +95,14 @@ def initial_weight(momentum: float, steps: int, *, cosine: bool) -> float:
     return root * ((1.0 + root) / 2.0) ** (2 * steps) if cosine else float(momentum**steps)
 
 
+def linear_initial_weight(momentum: float, steps: int) -> float:
+    """Return what :func:`initial_weight` does, along :func:`linear_momentum`.
+
+    The mean over the training of log(m + (1 - m) t) is -1 - m log(m) / (1 - m); the same factor corrects the sum.
+    """
+    return math.sqrt(momentum) * math.exp(steps * _mean_log(momentum))
+
+
 @dataclass(frozen=True)
 class AutoMomentum(Rule):
     """The paper's momentum, or the largest (to five digits) that leaves at most 1% of the initial parameters.
@@ -102,17 +115,48 @@ class AutoMomentum(Rule):
 
     def auto(self, budget: Budget) -> float:
         """Return the momentum, in [0, paper]; see :meth:`Rule.auto`."""
-        if initial_weight(self.paper, budget.steps, cosine=self.cosine) <= NEGLIGIBLE:
+        if self.left(self.paper, budget.steps) <= NEGLIGIBLE:
             return self.paper
-        if self.cosine:  # without the factor sqrt(m) < 1, so that a little less is left
-            most = max(0.0, 2.0 * math.exp(math.log(NEGLIGIBLE) / (2 * budget.steps)) - 1.0) ** 2
-        else:
-            most = math.exp(math.log(NEGLIGIBLE) / budget.steps)
-        return min(self.paper, math.floor(most * 1e5) / 1e5)
+        return min(self.paper, math.floor(self.most(budget.steps) * 1e5) / 1e5)
 
     def misfit(self, value: float, budget: Budget) -> str:
         """Return how much of the initial parameters is left; see :meth:`Rule.misfit`."""
-        left = initial_weight(value, budget.steps, cosine=self.cosine)
+        left = self.left(value, budget.steps)
         if left <= NOTICEABLE:
             return ""
         return f"leaves {left:.0%} of the initial weights in the momentum encoder after {budget.steps} steps"
+
+    def left(self, momentum: float, steps: int) -> float:
+        """Return the weight of the initial parameters after all steps."""
+        return initial_weight(momentum, steps, cosine=self.cosine)
+
+    def most(self, steps: int) -> float:
+        """Return the largest momentum that leaves at most 1%, or a little less."""
+        if self.cosine:  # without the factor sqrt(m) < 1, so that a little less is left
+            return max(0.0, 2.0 * math.exp(math.log(NEGLIGIBLE) / (2 * steps)) - 1.0) ** 2
+        return math.exp(math.log(NEGLIGIBLE) / steps)
+
+
+@dataclass(frozen=True)
+class AutoLinearMomentum(AutoMomentum):
+    """The same for a momentum that rises to 1 along :func:`linear_momentum`."""
+
+    def left(self, momentum: float, steps: int) -> float:
+        """Return the weight of the initial parameters after all steps."""
+        return linear_initial_weight(momentum, steps)
+
+    def most(self, steps: int) -> float:
+        """Return the largest momentum that leaves at most 1%, or a little less; found by bisection."""
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            enough = steps * _mean_log(middle) <= math.log(NEGLIGIBLE)  # without the factor sqrt(m) < 1
+            low, high = (middle, high) if enough else (low, middle)
+        return low
+
+
+def _mean_log(momentum: float) -> float:
+    """Return the mean over the training of the logarithm of :func:`linear_momentum`."""
+    if momentum in (0.0, 1.0):
+        return momentum - 1.0
+    return -1.0 - momentum * math.log(momentum) / (1.0 - momentum)

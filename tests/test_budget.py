@@ -7,7 +7,15 @@ import pytest
 
 from ssl3d.budget import Budget, remarks, resolved, rules
 from ssl3d.errors import RecipeError
-from ssl3d.momentum import NEGLIGIBLE, AutoMomentum, cosine_momentum, initial_weight
+from ssl3d.momentum import (
+    NEGLIGIBLE,
+    AutoLinearMomentum,
+    AutoMomentum,
+    cosine_momentum,
+    initial_weight,
+    linear_initial_weight,
+    linear_momentum,
+)
 from ssl3d.queue import OFTEN, AutoQueue
 from ssl3d.recipe import EncoderRecipe, PretrainRecipe
 from ssl3d.testing.toys import ToyBackbone
@@ -15,6 +23,8 @@ from ssl3d.train.build import build_method, misfits
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig, BYOLMed3D
 from ssl3d_plugins.methods.densecl import DenseCL
 from ssl3d_plugins.methods.dino import DINO
+from ssl3d_plugins.methods.dinov2 import DINOv2
+from ssl3d_plugins.methods.ijepa import IJEPA
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
 from ssl3d_plugins.methods.moco_v3 import MoCoV3
 from ssl3d_plugins.methods.nnclr import NNCLR
@@ -30,13 +40,17 @@ def test_the_initial_weight_is_the_product_of_the_momentum_of_all_steps(momentum
     product = math.prod(cosine_momentum(momentum, step / steps) for step in range(steps))
     assert initial_weight(momentum, steps, cosine=True) == pytest.approx(product, rel=0.05)
     assert initial_weight(momentum, steps, cosine=False) == pytest.approx(math.prod([momentum] * steps), abs=1e-12)
+    product = math.prod(linear_momentum(momentum, step / steps) for step in range(steps))
+    assert linear_initial_weight(momentum, steps) == pytest.approx(product, rel=0.05)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 30, 90, 1800, 20_000, 1_000_000])
-@pytest.mark.parametrize("rule", [AutoMomentum(0.996), AutoMomentum(0.99), AutoMomentum(0.999, cosine=False)])
+@pytest.mark.parametrize(
+    "rule", [AutoMomentum(0.996), AutoMomentum(0.99), AutoMomentum(0.999, cosine=False), AutoLinearMomentum(0.996)]
+)
 def test_auto_momentum_is_the_largest_that_leaves_a_negligible_weight(rule: AutoMomentum, steps: int) -> None:
     momentum = rule.auto(Budget(steps=steps))
-    left = initial_weight(momentum, steps, cosine=rule.cosine)
+    left = rule.left(momentum, steps)
     assert 0 <= momentum <= rule.paper
     assert left <= NEGLIGIBLE * (1 + 1e-9)
     assert not rule.misfit(momentum, Budget(steps=steps))
@@ -50,6 +64,7 @@ def test_the_papers_own_trainings_keep_the_papers_momentum() -> None:
         AutoMomentum(0.99): 94_000,
         AutoMomentum(0.97): 12_500,
         AutoMomentum(0.996): 125_000,
+        AutoLinearMomentum(0.996): 187_500,  # I-JEPA, 300 of 2048
     }
     for rule, steps in trainings.items():
         assert rule.auto(Budget(steps=steps)) == rule.paper
@@ -92,7 +107,7 @@ def test_remarks_name_what_auto_chose_and_what_does_not_fit() -> None:
     assert not list(remarks(MoCoConfig(queue_size=100, momentum=0.5), MRNET))
 
 
-@pytest.mark.parametrize("kind", [BYOL, MoCo, MoCoV3, DINO, DenseCL, NNCLR, SwAV])
+@pytest.mark.parametrize("kind", [BYOL, MoCo, MoCoV3, DINO, DINOv2, IJEPA, DenseCL, NNCLR, SwAV])
 def test_first_party_momenta_and_queues_are_auto_and_say_so_on_the_card(kind: type[Any]) -> None:
     names = {"momentum", "queue_size"} & set(kind.Config.model_fields)
     assert names == set(rules(kind.Config))

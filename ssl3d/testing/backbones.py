@@ -264,6 +264,7 @@ RULES: tuple[Rule[BackboneKit], ...] = (
     Rule(check_feature_maps_go_from_fine_to_coarse, _runs),
     Rule(check_readouts, _runs),
     Rule(tokens.check_tokens_have_the_stated_shape, _runs),
+    Rule(tokens.check_pooled_tokens_are_the_features, _tokens),
     Rule(tokens.check_dropped_patches_are_not_seen, _tokens),
     Rule(tokens.check_masked_patches_are_not_seen, _tokens),
     Rule(check_evaluation_is_repeatable, _runs),

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from ssl3d.backbone import Tokens
 from ssl3d.testing.networks import BackboneKit
 from ssl3d.testing.runner import NotApplicable, require
 
@@ -16,25 +17,35 @@ CLOSE = 1e-5  # of float32 features
 
 @torch.no_grad()
 def check_tokens_have_the_stated_shape(kit: BackboneKit) -> None:
-    """forward_tokens gives a token (B, T, embed_dim) per patch, and those of kept patches in the order of keep."""
+    """forward_tokens gives Tokens: one (B, T, embed_dim) per patch, and those of kept patches in the order of keep."""
     x, grid = _patched(kit)
     tokens, expected = kit.built.forward_tokens(x), (2, prod(grid), kit.built.embed_dim)
-    shape = tuple(tokens.shape)
+    given = type(tokens).__name__
+    require(isinstance(tokens, Tokens), f"forward_tokens gives a {given}; return Tokens(pooled, patches)")
+    shape = tuple(tokens.patches.shape)
     require(shape == expected, f"forward_tokens gives {shape} for {grid} patches; return {expected}, no class token")
     keep = torch.tensor([[2, 0], [1, 3]])
-    kept, turned = kit.built.forward_tokens(x, keep=keep), kit.built.forward_tokens(x, keep=keep.flip(1))
+    kept, turned = (kit.built.forward_tokens(x, keep=order).patches for order in (keep, keep.flip(1)))
     shape = tuple(kept.shape)
     require(shape == (2, 2, expected[2]), f"forward_tokens gives {shape} for 2 kept patches; return those tokens alone")
     require(_close(kept, turned.flip(1)), "forward_tokens does not return the kept tokens in the order of keep")
 
 
 @torch.no_grad()
+def check_pooled_tokens_are_the_features(kit: BackboneKit) -> None:
+    """Where nothing is dropped or masked, the pooled tokens are the features that forward gives."""
+    x, _ = _patched(kit)
+    pooled, features = kit.built.forward_tokens(x).pooled, kit.built(x)
+    require(_close(pooled, features), "forward_tokens gives other pooled tokens than forward; return its features")
+
+
+@torch.no_grad()
 def check_dropped_patches_are_not_seen(kit: BackboneKit) -> None:
-    """The voxels of patches that are not kept change no token."""
+    """The voxels of patches that are not kept change no token, nor the pooled ones."""
     x, grid = _patched(kit)
     keep = torch.tensor([[2, 0], [2, 0]])
     changed = _change_patch(kit, x, grid, 1)
-    same = _close(kit.built.forward_tokens(x, keep=keep), kit.built.forward_tokens(changed, keep=keep))
+    same = _alike(kit.built.forward_tokens(x, keep=keep), kit.built.forward_tokens(changed, keep=keep))
     require(same, "tokens change with the voxels of a patch that keep leaves out; drop it before the first block")
 
 
@@ -50,10 +61,11 @@ def check_masked_patches_are_not_seen(kit: BackboneKit) -> None:
         for volumes, mask_token in ((x, first), (_change_patch(kit, x, grid, 1), first), (x, second))
     ]
     require(
-        _close(tokens[0], tokens[1]), "tokens change with the voxels of a masked patch; mask before the first block"
+        _alike(tokens[0], tokens[1]), "tokens change with the voxels of a masked patch; mask before the first block"
     )
     require(
-        not _close(tokens[0], tokens[2]), "tokens do not change with mask_token; put it in the masked patches' place"
+        not _close(tokens[0].patches, tokens[2].patches),
+        "tokens do not change with mask_token; put it in the masked patches' place",
     )
 
 
@@ -75,6 +87,10 @@ def _change_patch(kit: BackboneKit, x: Tensor, grid: tuple[int, int, int], numbe
     changed = x.clone()
     changed[:, :, d, h, w] += 1 + torch.arange(changed[:, :, d, h, w][0].numel()).reshape(changed[:1, :, d, h, w].shape)
     return changed
+
+
+def _alike(one: Tokens, other: Tokens) -> bool:
+    return all(_close(*pair) for pair in zip(one, other, strict=True))
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

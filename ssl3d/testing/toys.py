@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ssl3d.backbone import Backbone, BackboneConfig
+from ssl3d.backbone import Backbone, BackboneConfig, Tokens
 from ssl3d.card import Card
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
@@ -59,7 +59,7 @@ class ToyTokens(Backbone):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return one map (B, 12, D/2, H/3, W/2), rounded down."""
         grid = [length // patch for length, patch in zip(x.shape[2:], self.patch_size, strict=True)]
-        tokens = self.forward_tokens(x).transpose(1, 2)  # (B, 12, T)
+        tokens = self.forward_tokens(x).patches.transpose(1, 2)  # (B, 12, T)
         return [tokens.reshape(*tokens.shape[:2], *grid)]
 
     def forward_tokens(
@@ -68,8 +68,8 @@ class ToyTokens(Backbone):
         keep: Tensor | None = None,
         mask: Tensor | None = None,
         mask_token: Tensor | None = None,
-    ) -> Tensor:
-        """Return tokens (B, T, 12) in the order of the patches, or the kept ones (B, K, 12)."""
+    ) -> Tokens:
+        """Return the mean token (B, 12), and all tokens (B, T, 12), or the kept ones (B, K, 12)."""
         patches = self.patches(x)  # (B, 12, D/2, H/3, W/2)
         tokens = patches.flatten(2).transpose(1, 2)  # (B, T, 12)
         if mask is not None and mask_token is not None:
@@ -82,7 +82,8 @@ class ToyTokens(Backbone):
         query, key = self.query(tokens).chunk(2, dim=2)
         attention = (query @ key.transpose(1, 2) / 12**0.5).softmax(dim=2)
         mixed: Tensor = self.norm(attention @ self.value(tokens))
-        return torch.add(tokens, mixed)
+        tokens = tokens + mixed
+        return Tokens(tokens.mean(dim=1), tokens)
 
 
 class NoisyAugment(Augment):

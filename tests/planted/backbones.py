@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.backbone import BackboneConfig, Weights
+from ssl3d.backbone import BackboneConfig, Tokens, Weights
 from ssl3d.testing.toys import ToyBackbone, ToyTokens
 
 
@@ -92,7 +92,7 @@ class WeightsInTheClear(ToyBackbone):
 class KeepIgnored(ToyTokens):
     def forward_tokens(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> Tensor:
+    ) -> Tokens:
         return super().forward_tokens(x, None, mask, mask_token)
 
 
@@ -101,13 +101,36 @@ class KeptAfterTheBlocks(ToyTokens):
 
     def forward_tokens(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> Tensor:
-        tokens = super().forward_tokens(x, None, mask, mask_token)
-        return tokens if keep is None else tokens.gather(1, keep.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+    ) -> Tokens:
+        pooled, patches = super().forward_tokens(x, None, mask, mask_token)
+        kept = patches if keep is None else patches.gather(1, keep.unsqueeze(2).expand(-1, -1, patches.shape[2]))
+        return Tokens(pooled, kept)
+
+
+class PooledTwiceAsLong(ToyTokens):
+    """``pooled`` is not what ``forward`` gives."""
+
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tokens:
+        pooled, patches = super().forward_tokens(x, keep, mask, mask_token)
+        return Tokens(2 * pooled, patches)
+
+
+class PooledOfAllPatches(ToyTokens):
+    """``pooled`` sees the patches that were dropped."""
+
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tokens:
+        return Tokens(
+            super().forward_tokens(x, None, mask, mask_token).pooled,
+            super().forward_tokens(x, keep, mask, mask_token).patches,
+        )
 
 
 class MaskIgnored(ToyTokens):
     def forward_tokens(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> Tensor:
+    ) -> Tokens:
         return super().forward_tokens(x, keep)

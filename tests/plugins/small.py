@@ -24,6 +24,8 @@ from ssl3d_plugins.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
 from ssl3d_plugins.methods.byol import BYOL, BYOLConfig
 from ssl3d_plugins.methods.densecl import DenseCL, DenseCLConfig
 from ssl3d_plugins.methods.dino import DINO, DINOConfig
+from ssl3d_plugins.methods.dinov2 import DINOv2, DINOv2Config
+from ssl3d_plugins.methods.ijepa import IJEPA, IJEPAConfig
 from ssl3d_plugins.methods.jigsaw import Jigsaw, JigsawConfig
 from ssl3d_plugins.methods.lejepa import LeJEPA, LeJEPAConfig
 from ssl3d_plugins.methods.mae import MAE, MAEConfig
@@ -73,6 +75,8 @@ class Small:
 
 
 DINO_SMALL = DINOConfig(local_crops=4, hidden_dim=8, bottleneck_dim=5, prototypes=11, freeze_prototypes=0.0)
+DINOV2_SMALL = DINOv2Config(local_crops=1, hidden_dim=8, bottleneck_dim=5, prototypes=11, freeze_prototypes=0.0)
+IBOT_SMALL = DINOV2_SMALL.model_copy(update={"centering": "center", "separate_heads": False, "koleo_weight": 0.0})
 SWAV_SMALL = SwAVConfig(
     local_crops=2, hidden_dim=8, projection_dim=5, prototypes=11, queue_size=17, queue_start=0.0, freeze_prototypes=0.0
 )
@@ -89,6 +93,9 @@ SMALL = {
     "lejepa": Small(LeJEPA, LeJEPAConfig(local_crops=2, hidden_dim=8, projection_dim=5, directions=7)),
     "dino": Small(DINO, DINO_SMALL),
     "dino tokens": Small(DINO, DINO_SMALL, SmallViT),
+    "dinov2": Small(DINOv2, DINOV2_SMALL, SmallViT),
+    "ibot": Small(DINOv2, IBOT_SMALL, SmallViT),
+    "ijepa": Small(IJEPA, IJEPAConfig(predictor_dim=12, predictor_depth=1, predictor_heads=2), SmallViT),
     "mae": Small(MAE, MAEConfig(decoder_dim=12, decoder_depth=1, decoder_heads=2), SmallViT),
     "simmim": Small(SimMIM, SimMIMConfig(), SmallViT),
     "rotation": Small(Rotation, Config()),

@@ -68,12 +68,13 @@ def test_positions_are_sines_and_cosines_of_the_place_along_each_axis() -> None:
 @pytest.mark.parametrize("class_token", [False, True])
 def test_tokens_maps_and_features_belong_together(class_token: bool) -> None:
     network, volume = vit(class_token), noise(2, 1, 5, 9, 7)
-    tokens, maps = network.forward_tokens(volume), network.forward_features(volume)
+    (pooled, tokens), maps = network.forward_tokens(volume), network.forward_features(volume)
     assert tokens.shape == (2, 3 * 3 * 4, 12)
     assert [tuple(one.shape) for one in maps] == [(2, 12, 3, 3, 4)] * 4
     assert torch.equal(maps[-1].flatten(2).transpose(1, 2), tokens)
     features = network(volume)
     assert features.shape == (2, 12)
+    assert torch.equal(pooled, features)
     assert torch.allclose(features, tokens.mean(1)) is not class_token
 
 
@@ -81,24 +82,29 @@ def test_tokens_maps_and_features_belong_together(class_token: bool) -> None:
 def test_kept_tokens_do_not_depend_on_dropped_patches(class_token: bool) -> None:
     network, volume = vit(class_token), noise(2, 1, 4, 9, 6)
     keep = torch.tensor([[5, 0, 17], [2, 3, 4]])
-    tokens = network.forward_tokens(volume, keep=keep)
+    tokens = network.forward_tokens(volume, keep=keep).patches
     assert tokens.shape == (2, 3, 12)
     other = volume.clone()
     other[0, :, 2:, :6] += 1  # patches 9 to 14 of the first volume
-    assert torch.equal(network.forward_tokens(other, keep=keep), tokens)
+    assert torch.equal(network.forward_tokens(other, keep=keep).patches, tokens)
     every = torch.arange(18).expand(2, -1)
     shuffled = every.flip(1)
     torch.testing.assert_close(
-        network.forward_tokens(volume, keep=shuffled).flip(1), network.forward_tokens(volume), rtol=1e-10, atol=1e-12
+        network.forward_tokens(volume, keep=shuffled).patches.flip(1),
+        network.forward_tokens(volume).patches,
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
 def test_a_mask_token_replaces_embeddings_and_not_positions() -> None:
     network, volume, token = vit(), noise(2, 1, 4, 9, 6), noise(12)
     nowhere, everywhere = torch.zeros(2, 18, dtype=torch.bool), torch.ones(2, 18, dtype=torch.bool)
-    assert torch.equal(network.forward_tokens(volume, mask=nowhere, mask_token=token), network.forward_tokens(volume))
-    hidden = network.forward_tokens(volume, mask=everywhere, mask_token=token)
-    assert torch.equal(hidden, network.forward_tokens(noise(2, 1, 4, 9, 6) + 1, mask=everywhere, mask_token=token))
+    unmasked = network.forward_tokens(volume, mask=nowhere, mask_token=token)
+    assert torch.equal(unmasked.patches, network.forward_tokens(volume).patches)
+    hidden = network.forward_tokens(volume, mask=everywhere, mask_token=token).patches
+    other = network.forward_tokens(noise(2, 1, 4, 9, 6) + 1, mask=everywhere, mask_token=token)
+    assert torch.equal(hidden, other.patches)
     assert torch.equal(hidden[0], hidden[1])
     assert (hidden[0, 1:] - hidden[0, :-1]).norm(dim=1).min() > 1e-6
 

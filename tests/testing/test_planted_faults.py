@@ -99,7 +99,9 @@ BACKBONE_FAULTS = {
     backbones.ReadsANumberBack: "check_its_cost_is_known",
     backbones.WeightsInTheClear: "check_weights",
     backbones.KeepIgnored: "check_tokens_have_the_stated_shape",
+    backbones.PooledTwiceAsLong: "check_pooled_tokens_are_the_features",
     backbones.KeptAfterTheBlocks: "check_dropped_patches_are_not_seen",
+    backbones.PooledOfAllPatches: "check_dropped_patches_are_not_seen",
     backbones.MaskIgnored: "check_masked_patches_are_not_seen",
 }
 

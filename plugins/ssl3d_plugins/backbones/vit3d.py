@@ -17,7 +17,7 @@ from pydantic import Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ssl3d.backbone import Backbone, BackboneConfig
+from ssl3d.backbone import Backbone, BackboneConfig, Tokens
 from ssl3d.card import Card
 from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid
 
@@ -56,8 +56,7 @@ class _ViT3D(Backbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, F): the class token, or the mean of the tokens."""
-        tokens = self._encode(x)[-1]  # (B, P + T, F)
-        return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
+        return self.forward_tokens(x).pooled
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the maps (B, F, d, h, w) after each quarter of the blocks, one voxel per patch."""
@@ -69,9 +68,11 @@ class _ViT3D(Backbone):
 
     def forward_tokens(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> Tensor:
-        """Return tokens (B, T, F); see :meth:`ssl3d.backbone.Backbone.forward_tokens`."""
-        return self._patches(self._encode(x, keep, mask, mask_token)[-1])
+    ) -> Tokens:
+        """Return features and tokens (B, T, F); see :meth:`ssl3d.backbone.Backbone.forward_tokens`."""
+        tokens = self._encode(x, keep, mask, mask_token)[-1]  # (B, P + T, F)
+        pooled = tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
+        return Tokens(pooled, self._patches(tokens))
 
     def _encode(
         self, x: Tensor, keep: Tensor | None = None, mask: Tensor | None = None, mask_token: Tensor | None = None

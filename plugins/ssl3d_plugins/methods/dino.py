@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import (
@@ -31,8 +31,9 @@ from ssl3d.method import (
     Views,
     Volumes,
     cosine_momentum,
-    split_by_decay,
 )
+from ssl3d.multicrop import small_crops
+from ssl3d.prototypes import PrototypeHead, crop_cross_entropy, prototype_groups, rise
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -87,10 +88,9 @@ class DINO(Method[DINOConfig]):
     def build(self) -> None:
         """Make the head, the teacher, the centre, and the augmentation of small crops."""
         config = self.config
-        least = self.backbone.min_size
-        D, H, W = (max(low, round(config.local_size * n)) for low, n in zip(least, self.augment.size, strict=True))
-        self.local = self.augment.replace((D, H, W), crop=config.local_crop, depth=config.local_depth)
-        self.head = Head(self.backbone.embed_dim, config.hidden_dim, config.bottleneck_dim, config.prototypes)
+        self.local = small_crops(self.augment, self.backbone, config.local_size, config.local_crop, config.local_depth)
+        width = self.backbone.embed_dim
+        self.head = PrototypeHead(width, config.hidden_dim, config.bottleneck_dim, config.prototypes)
         self.teacher, self.teacher_head = Momentum(self.backbone), Momentum(self.head)
         self.register_buffer("center", torch.zeros(config.prototypes))
 
@@ -109,10 +109,7 @@ class DINO(Method[DINOConfig]):
         with torch.no_grad():
             teacher = self.teacher_head(torch.stack(batch.target))  # (2, N, K)
         assigned = F.softmax((teacher - self.center) / self.temperature(batch.progress), dim=-1)
-        predicted = F.log_softmax(student / self.config.student_temperature, dim=-1)
-        pairs = -torch.einsum("tnk,snk->ts", assigned, predicted) / student.shape[1]  # (2, V)
-        others = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)  # not the same crop
-        value = (pairs * others).sum() / others.sum()
+        value = crop_cross_entropy(assigned, student / self.config.student_temperature)
         count = teacher.new_tensor(teacher.shape[0] * teacher.shape[1])
         return Loss(value, sums={"teacher": teacher.sum((0, 1)), "count": count})
 
@@ -125,36 +122,9 @@ class DINO(Method[DINOConfig]):
 
     def temperature(self, progress: float) -> float:
         """Return the teacher's temperature, which rises linearly during the warm-up."""
-        start, end, warmup = (
-            self.config.teacher_temperature_start,
-            self.config.teacher_temperature,
-            self.config.temperature_warmup,
-        )
-        return end if progress >= warmup else start + (end - start) * progress / warmup
+        config = self.config
+        return rise(config.teacher_temperature_start, config.teacher_temperature, config.temperature_warmup, progress)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the default groups, and the prototypes, which are frozen at first."""
-        decay, exempt = split_by_decay(self, lambda name: not name.startswith("head.prototypes"))
-        frozen = list(self.head.prototypes.parameters())
-        return [
-            ParameterGroup(decay),
-            ParameterGroup(exempt, weight_decay=0.0),
-            ParameterGroup(frozen, frozen_until=self.config.freeze_prototypes),
-        ]
-
-
-class Head(nn.Module):
-    """Three layers, then the cosine with each prototype: a weight-normalised layer with magnitude fixed at 1."""
-
-    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
-        super().__init__()
-        linear = [nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, bottleneck)]
-        for layer in linear:
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-        self.layers = nn.Sequential(linear[0], nn.GELU(), linear[1], nn.GELU(), linear[2])
-        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return one output per prototype, (..., K), for features (..., F)."""
-        return F.linear(F.normalize(self.layers(features), dim=-1), F.normalize(self.prototypes.weight, dim=-1))
+        return prototype_groups(self, self.config.freeze_prototypes)

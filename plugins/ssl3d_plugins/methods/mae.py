@@ -78,7 +78,7 @@ class MAE(Method[MAEConfig]):
     def online(self, view: Tensor, rows: Rows) -> dict[str, Tensor]:
         """Return the visible patches' tokens (B, K, F), and the voxels (B, M, P) predicted for the others."""
         visible, masked = self.split(rows["order"])
-        tokens = self.backbone.forward_tokens(view, keep=visible)  # (B, K, F)
+        tokens = self.backbone.forward_tokens(view, keep=visible).patches  # (B, K, F)
         gaps = self.mask_token.expand(*masked.shape, -1)
         given = torch.cat([self.embed(tokens), gaps.to(tokens.dtype)], dim=1)  # (B, T, F), in the drawn order
         positions = sincos_positions(token_grid(view.shape[2:], self.patch), given.shape[2], view)

@@ -68,7 +68,7 @@ class SimMIM(Method[SimMIMConfig]):
 
     def online(self, view: Tensor, rows: Rows) -> dict[str, Tensor]:
         """Return all tokens (B, T, F) and the voxels (B, T, P) predicted from them."""
-        tokens = self.backbone.forward_tokens(view, mask=rows["mask"], mask_token=self.mask_token)
+        tokens = self.backbone.forward_tokens(view, mask=rows["mask"], mask_token=self.mask_token).patches
         return {"tokens": tokens, "voxels": self.decoder(tokens)}
 
     def target(self, view: Tensor, rows: Rows) -> Tensor:  # noqa: ARG002

@@ -25,9 +25,9 @@ from ssl3d.method import (
     Rng,
     Views,
     Volumes,
-    split_by_decay,
 )
 from ssl3d.multicrop import small_crops
+from ssl3d.prototypes import crop_cross_entropy, prototype_groups, sinkhorn
 from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -95,10 +95,8 @@ class SwAV(Method[SwAVConfig]):
         projection = F.normalize(self.projector(features.flatten(0, 1))).view(*features.shape[:2], -1)  # (V, N, P)
         scores = self.prototypes(projection)  # (V, N, K)
         assigned = torch.stack([self.assign(scores[0], self.first_queue), self.assign(scores[1], self.second_queue)])
-        predicted = F.log_softmax(scores / self.config.temperature, dim=-1)
-        pairs = -torch.einsum("tnk,snk->ts", assigned, predicted) / scores.shape[1]  # (2, V)
-        others = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)  # not the same crop
-        return Loss((pairs * others).sum() / others.sum(), rows={"first": projection[0], "second": projection[1]})
+        value = crop_cross_entropy(assigned, scores / self.config.temperature)
+        return Loss(value, rows={"first": projection[0], "second": projection[1]})
 
     @torch.no_grad()
     def assign(self, scores: Tensor, queue: Queue) -> Tensor:
@@ -120,23 +118,4 @@ class SwAV(Method[SwAVConfig]):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the default groups, and the prototypes, which are frozen at first."""
-        decay, exempt = split_by_decay(self, lambda name: not name.startswith("prototypes"))
-        return [
-            ParameterGroup(decay),
-            ParameterGroup(exempt, weight_decay=0.0),
-            ParameterGroup(list(self.prototypes.parameters()), frozen_until=self.config.freeze_prototypes),
-        ]
-
-
-def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
-    """Return assignments (M, K) with sum 1 per row and equal use of the prototypes (equation 3; Cuturi 2013).
-
-    Args:
-        scores: (M, K), divided by epsilon.
-        iterations: number of normalisations of prototypes, then rows; more make the use more equal.
-    """
-    assignment = (scores - scores.max()).exp()  # a common factor has no effect, and prevents overflow
-    for _ in range(iterations):
-        assignment = F.normalize(assignment, p=1, dim=0, eps=0)
-        assignment = F.normalize(assignment, p=1, dim=1, eps=0)
-    return assignment
+        return prototype_groups(self, self.config.freeze_prototypes)
