@@ -38,14 +38,14 @@ def test_the_target_is_the_clean_view_scaled_to_its_range_and_the_input_has_its_
 @pytest.mark.parametrize("name", NONE)
 def test_each_corruption_has_a_chance_and_leaves_the_draws_of_the_others(name: str) -> None:
     positions = range(200)
-    method = small(windows=3, **{name: 0.3})
+    method = small(windows=30, **{name: 0.3})
     clean = torch.rand(1, 1, 22, 11, 13).expand(200, -1, -1, -1, -1)
     rng = Rng(0, 0, positions)
     function = {"shuffle": method.shuffled, "curve": method.curved, "paint": method.painted}[name]
     changed = (function(clean, rng) != clean).flatten(1).any(dim=1)
     assert 0.2 < changed.float().mean() < 0.4
     never = Rng(0, 0, positions)
-    with_none = small(windows=3, **{name: 0.0})
+    with_none = small(windows=30, **{name: 0.0})
     function = {"shuffle": with_none.shuffled, "curve": with_none.curved, "paint": with_none.painted}[name]
     assert torch.equal(function(clean, never), clean)
     assert np.array_equal(rng.numbers(), never.numbers())
