@@ -79,12 +79,16 @@ def measure(method: AnyMethod, recipe: EncoderRecipe, engine: Engine, batch_size
 
 
 def small_views(method: AnyMethod, view_size: Size) -> list[Size]:
-    """Return sizes to try below ``view_size``, smallest first; networks often accept less than they declare."""
+    """Return sizes to try below ``view_size``, smallest first.
+
+    Networks often accept less than they declare; a method may need more, such as several places of the coarsest map.
+    """
     backbone = method.backbone
     sizes = []
-    for share in (2, 1):
+    for factor in (0.5, 1, 2):
         least = [
-            max(floor // share, 2 * patch) for floor, patch in zip(backbone.min_size, backbone.patch_size, strict=True)
+            max(int(floor * factor), 2 * patch)
+            for floor, patch in zip(backbone.min_size, backbone.patch_size, strict=True)
         ]
         depth, height, width = (min(pair) for pair in zip(view_size, least, strict=True))
         sizes.append((depth, height, width))

@@ -31,14 +31,17 @@ from ssl3d_plugins.methods.lejepa import LeJEPA, LeJEPAConfig
 from ssl3d_plugins.methods.mae import MAE, MAEConfig
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
 from ssl3d_plugins.methods.moco_v3 import MoCoV3, MoCoV3Config
+from ssl3d_plugins.methods.models_genesis import ModelsGenesis, ModelsGenesisConfig
 from ssl3d_plugins.methods.nnclr import NNCLR, NNCLRConfig
 from ssl3d_plugins.methods.rotation import Rotation
 from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
 from ssl3d_plugins.methods.simmim import SimMIM, SimMIMConfig
 from ssl3d_plugins.methods.simsiam import SimSiam, SimSiamConfig
+from ssl3d_plugins.methods.spark import SparK, SparKConfig
 from ssl3d_plugins.methods.supervised import Supervised
 from ssl3d_plugins.methods.swav import SwAV, SwAVConfig
 from ssl3d_plugins.methods.vicreg import VICReg, VICRegConfig
+from ssl3d_plugins.methods.volume_fusion import VolumeFusion, VolumeFusionConfig
 
 VOLUMES = 12
 
@@ -98,6 +101,9 @@ SMALL = {
     "ijepa": Small(IJEPA, IJEPAConfig(predictor_dim=12, predictor_depth=1, predictor_heads=2), SmallViT),
     "mae": Small(MAE, MAEConfig(decoder_dim=12, decoder_depth=1, decoder_heads=2), SmallViT),
     "simmim": Small(SimMIM, SimMIMConfig(), SmallViT),
+    "spark": Small(SparK, SparKConfig(decoder_width=8)),
+    "models genesis": Small(ModelsGenesis, ModelsGenesisConfig(windows=20, decoder_width=8)),
+    "volume fusion": Small(VolumeFusion, VolumeFusionConfig(decoder_width=8)),
     "rotation": Small(Rotation, Config()),
     "jigsaw": Small(Jigsaw, JigsawConfig(pieces=3, hidden_dim=8)),
     "densecl": Small(DenseCL, DenseCLConfig(hidden_dim=8, projection_dim=5, queue_size=17)),

@@ -20,6 +20,7 @@ from ssl3d.train.encode import EffectiveBatch
 from ssl3d.train.exactness import END, START, Measured, measure, small_views
 from ssl3d.train.keyed_draws import KeyedEncoder
 from ssl3d.train.toy import RandomSource
+from ssl3d_plugins.backbones.tiny import Tiny
 from ssl3d_plugins.methods.moco import MoCo, MoCoConfig
 from ssl3d_plugins.methods.simclr import SimCLR, SimCLRConfig
 from tests.toys import SIZE, NoisyAugment, ToyBackbone
@@ -256,6 +257,12 @@ def test_a_shipped_method_is_measured_on_a_small_view(name: str) -> None:
     assert found.exactness == "exact"
     assert found.error is not None
     assert found.error < 1e-12
+
+
+def test_small_views_go_up_to_twice_what_the_backbone_needs_but_not_beyond_those_of_the_run() -> None:
+    method = SimCLR(Tiny(), SMALL)
+    assert small_views(method, (16, 112, 112)) == [(2, 8, 8), (4, 16, 16), (8, 32, 32)]
+    assert small_views(method, (6, 32, 20)) == [(2, 8, 8), (4, 16, 16)]
 
 
 class Listening(SimCLR):
