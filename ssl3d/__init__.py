@@ -1,8 +1,8 @@
 """ssl3d: which self-supervised method to pretrain with on 3D medical volumes, and whether the difference is real.
 
-The entries from Python are :func:`bench`, which runs what the command ``ssl3d bench`` runs and returns the leaderboard as
-a pandas DataFrame, :func:`load_encoder`, which returns a pretrained encoder of a run, and :func:`portable_state`, its
-tensors for plain torchvision or timm.
+The entries from Python are :func:`bench`, which runs what the command ``ssl3d bench`` runs and returns the
+leaderboard as a pandas DataFrame, :func:`load_encoder`, which returns a pretrained encoder of a run, and
+:func:`portable_state`, its tensors for plain torchvision or timm.
 Importing this package imports neither torch nor any plugin.
 """
 

@@ -55,8 +55,8 @@ class InitChoice(Config):
     weights: str | None = Field(
         None,
         min_length=1,
-        description="what every method that trains starts from: a name of the backbone's published weights, or a file; "
-        "unset: a random start",
+        description="what the methods that train start from, except controls: a name of the backbone's published "
+        "weights, or a file; unset: a random start",
     )
     prefix: str | None = Field(
         None,

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl3d.backbone import Weights
-from ssl3d.errors import WeightsError
+from ssl3d.errors import WeightsError, quoted
 
 WRAPPERS = ("model_state", "state_dict", "network_weights", "model", "net")  # of a state dict in a checkpoint
 FORMS = "a .pth, .pt, .pyth or .safetensors file"
@@ -52,12 +52,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def local(name: str) -> Path:
+    """Return the path of a local file as a user typed it, with ``~`` replaced.
+
+    Raises:
+        WeightsError: it begins with ``~`` and a name that no user has.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise WeightsError(f"{quoted(name)} begins with the home folder of nobody; correct it") from None
+
+
 def require_file(path: Path) -> None:
     """Raise WeightsError if a path is not a file."""
-    if path.is_dir():
+    # os.path has an answer for any text, whereas pathlib raises if a name is too long.
+    if os.path.isdir(path):  # noqa: PTH112
         own = path / "encoder.safetensors"
         raise WeightsError(f"{path} is a folder, not {FORMS}; name {own if own.is_file() else 'a file in it'}")
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise WeightsError(f"no such weights file: {path}; give the path of {FORMS}")
 
 

@@ -64,7 +64,11 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]"),
     option("--tune", is_flag=True, help="Choose micro-batch, precision, memory layout and compiler by trial."),
     option("--tune-lr", is_flag=True, help="Choose each method's learning rate on the training split, of 3 by trial."),
-    option("--init", metavar="NAME|FILE", help="Published weights, or a file of weights, to start all training from."),
+    option(
+        "--init",
+        metavar="NAME|FILE",
+        help="Published weights, or a file, that the methods start from.",
+    ),
 )
 @group(
     "Evaluation",

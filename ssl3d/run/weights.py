@@ -8,7 +8,7 @@ from ssl3d.errors import UserError, WeightsError
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.registry import split_variant
 from ssl3d.train.build import backbone_class
-from ssl3d.weight_files import check_published, file_hash, published_file, published_path
+from ssl3d.weight_files import check_published, file_hash, local, published_file, published_path
 
 
 def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -> tuple[str | None, UserError | None]:
@@ -27,7 +27,7 @@ def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -
         return None, None
     try:
         if file is not None or init.sha256 is not None:
-            return file_hash(file or Path(init.name).expanduser()), None
+            return file_hash(file or local(init.name)), None
         return file_hash(_published(recipe, init.name, fetch)), None
     except UserError as error:
         return init.sha256 or digest([init.name, _address(recipe, init.name)], 64), error

@@ -21,7 +21,7 @@ from ssl3d.recipe import AugmentRecipe, EncoderRecipe, InitialWeights, PretrainR
 from ssl3d.registry import load, split_variant
 from ssl3d.task import Task
 from ssl3d.train.schedule import Schedule
-from ssl3d.weight_files import file_hash
+from ssl3d.weight_files import file_hash, local
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, init
 def _initialise(backbone: Backbone, init: InitialWeights, file: Path | None) -> str:
     """Load the weights that an encoder starts from; return one line on what was loaded."""
     published = init.sha256 is None
-    path = file or (None if published else Path(init.name).expanduser())
+    path = file or (None if published else local(init.name))
     if path is not None and not published and file_hash(path) != init.sha256:
         raise WeightsError(f"{path} was changed since the run was planned; start it again, or put the old file back")
     name = init.name if published else None

@@ -16,7 +16,7 @@ class Pretrained(Method[Config]):
 
     card: ClassVar[Card] = Card(
         name="Pretrained",
-        summary="encoder with published weights, pretrained:NAME, or those of a file, pretrained:FILE",
+        summary="encoder with published weights (pretrained:NAME) or a file's (pretrained:FILE)",
     )
     trains = False
     family = True

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from ssl3d.backbone import Backbone
 from ssl3d.dataset import Dataset
-from ssl3d.errors import RecipeError, nearest
+from ssl3d.errors import RecipeError, nearest, quoted
 from ssl3d.experiment import Experiment
 from ssl3d.method import AnyMethod
 from ssl3d.pretrained import has_statistics
 from ssl3d.recipe import EncoderRecipe, InitialWeights
 from ssl3d.registry import split_variant
-from ssl3d.weight_files import file_hash, read_state, recipe_of
+from ssl3d.weight_files import file_hash, local, read_state, recipe_of
 
 DIGITS = 8  # of a file's hash, in the name of its row
 
@@ -47,16 +48,17 @@ def initial_weights(
     if kind.family:
         name = split_variant("methods", method)[1]
     else:
-        name = experiment.init.weights if kind.trains and kind.own_backbone is None else None
+        starts = kind.trains and kind.own_backbone is None and method in experiment.methods  # controls stay as they are
+        name = experiment.init.weights if starts else None
     if name is None:
         return None
     chosen = {"name": name, "prefix": experiment.init.prefix, "allow_partial": experiment.init.allow_partial}
     if name in network.weights:
         return InitialWeights(**chosen, corpora=network.weights[name].corpora)
-    file = Path(name).expanduser()
-    if not (file.exists() or file.suffix or len(file.parts) > 1):
+    file = local(name)
+    if not (os.path.lexists(file) or file.suffix or len(file.parts) > 1):
         raise RecipeError(
-            f"backbone {backbone!r} has no weights {name!r}{nearest(name, network.weights)} (it has: "
+            f"backbone {backbone!r} has no weights {quoted(name)}{nearest(name, network.weights)} (it has: "
             f"{_known(network)}); correct the name, or give the path of a file"
         )
     return InitialWeights(**chosen, sha256=file_hash(file), corpora=tuple(_seen(recipe_of(file))))
@@ -71,7 +73,7 @@ def row_name(method: str, init: InitialWeights | None) -> str:
     family, name = split_variant("methods", method)
     if name is None or init is None or init.sha256 is None:
         return method
-    own = recipe_of(Path(init.name).expanduser()).get("method")
+    own = recipe_of(local(init.name)).get("method")
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(own or PurePath(init.name).stem))[:40]
     return f"{family}:{stem}@{init.sha256[:DIGITS]}"
 
@@ -80,7 +82,7 @@ def norm_of_file(init: InitialWeights | None, settings: Mapping[str, Any]) -> di
     """Return a backbone's settings with the norm that a file of weights was trained with, where that is ``auto``."""
     if init is None or init.sha256 is None or settings.get("norm") != "auto":
         return dict(settings)
-    frozen = has_statistics(read_state(Path(init.name).expanduser()))
+    frozen = has_statistics(read_state(local(init.name)))
     return {**settings, "norm": "frozen" if frozen else "group"}
 
 
