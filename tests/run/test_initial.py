@@ -1,4 +1,4 @@
-"""Encoders that start from weights: planned, keyed, made, named in the tables, and flagged where weights saw the data."""
+"""Encoders that start from weights: planned, keyed, made, named in tables, and flagged where weights saw the data."""
 
 from __future__ import annotations
 
@@ -55,11 +55,8 @@ def recipes(made: Plan) -> dict[str, EncoderRecipe]:
 
 
 def test_methods_that_train_start_from_the_weights_and_controls_do_not() -> None:
-    found = recipes(
-        plan(
-            methods=("byol",), backbones=("r3d_18",), controls="random,supervised,kinetics", init__weights="kinetics400"
-        )
-    )
+    controls = "random,supervised,kinetics"
+    found = recipes(plan(methods=("byol",), backbones=("r3d_18",), controls=controls, init__weights="kinetics400"))
     assert found["byol"].init == InitialWeights(name="kinetics400", corpora=("kinetics400",))
     assert found["byol"].view_size == (16, 112, 112)
     assert found["kinetics"].init is not None
