@@ -16,6 +16,7 @@ from ssl3d.method import AnyMethod
 from ssl3d.pretrained import has_statistics
 from ssl3d.recipe import EncoderRecipe, InitialWeights
 from ssl3d.registry import split_variant
+from ssl3d.train.build import method_class
 from ssl3d.weight_files import file_hash, local, read_state, recipe_of
 
 DIGITS = 8  # of a file's hash, in the name of its row
@@ -62,6 +63,20 @@ def initial_weights(
             f"{_known(network)}); correct the name, or give the path of a file"
         )
     return InitialWeights(**chosen, sha256=file_hash(file), corpora=tuple(_seen(recipe_of(file))))
+
+
+def check_init(experiment: Experiment) -> None:
+    """Refuse weights to start from where no requested method trains a backbone of the run.
+
+    Raises:
+        RecipeError: there is no such method.
+    """
+    kinds = [method_class(method) for method in experiment.methods]
+    if experiment.init.weights is not None and not any(kind.trains and kind.own_backbone is None for kind in kinds):
+        raise RecipeError(
+            f"--init {quoted(experiment.init.weights)} is given, and none of {', '.join(experiment.methods)} trains an "
+            "encoder that could start from it; leave it out, or write --methods pretrained:... to evaluate it as it is"
+        )
 
 
 def row_name(method: str, init: InitialWeights | None) -> str:

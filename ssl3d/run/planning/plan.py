@@ -19,7 +19,7 @@ from ssl3d.run.options import Options
 from ssl3d.run.planning.controls import check_controls, controls, missing_controls
 from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
 from ssl3d.run.planning.flips import flip_notes, with_flips
-from ssl3d.run.planning.initial import initial_notes, overlap
+from ssl3d.run.planning.initial import check_init, initial_notes, overlap
 from ssl3d.run.planning.plan_checks import (
     check_labelled,
     check_names,
@@ -114,6 +114,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     check_sections(experiment)
     check_seeds(experiment)
     check_controls(experiment)
+    check_init(experiment)
     evaluated = evaluated_planes(experiment.data, roots)
     corpora: dict[tuple[str, str | None], DataPlane] = {}
     found: dict[tuple[str, int], Request] = {}
