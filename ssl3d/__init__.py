@@ -1,7 +1,8 @@
 """ssl3d: which self-supervised method to pretrain with on 3D medical volumes, and whether the difference is real.
 
-The two entries from Python are :func:`bench`, which runs what the command ``ssl3d bench`` runs and returns the
-leaderboard as a pandas DataFrame, and :func:`load_encoder`, which returns a pretrained encoder of a run.
+The entries from Python are :func:`bench`, which runs what the command ``ssl3d bench`` runs and returns the
+leaderboard as a pandas DataFrame, :func:`load_encoder`, which returns a pretrained encoder of a run, and
+:func:`portable_state`, its tensors for plain torchvision or timm.
 Importing this package imports neither torch nor any plugin.
 """
 
@@ -11,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ssl3d.api import bench, load_encoder
+    from ssl3d.api import bench, load_encoder, portable_state
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "bench", "load_encoder"]
+__all__ = ["__version__", "bench", "load_encoder", "portable_state"]
 
 
 def __dir__() -> list[str]:
@@ -22,6 +23,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    if name in {"bench", "load_encoder"}:
+    if name in {"bench", "load_encoder", "portable_state"}:
         return getattr(importlib.import_module("ssl3d.api"), name)
     raise AttributeError(f"module 'ssl3d' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ssl3d.experiment import read_experiment
+from ssl3d.portable import portable_state
 from ssl3d.progress import Progress
 from ssl3d.results.read import read_results
 from ssl3d.run.execute import execute
@@ -18,7 +19,7 @@ from ssl3d.run.options import ONLY, Options
 from ssl3d.run.planning.plan import make_plan
 from ssl3d.tables.tables import Tables
 
-__all__ = ["bench", "load_encoder"]
+__all__ = ["bench", "load_encoder", "portable_state"]
 
 
 def bench(
@@ -31,6 +32,7 @@ def bench(
     task: str | Sequence[str] | None = None,
     plane: str | Sequence[str] | None = None,
     corpus: str | Sequence[str] | None = None,
+    init: str | Path | None = None,
     protocols: Sequence[str] | None = None,
     recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -54,6 +56,7 @@ def bench(
         task: target to predict, several targets, or "all".
         plane: plane of the exam, several planes, or "all".
         corpus: data sets to pretrain on; if None, the training split of each evaluated data set.
+        init: what all training starts from: a name of the backbones' published weights, or a file; at random if None.
         protocols: names, such as "linear", "knn", "finetune".
         recipe: TOML file; the other arguments override it.
         settings: any recipe field by dotted name, ``{"pretrain.epochs": 20}``.
@@ -78,6 +81,7 @@ def bench(
         "data.task": task,
         "data.plane": plane,
         "corpus": corpus,
+        "init.weights": None if init is None else str(init),
         "evaluate.protocols": protocols,
         **(settings or {}),
     }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssl3d.card import Card
 from ssl3d.config import Config
 from ssl3d.errors import PluginError
+from ssl3d.matching import load_matching
 
 Norm = Literal["auto", "group", "batch", "frozen"]
 
@@ -38,6 +39,10 @@ class Weights:
         size: (D, H, W) of the training input.
         licence: licence of the weights.
         sha256: SHA-256 of the file, or its first digits; None if neither the file name nor the source states it.
+        normalisation: how the training input was normalised, in words; "" if unknown.
+        spacing: millimetres between slices, rows and columns of the training input; None where it had none.
+        corpora: data sets that they were pretrained on, by the names that data set plugins state.
+        key_map: (beginning of a name in the file, its replacement here) pairs; a name takes the first that fits.
     """
 
     url: str
@@ -45,6 +50,16 @@ class Weights:
     size: tuple[int, int, int]
     licence: str
     sha256: str | None = None
+    normalisation: str = ""
+    spacing: tuple[float, float, float] | None = None
+    corpora: tuple[str, ...] = ()
+    key_map: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def input(self) -> str:
+        """The training input in words: "16 x 112 x 112 voxels, 1 x 1 x 1 mm, z-score"."""
+        spacing = "" if self.spacing is None else " x ".join(f"{step:g}" for step in self.spacing) + " mm"
+        return ", ".join(filter(None, (" x ".join(map(str, self.size)) + " voxels", spacing, self.normalisation)))
 
 
 class Tokens(NamedTuple):
@@ -131,10 +146,21 @@ class Backbone(nn.Module, ABC):
         """
         raise PluginError(f"{self.card.name} has no tokens; choose a vision transformer, such as vit3d_tiny")
 
+    @classmethod
+    def published_variant(cls, variant: str | None) -> str | None:
+        """Return the variant in the address of published weights, of which a user may type a part."""
+        return variant
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """Load a published state dict, with its stem reduced to one channel.
 
+        Override it where published names or shapes differ from this network's, and ``published_state`` with it.
+
         Returns:
-            (matched, expected): keys of this network found with the right shape, and the number of its keys.
+            What :func:`ssl3d.matching.load_matching` returns: (matched, expected) tensors of this network.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no pretrained weights")
+        return load_matching(self, state)
+
+    def published_state(self) -> Mapping[str, Tensor]:
+        """Return the tensors under the names of the published network: the inverse of ``load_pretrained``."""
+        return self.state_dict()

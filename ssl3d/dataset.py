@@ -72,6 +72,7 @@ class Dataset(ABC):
 
     card: ClassVar[Card]
     planes: ClassVar[tuple[str, ...]] = ("",)  # the first is the default
+    aliases: tuple[str, ...] = ()  # other names, and collections it was made from, as weights name their corpora
     synthetic: bool = False  # True: generated volumes; stated wherever numbers from this set appear
     knows_patients: bool = True  # False: patients are unknown, and every case counts as one
     left_right: int | None = None  # spatial axis (0 D, 1 H, 2 W) on which a flip swaps left and right

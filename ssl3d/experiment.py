@@ -49,6 +49,25 @@ class DataChoice(Config):
     )
 
 
+class InitChoice(Config):
+    """The weights that pretraining starts from, and how files of weights are loaded."""
+
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="what the methods that train start from, except controls: a name of the backbone's published "
+        "weights, or a file; unset: a random start",
+    )
+    prefix: str | None = Field(
+        None,
+        description="beginning of the network's names in a file (module.encoder_q.), without which they are loaded; "
+        "unset: usual ones (module., backbone., encoder., ...), by what matches",
+    )
+    allow_partial: bool = Field(
+        False, description="load a file even if it lacks some of the network's tensors, which then start at random"
+    )
+
+
 class EvaluateChoice(Config):
     """How encoders are evaluated."""
 
@@ -86,6 +105,7 @@ class Experiment(Config):
     corpus: Names | None = Field(
         None, description="data sets to pretrain on, labelled or not; unset: the training split of each evaluated one"
     )
+    init: InitChoice = InitChoice()
     data: DataChoice = DataChoice()
     view_size: Size | None = Field(None, description="slices, rows, columns of a view; unset: the data set's own")
     augment: AugmentRecipe = AugmentRecipe()
@@ -105,7 +125,8 @@ class Experiment(Config):
         A tuned learning rate depends on tasks and planes; all calls share these, too, then.
         """
         fixed = {"data"} if self.pretrain.tune_lr else set()
-        return self.model_dump(mode="json", exclude={name: of for name, of in MAY_GROW.items() if name not in fixed})
+        grows = {name: of for name, of in MAY_GROW.items() if name not in fixed}
+        return self.model_dump(mode="json", exclude=grows if self.init != InitChoice() else {**grows, "init": True})
 
 
 def read_experiment(

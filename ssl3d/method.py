@@ -184,6 +184,7 @@ class Method(nn.Module, ABC, Generic[C]):
     trains: ClassVar[bool] = True  # False: evaluated as it is built
     control: ClassVar[bool] = False  # True: appears in every table
     initial_weights: ClassVar[str | None] = None  # name of the backbone weights to start from, "kinetics400"
+    family: ClassVar[bool] = False  # True: takes the weights to start from, a name or a file: pretrained:kinetics400
     own_backbone: ClassVar[str | None] = None  # backbone of a control, used instead of the user's
     coupled: ClassVar[bool] = True  # False: the loss is a mean over volumes that do not interact
     online_views: Sequence[int] | None = None  # views that ``online`` encodes; None: all

@@ -108,6 +108,11 @@ class _Standardised(nn.Module):
         return super()._conv_forward(input, weight, bias)  # type: ignore[misc, no-any-return]  # of the convolution
 
 
+def is_standardised(module: nn.Module) -> bool:
+    """Return whether a module is a convolution with weight standardisation."""
+    return isinstance(module, _Standardised)
+
+
 class StandardisedConv1d(_Standardised, nn.Conv1d):
     """1D convolution with weight standardisation."""
 

@@ -1,159 +1,169 @@
-"""Loading of published weights into a backbone: found, checked, reduced to one channel, and counted."""
+"""Loading of pretrained weights into a backbone: names adapted, tensors counted, and less than all of them refused."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl3d import registry
-from ssl3d.backbone import Backbone, Weights
+from ssl3d.backbone import Backbone
 from ssl3d.errors import PluginError, WeightsError
+from ssl3d.matching import Match, load_matching
+from ssl3d.weight_files import published_file, read_state, recipe_of, weights_folder
 
-SHARE_NEEDED = 0.95
+__all__ = ["load_matching", "load_weights", "read_state", "weights_folder"]
+
+# Modules around a network in published checkpoints. Where names begin with some of them, these are left out.
+AROUND = frozenset({"module", "model", "backbone", "encoder", "net", "network", "base_encoder", "swinViT", "swin_vit"})
+OTHER_NETWORK = 0.5  # with a smaller share, a file is said to be of another network
+LISTED = 3
 
 
-def load_weights(backbone: Backbone, name: str, file: Path | None = None) -> str:
+def load_weights(
+    backbone: Backbone,
+    name: str | None,
+    file: Path | None = None,
+    *,
+    allow_partial: bool = False,
+    prefix: str | None = None,
+) -> str:
     """Load pretrained weights by name, from ``file``, the weights folder, or the internet, in this order.
 
     Args:
         backbone: network to load them into.
-        name: one of ``backbone.weights``, "kinetics400".
+        name: one of ``backbone.weights``, "kinetics400"; None for a file of one's own.
         file: a local file (.pth, .pyth, .pt, .safetensors) to use instead of the published one.
+        allow_partial: load what the file holds of the network even if that is not everything.
+        prefix: beginning of the network's names in the file, "module.encoder_q."; None tries those of ``AROUND``.
 
     Returns:
         One line on what was loaded: "kinetics400: matched 102 of 102 tensors (100%) of r3d_18-b3b3357e.pth".
 
     Raises:
-        WeightsError: the name is unknown; the file is missing, cannot be downloaded or read, holds less than 95% of the
+        WeightsError: the name is unknown; the file is missing, cannot be downloaded or read, holds not all of the
             network's tensors, or holds batch norm statistics that the network has no place for.
     """
-    if name not in backbone.weights:
+    if name is not None and name not in backbone.weights:
         raise WeightsError(f"{backbone.card.name} has no weights {name!r}; these exist: {_offers()}")
-    path = published_file(backbone.weights[name], backbone.variant) if file is None else file.expanduser()
+    if file is not None:
+        path = file.expanduser()
+    elif name is not None:
+        path = published_file(backbone.weights[name], backbone.variant)
+    else:
+        raise WeightsError(f"no weights are named to load into {backbone.card.name}; give a name or a file")
     state = read_state(path)
+    _check_norm(backbone, state, path)
+    if name is not None and prefix is None:
+        state = _renamed(state, backbone.weights[name].key_map)
+    found, stripped = _load(backbone, state, path, prefix)
+    said = f"{_share(found)} of {path.name}" + (f", without {stripped!r} before their names" if stripped else "")
+    if found[0] < found[1]:
+        if not (allow_partial and found[0]):
+            raise WeightsError(_refusal(backbone, found, path))
+        said += f", partial: without {_some(found.missing)}"
+    return f"{name}: {said}" if name is not None else said
+
+
+def has_statistics(state: Iterable[str]) -> bool:
+    """Return whether names of tensors include running statistics of batch norm."""
+    return any(key.endswith("running_mean") for key in state)
+
+
+def _check_norm(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
     norm = backbone.config.norm
-    if norm in {"auto", "group"} and any(key.endswith("running_mean") for key in state):
+    if norm in {"auto", "group"} and has_statistics(state):
         raise WeightsError(
             f"the weights in {path} were trained with batch norm, and norm = {norm} would drop its statistics; "
             "set the backbone's norm to frozen or batch"
         )
-    matched, expected = backbone.load_pretrained(state)
-    share = f"matched {matched} of {expected} tensors ({matched / expected:.0%})"
-    if matched < SHARE_NEEDED * expected:
-        raise WeightsError(
-            f"{share} of {backbone.card.name} in {path}, and {SHARE_NEEDED:.0%} are needed: this file is of another "
-            "network; give the one published for this backbone"
-        )
-    return f"{name}: {share} of {path.name}"
 
 
-def weights_folder() -> Path:
-    """Return the folder of downloaded weights: SSL3D_WEIGHTS, or else torch.hub's."""
-    chosen = os.environ.get("SSL3D_WEIGHTS")
-    return Path(chosen).expanduser() if chosen else Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, unwrapped from ``model_state``, ``state_dict`` or ``model``.
+def _load(backbone: Backbone, state: dict[str, Tensor], path: Path, prefix: str | None) -> tuple[Match, str]:
+    """Load a state dict under the prefix with which most tensors match; return the match and that prefix.
 
     Raises:
-        WeightsError: the file is missing or damaged, or contains no tensors.
+        WeightsError: two prefixes match equally well, as in a checkpoint with a momentum encoder.
     """
-    if not path.is_file():
-        raise WeightsError(f"no such weights file: {path}; give the path of a .pth, .pyth or .safetensors file")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # on a damaged file the readers raise almost anything
-        # The reader's message is left out: for a pickled object it explains how to load it anyway.
-        reason = type(error).__name__
-        raise WeightsError(f"{path} is damaged or holds no weights ({reason}); remove it and fetch it again") from error
-    for wrapper in ("model_state", "state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    items = state.items() if isinstance(state, Mapping) else ()
-    tensors = {key: value for key, value in items if isinstance(value, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path} holds no tensors by name; give a file with a network's state dict")
-    return tensors
-
-
-@torch.no_grad()
-def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Copy every tensor whose name and shape match; stem kernels with three channels are summed to one.
-
-    On a grey volume, the summed kernel gives what the original gives on that volume repeated three times. Batch
-    counters are ignored and not counted.
-
-    Returns:
-        (matched, expected) tensors of the network.
-    """
-    own = {key: tensor for key, tensor in network.state_dict().items() if tensor.is_floating_point()}
-    matched = 0
-    for key, tensor in own.items():
-        given = state.get(key)
-        if given is not None and given.ndim > 2 and given.shape[1] == 3 and tensor.shape[1] == 1:
-            given = given.sum(dim=1, keepdim=True)
-        if given is not None and given.shape == tensor.shape:
-            tensor.copy_(given)
-            matched += 1
-    return matched, len(own)
-
-
-def published_file(weights: Weights, variant: str | None) -> Path:
-    """Return the file of published weights, downloading it if necessary; its hash is checked.
-
-    Args:
-        weights: their address and file name; ``{variant}`` in them is filled in.
-        variant: variant of the backbone.
-
-    Raises:
-        WeightsError: it cannot be downloaded, or its SHA-256 is not the published one.
-    """
-    url, name = (text.format(variant=variant) for text in (weights.url, weights.file))
-    path = weights_folder() / name
-    expected = _digits(weights, name)
-    if path.is_file():
-        check_published(weights, variant, path)
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written under another name and moved when complete, so that a broken download leaves nothing behind.
-        torch.hub.download_url_to_file(url, str(path), expected, progress=False)
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise WeightsError(f"cannot download {url} ({error}); fetch it by other means and put it at {path}") from error
-    return path
-
-
-def check_published(weights: Weights, variant: str | None, path: Path) -> None:
-    """Raise WeightsError if a file is not the published one, as far as its SHA-256 is known."""
-    expected = _digits(weights, weights.file.format(variant=variant))
-    if expected is None:
-        return
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); remove it and fetch it again") from error
-    if not found.startswith(expected):
+    own = {key for key, tensor in backbone.state_dict().items() if tensor.is_floating_point()}
+    if prefix is not None:
+        return _match(backbone, _without(state, prefix)), prefix
+    start = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    found = load_matching(backbone, state) if own <= state.keys() else _match(backbone, state)
+    if found[0] == found[1]:  # an encoder of ssl3d under its own names, or a published file
+        return found, ""
+    counts = {one: _match(backbone, _without(state, one))[0] for one in ["", *_prefixes(state)]}
+    best = max(counts, key=lambda one: (counts[one], -len(one)))
+    rivals = [one for one, count in counts.items() if count == counts[best] and not (one in best or best in one)]
+    if rivals and counts[best]:
         raise WeightsError(
-            f"{path} is not the published file: its SHA-256 begins with {found[: len(expected)]}, not with {expected}; "
-            "remove it and fetch it again, or name a file of your own with --weights"
+            f"{path} holds {backbone.card.name} twice, below {best!r} and {rivals[0]!r}; choose one with "
+            f"--set init.prefix={best}"
         )
+    backbone.load_state_dict(start)  # trials must leave nothing behind where the best match is partial
+    return _match(backbone, _without(state, best)), best
 
 
-def _digits(weights: Weights, name: str) -> str | None:
-    """Return the SHA-256 of published weights, or its first digits: torchvision appends those to its file names."""
-    found = re.search(r"-([0-9a-f]{8,})\.", name)
-    return weights.sha256 or (found.group(1) if found else None)
+def _match(backbone: Backbone, state: Mapping[str, Tensor]) -> Match:
+    found = backbone.load_pretrained(state)
+    return found if isinstance(found, Match) else Match(found)
+
+
+def _prefixes(state: Iterable[str]) -> Iterator[str]:
+    """Yield what names begin with, as far as that is in ``AROUND``: "module.", "module.encoder."."""
+    found: dict[str, None] = {}
+    for key in state:
+        parts = key.split(".")
+        for count, part in enumerate(parts[:-1], start=1):
+            if part not in AROUND:
+                break
+            found[".".join(parts[:count]) + "."] = None
+    yield from found
+
+
+def _without(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def _renamed(state: Mapping[str, Tensor], key_map: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
+    """Return the tensors under the names of a declared map; names that it does not mention stay."""
+    pairs = tuple(key_map)
+
+    def name(key: str) -> str:
+        return next((new + key.removeprefix(old) for old, new in pairs if key.startswith(old)), key)
+
+    return {name(key): tensor for key, tensor in state.items()}
+
+
+def _share(found: Match) -> str:
+    matched, expected = found
+    percent = 100 if matched == expected else min(99, round(100 * matched / max(expected, 1)))
+    return f"matched {matched} of {expected} tensors ({percent}%)"
+
+
+def _refusal(backbone: Backbone, found: Match, path: Path) -> str:
+    share = f"{_share(found)} of {backbone.card.name} in {path}"
+    if found[0] < OTHER_NETWORK * found[1]:
+        made_of = recipe_of(path).get("backbone")
+        what = f"an encoder of backbone {made_of!r}" if made_of else "of another network"
+        return f"{share}, and all are needed: this file is {what}; give one of this backbone. {_differences(found)}"
+    return (
+        f"{share}, and all are needed: {_differences(found)}; give the file of this very network, or allow it with "
+        "--set init.allow_partial=true"
+    )
+
+
+def _differences(found: Match) -> str:
+    more = f"; it holds {_some(found.unexpected)} besides" if found.unexpected else ""
+    return f"The first that it lacks: {_some(found.missing)}{more}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _offers() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -159,6 +160,26 @@ class CorpusPart(Config):
     fold: int = Field(0, ge=0, description="which of them is held out")
 
 
+class InitialWeights(Config):
+    """Weights that an encoder starts from: published ones of its backbone, or a file."""
+
+    name: str = Field("", description="of the backbone's published weights, or path of the file")
+    sha256: str | None = Field(None, description="of the file; null: published weights, whose hash is in the key alone")
+    prefix: str | None = Field(None, description="beginning of the network's names in the file; null: by trial")
+    allow_partial: bool = Field(False, description="load it even if it lacks some of the network's tensors")
+    corpora: tuple[str, ...] = Field((), description="data sets that the weights were pretrained on, as far as known")
+
+    def choices(self) -> dict[str, Any]:
+        """Return what decides numbers: not where a file lies, nor what is known about it."""
+        plain = {"prefix": self.prefix, "allow_partial": self.allow_partial}
+        return {**plain, "weights": self.sha256 or self.name}
+
+    @property
+    def text(self) -> str:
+        """The name, or for a file its own name and the first digits of its hash."""
+        return self.name if self.sha256 is None else f"{PurePath(self.name).name} ({self.sha256[:8]})"
+
+
 class EncoderRecipe(Config):
     """Everything that decides an encoder, except its files and their bytes.
 
@@ -171,6 +192,7 @@ class EncoderRecipe(Config):
     backbone: str = "tiny"
     backbone_config: dict[str, Any] = Field(default_factory=dict)
     seed: Seed = 0
+    init: InitialWeights | None = Field(None, description="weights that it starts from; null: it is drawn by the seed")
     corpus: tuple[CorpusPart, ...] = ()
     task: str | None = Field(None, description="whose labels the method sees; None where it needs none")
     view_size: Size = (16, 112, 112)

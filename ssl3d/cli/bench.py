@@ -21,6 +21,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     "plane": "data.plane",
     "folds": "data.folds",
     "corpus": "corpus",
+    "init": "init.weights",
     "epochs": "pretrain.epochs",
     "batch_size": "pretrain.batch_size",
     "micro_batch": "pretrain.micro_batch",
@@ -63,7 +64,11 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--precision", help="32-true, bf16-mixed, 16-mixed, 64-true or auto.  [default: 32-true]"),
     option("--tune", is_flag=True, help="Choose micro-batch, precision, memory layout and compiler by trial."),
     option("--tune-lr", is_flag=True, help="Choose each method's learning rate on the training split, of 3 by trial."),
-    option("--weights", type=PATH, help="Local file of pretrained weights, in place of a download."),
+    option(
+        "--init",
+        metavar="NAME|FILE",
+        help="Published weights, or a file, that the methods start from.",
+    ),
 )
 @group(
     "Evaluation",
@@ -100,7 +105,6 @@ def bench(
     cache: Path | None,
     device: str,
     devices: int,
-    weights: Path | None,
     resume: bool,
     tune: bool,
     tune_lr: bool,
@@ -134,7 +138,6 @@ def bench(
         cache=cache or shared_cache(),
         device=device,
         devices=devices,
-        weights=weights,
         fresh=not resume,
     )
     return run_and_show(experiment, options, report=report, dry_run=dry_run, quiet=quiet, as_json=as_json)

@@ -77,10 +77,10 @@ def _details(kind: Kind, name: str, plugin: Any) -> list[RenderableType]:
         needs = [*sorted(plugin.needs), *(["a backbone with tokens"] if plugin.needs_tokens else [])]
         lines += [f"needs: {', '.join(needs)}"] if needs else []
     elif kind == "backbones":
-        lines += [
-            f"  weights {key}: {weights.url} (input {weights.size}; {weights.licence})"
-            for key, weights in plugin.weights.items()
-        ]
+        for key, weights in plugin.weights.items():
+            lines.append(f"  weights {key}: {weights.url} (licence: {weights.licence})")
+            known = f"; pretrained on {', '.join(weights.corpora)}" if weights.corpora else ""
+            lines.append(f"    for input of {weights.input}{known}")
         lines.append(f"smallest input (slices, rows, columns): {plugin.min_size}")
     else:
         lines.append(f"tasks: {', '.join(sorted(plugin.kinds))}")

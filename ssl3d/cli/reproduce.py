@@ -16,7 +16,7 @@ from ssl3d.errors import printable
 @click.option("--out", type=PATH, help="Folder to make it in.  [default: reproduce-NAME, beside the run]")
 @click.option("--root", "roots", type=Root(), multiple=True, help="Folder of a data set's files.  [default: the run's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--weights", type=PATH, help="Local file of pretrained weights, where the encoder started from one.")
+@click.option("--weights", type=PATH, help="The weights that the encoder started from, where they lie elsewhere now.")
 @click.option("--allow-code", is_flag=True, help="Run plugins that the records name by file or module.")
 @click.option("--quiet", is_flag=True, help="Print nothing but the comparison and errors.")
 def reproduce(

@@ -91,7 +91,7 @@ def _tuned(plan: Plan) -> str:
 
 
 def _show_estimate(plan: Plan, options: Options, as_json: bool) -> int:
-    check_inputs(plan, options)
+    check_inputs(plan, options, fetch=False)
     run = run_folder(plan, options).path
     rows = estimates(plan, options)
     if as_json:

@@ -30,8 +30,10 @@ def encoder_key(
         weights: hash of the pretrained weights that it starts from; None if there are none.
         rate: key of the choice of its learning rate; None if that is the recipe's.
     """
-    left_out = {"method", "backbone", "corpus", "task"}
+    left_out = {"method", "backbone", "corpus", "task", "init"}
     plain = recipe.model_dump(mode="json", exclude=left_out)
+    if recipe.init is not None:
+        plain["init"] = recipe.init.choices()
     return _key("encoder", recipe=plain, corpus=corpus, sources=dict(sources), weights=weights, rate=rate)
 
 

@@ -106,6 +106,7 @@ class EncoderRecord(ArtifactRecord):
     corpus: CorpusRecord | None = Field(None, description="null if the encoder was not trained")
     weights: str | None = Field(None, description="pretrained weights it started from, and the share that matched")
     weights_sha256: Hex | None = Field(None, description="hash of these weights, as it is in the key")
+    weights_input: str | None = Field(None, description="input that these weights were published for, in words")
     rate: ChosenRate | None = Field(None, description="null if the learning rate is the recipe's")
     labels_used: bool = Field(False, description="whether the method saw labels of the training volumes")
     exactness: Exactness = Field(description="what accumulation did to the gradient, as measured before training")
@@ -202,7 +203,8 @@ class EvaluationRecord(ArtifactRecord):
 def encoder_choices(recipe: EncoderRecipe) -> dict[str, Any]:
     """Return the part of the recipe that encoders of one row share: everything except seed, fold and task."""
     corpus = [{**part.model_dump(mode="json"), "fold": 0} for part in recipe.corpus]
-    return {**recipe.model_dump(mode="json", exclude={"seed", "task", "corpus"}), "corpus": corpus}
+    init = {} if recipe.init is None else {"init": recipe.init.choices()}
+    return {**recipe.model_dump(mode="json", exclude={"seed", "task", "corpus", "init"}), "corpus": corpus, **init}
 
 
 def evaluation_choices(recipe: EvaluationRecipe) -> dict[str, Any]:

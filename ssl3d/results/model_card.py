@@ -19,6 +19,7 @@ def model_card(record: EncoderRecord) -> str:
         f"- accumulation: {record.exactness}" + _error(record),
         *([f"- learning rate: {record.rate.lr:.6g}, chosen on the training split"] if record.rate else []),
         *([f"- pretrained weights: {record.weights}"] if record.weights else []),
+        *([f"- these weights were published for input of {record.weights_input}"] if record.weights_input else []),
         *([f"- engine: {record.engine.sentence()}"] if record.engine else []),
         *_collapse(record),
         *(f"- departs from the paper: {text}" for text in record.departures),

@@ -108,6 +108,8 @@ class Encoder:
         task, volumes = (None, None) if corpus is None else (corpus.task, len(corpus))
         method = build_method(self.recipe, context.options.weights, task=task, volumes=volumes)
         loaded = method.backbone.loaded
+        if loaded is not None:
+            context.progress.note(f"{self.label}: starts from {loaded}")
         fabric = open_device(context.options.device, self._precision)
         method.to(fabric.device)
         made = Made(Price(device=device_name(fabric.device)))
@@ -120,11 +122,12 @@ class Encoder:
             key=self.key,
             name=self.name,
             made_by=made_by(self.planned.sources, self.distributions),
-            notes=made.notes,
+            notes=(*_started_from(self.recipe, loaded), *made.notes),
             recipe=self.recipe,
             corpus=None if corpus is None else _corpus_record(corpus),
             weights=loaded,
             weights_sha256=self.weights_sha256,
+            weights_input=_published_input(self.recipe, method.backbone),
             rate=_chosen(rate),
             labels_used=self.recipe.task is not None,
             exactness=made.measured.exactness if made.measured else "not trained",
@@ -192,6 +195,18 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
         device = open_device(context.options.device, "32-true").device
         context.encoder = digest, load_weights(folder, record).to(device)
     return context.encoder[1], record
+
+
+def _started_from(recipe: EncoderRecipe, loaded: str | None) -> list[str]:
+    """Return what the reader of a row should know of weights: that training went on from them, or lacked a part."""
+    if loaded is None or recipe.init is None or (recipe.pretrain is None and "partial" not in loaded):
+        return []
+    return [f"started from {loaded}"]
+
+
+def _published_input(recipe: EncoderRecipe, backbone: Backbone) -> str | None:
+    init = recipe.init
+    return backbone.weights[init.name].input if init is not None and init.sha256 is None else None
 
 
 def _chosen(rate: RateRecord | None) -> ChosenRate | None:

@@ -89,6 +89,7 @@ class Evaluation:
         protocol: class of the protocol.
         sources: hashes of the protocol's sources, by role.
         distributions: packages that the protocol comes from.
+        overlap: a sentence, if the encoder's initial weights may have seen the test cases; "" if not.
     """
 
     planned: PlannedEvaluation
@@ -99,6 +100,7 @@ class Evaluation:
     protocol: type[Protocol[Any]]
     sources: dict[str, str]
     distributions: tuple[str, ...] = ()
+    overlap: str = ""
     kind: ClassVar[Literal["evaluation"]] = "evaluation"
 
     @property
@@ -203,7 +205,7 @@ class Evaluation:
             key=self.key,
             name=self.name,
             made_by=made_by(self.sources, self.distributions),
-            notes=(*((cases.leak,) if cases.leak else ()), *notes),
+            notes=(*filter(None, (cases.leak, self.overlap)), *notes),
             recipe=self.recipe,
             encoder=self.encoder.key,
             encoder_sha256=encoder_sha256,

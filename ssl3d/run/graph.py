@@ -26,6 +26,7 @@ from ssl3d.run.evaluation import Evaluation, Labelled
 from ssl3d.run.features import Features
 from ssl3d.run.names import encoder_label, encoder_stem, evaluation_label, features_label, rate_label, safe
 from ssl3d.run.options import Options
+from ssl3d.run.planning.initial import overlap
 from ssl3d.run.planning.plan import Plan, Request, protocol_class
 from ssl3d.run.planning.rates import trials
 from ssl3d.run.rate import Rate, TrainingCases, Tried
@@ -132,7 +133,8 @@ class _Builder:
             "backbone": self._sources("backbones", recipe.backbone, network),
         }
         weights, problem = self._once(
-            ("weights", kind, network, recipe.backbone), lambda: weights_hash(recipe, self.options.weights, self.fetch)
+            ("weights", network, recipe.backbone, recipe.init),
+            lambda: weights_hash(recipe, self.options.weights, self.fetch),
         )
         fingerprint = None if corpus is None else self._once((id(corpus), "hash"), lambda: corpus.fingerprint)
         chosen = None if rate is None else rate.key
@@ -204,7 +206,9 @@ class _Builder:
             planned = PlannedEvaluation(key=key, name=f"{below}/{name}", recipe=recipe, encoder=encoder.key)
             label = evaluation_label(encoder.recipe, recipe)
             distributions = _distributions(("protocols", recipe.protocol))
-            yield Evaluation(planned, label, encoder, features, cases, kind, sources, distributions)
+            dataset = self.plan.data_plane(recipe.data, recipe.plane).dataset
+            seen = overlap(encoder.recipe.init, recipe.data, dataset)
+            yield Evaluation(planned, label, encoder, features, cases, kind, sources, distributions, seen)
 
     def _cases(self, recipe: EvaluationRecipe) -> Labelled:
         """Return the cases of a task, after checking that they can be learnt from."""

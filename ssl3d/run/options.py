@@ -27,7 +27,7 @@ class Options:
             to the environment variable SSL3D_CACHE.
         device: "auto", "cpu", "cuda" or "cuda:1".
         devices: number of processes that share every effective batch, each with its own device.
-        weights: local file of pretrained weights, used instead of a download.
+        weights: local file of pretrained weights, used in place of the one that a recipe names.
         fresh: delete the contents of an earlier run in the folder. A cache is not touched.
         checkpoint_seconds: minimum time between two checkpoints.
     """

@@ -13,14 +13,15 @@ from ssl3d.backbone import Backbone
 from ssl3d.budget import Budget, remarks
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Stream, mix
-from ssl3d.errors import PluginError
+from ssl3d.errors import PluginError, WeightsError
 from ssl3d.method import AnyMethod, Method
 from ssl3d.norm import resolve_norm
 from ssl3d.pretrained import load_weights
-from ssl3d.recipe import AugmentRecipe, EncoderRecipe, PretrainRecipe
+from ssl3d.recipe import AugmentRecipe, EncoderRecipe, InitialWeights, PretrainRecipe
 from ssl3d.registry import load, split_variant
 from ssl3d.task import Task
 from ssl3d.train.schedule import Schedule
+from ssl3d.weight_files import file_hash, local
 
 T = TypeVar("T")
 
@@ -32,6 +33,11 @@ def method_class(reference: str) -> type[AnyMethod]:
     if missing or not hasattr(kind, "card"):
         raise PluginError(
             f"method {reference!r} lacks {missing[0] + '()' if missing else 'its card'}; `ssl3d check` it"
+        )
+    if kind.family and split_variant("methods", reference)[1] is None:
+        raise PluginError(
+            f"method {reference!r} needs the weights to evaluate: {reference}:NAME with a name of the backbone's "
+            f"published weights (`ssl3d show`), or {reference}:FILE"
         )
     return kind
 
@@ -52,11 +58,11 @@ def backbone_class(reference: str) -> type[Backbone]:
 
 
 def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, initialise: bool = True) -> Backbone:
-    """Build the backbone of a recipe, with the pretrained weights that its method starts from.
+    """Build the backbone of a recipe, with the pretrained weights that it starts from.
 
     Args:
         recipe: recipe of the encoder.
-        weights_file: local file of pretrained weights, used instead of a download.
+        weights_file: local file of these weights, used in place of the one that the recipe names.
         initialise: False skips pretrained weights, for a caller that loads other weights.
 
     Raises:
@@ -70,14 +76,23 @@ def build_backbone(recipe: EncoderRecipe, weights_file: Path | None = None, init
             f"method {recipe.method!r} needs a backbone with tokens, and {recipe.backbone!r} has none; choose a vision "
             "transformer, such as vit3d_tiny"
         )
-    weights = method.initial_weights
     config = kind.Config.checked(recipe.backbone_config, f"backbone.{recipe.backbone}")
-    config = config.model_copy(update={"norm": resolve_norm(config.norm, pretrained=weights is not None)})
+    config = config.model_copy(update={"norm": resolve_norm(config.norm, pretrained=recipe.init is not None)})
     with _seeded(Stream.BACKBONE, recipe.seed):
         backbone = kind(config, split_variant("backbones", recipe.backbone)[1])
-    if weights is not None and initialise:
-        backbone.loaded = load_weights(backbone, weights, weights_file)
+    if recipe.init is not None and initialise:
+        backbone.loaded = _initialise(backbone, recipe.init, weights_file)
     return backbone
+
+
+def _initialise(backbone: Backbone, init: InitialWeights, file: Path | None) -> str:
+    """Load the weights that an encoder starts from; return one line on what was loaded."""
+    published = init.sha256 is None
+    path = file or (None if published else local(init.name))
+    if path is not None and not published and file_hash(path) != init.sha256:
+        raise WeightsError(f"{path} was changed since the run was planned; start it again, or put the old file back")
+    name = init.name if published else None
+    return load_weights(backbone, name, path, allow_partial=init.allow_partial, prefix=init.prefix)
 
 
 def build_method(

@@ -247,7 +247,18 @@ PLACES = [
     bench("--root long", "File name too long", "--data=mrnet", f"--root={LONG}"),
     bench("--root long of a name", "File name too long", "--data=mrnet", f"--root=mrnet={LONG}"),
     bench("--root twice", "two folders", "--root={}/a", "--root={}/b"),
-    bench("--weights nowhere", "no encoder of this run starts from pretrained weights", "--weights={}/none.pth"),
+    bench("--init nowhere", "no such weights file", "--init={}/none.pth"),
+    bench("--init misspelt", "did you mean 'kinetics400'?", "--init=kinetics40", "--backbones=r3d_18"),
+    bench("--init none of this backbone", "has no weights 'kinetics400' (it has: none)", "--init=kinetics400"),
+    bench("--init folder", "is a folder", "--init={}/folder"),
+    bench("--init text", "holds no weights", "--init={}/file"),
+    bench("--init nobody", "the home folder of nobody", "--init=~nobody_at_all/a.pth"),
+    bench("--init long", "(5,000 characters)", f"--init={LONG}"),
+    bench("--init NUL", "\\x00", "--init=a\0b.pth"),
+    bench("--init empty", "init.weights = ''", "--init="),
+    bench("pretrained", "needs the weights to evaluate: pretrained:NAME", "--methods=pretrained"),
+    bench("pretrained nowhere", "no such weights file", "--methods=pretrained:{}/none.pth"),
+    bench("pretrained misspelt", "did you mean 'kinetics400'?", "--methods=pretrained:kinetic", "--backbones=r3d_18"),
 ]
 RECIPES = [
     bench(f"--recipe {name}", says, f"--recipe={{}}/{name}")

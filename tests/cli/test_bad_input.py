@@ -68,18 +68,22 @@ def test_weights_that_cannot_be_downloaded_fail_their_encoder_and_say_where_to_p
         ("none.pth", None, "none.pth; give the path"),
         ("text.pth", b"not weights", "text.pth is damaged or holds no weights"),
         ("half.safetensors", b"\x08\x00\x00", "half.safetensors is damaged or holds no weights"),
-        ("other.pth", {"fc.weight": torch.zeros(3)}, "matched 0 of 100 tensors (0%)"),
+        ("code.pth", {"model_state": Path("x")}, "code.pth holds Python objects, and reading them would run code"),
+        ("other.pth", {"fc.weight": torch.zeros(3)}, "matched 0 of 60 tensors (0%)"),
+        ("batch.pth", {"bn1.running_mean": torch.zeros(3)}, "set the backbone's norm to frozen or batch"),
     ],
 )
+@pytest.mark.parametrize("option", ["--init={}", "--methods=pretrained:{}"])
 def test_a_bad_file_of_weights_is_refused(
-    capsys: Capture, knees: Path, tmp_path: Path, name: str, content: Any, message: str
+    capsys: Capture, knees: Path, tmp_path: Path, name: str, content: Any, message: str, option: str
 ) -> None:
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     elif content is not None:
         torch.save(content, tmp_path / name)
-    line = arguments(knees, tmp_path / "run", "--backbones=r3d_18", methods="kinetics", **KINETICS)
-    assert message in refused(capsys, *line, f"--weights={tmp_path / name}")
+    more = {"backbone.r3d_18.norm": "group"} if name == "batch.pth" else {}
+    line = arguments(knees, tmp_path / "run", "--backbones=r3d_18", **KINETICS, **more)
+    assert message in refused(capsys, *line, option.format(tmp_path / name))
     assert not (tmp_path / "run").exists()
 
 

@@ -270,7 +270,7 @@ def test_a_dry_run_prices_complete_encoders_at_nothing(capsys: Capture, knees: P
     ("more", "message"),
     [
         ("--device=gpu", "unknown device 'gpu'"),
-        ("--weights=none.pth", "no encoder of this run starts from"),
+        ("--init=none.pth", "none of random trains an encoder that could start from it"),
         ("--root=mrnet=none", "none is not a folder"),
     ],
 )

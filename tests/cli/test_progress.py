@@ -95,7 +95,7 @@ def test_a_dry_run_shows_text_of_others_as_it_is(
 ) -> None:
     row = {"encoder": HOSTILE, "evaluations": 1, "steps": 0, "tflop": 0.0, "minutes": 0.0, "note": HOSTILE}
     monkeypatch.setattr(show_run, "estimates", lambda *_: [row])
-    monkeypatch.setattr(show_run, "check_inputs", lambda *_: None)
+    monkeypatch.setattr(show_run, "check_inputs", lambda *_, **__: None)
     plan = make_plan(read_experiment(None, {"data.name": "demo"}))
     show_run._show_estimate(plan, Options(out=Path("runs") / HOSTILE), as_json=False)
     out = capsys.readouterr().out

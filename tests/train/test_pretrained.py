@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,68 @@ def test_weights_of_another_network_are_refused_with_the_share_that_matched(r3d:
         load_weights(build("slow_r50"), "kinetics400", r3d)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.encoder.", "net."])
+def test_usual_beginnings_of_names_are_left_out_and_said(tmp_path: Path, prefix: str) -> None:
+    source, backbone = build("tiny"), toy()
+    state = {prefix + key: value + 1 for key, value in source.state_dict().items()}
+    torch.save({"state_dict": {**state, "head.weight": torch.zeros(2, 2)}}, tmp_path / "w.pth")
+    said = load_weights(backbone, None, tmp_path / "w.pth")
+    assert "(100%) of w.pth" in said
+    assert f"without {prefix!r} before their names" in said
+    assert same(backbone, {key.removeprefix(prefix): value for key, value in state.items()})
+
+
+def test_of_two_networks_in_a_file_the_user_names_one(tmp_path: Path) -> None:
+    state = build("tiny").state_dict()
+    twice = {f"net.{key}": value + 1 for key, value in state.items()}
+    twice |= {f"encoder.{key}": value + 2 for key, value in state.items()}
+    torch.save(twice, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"holds Tiny twice, below .*; choose one with --set init\.prefix="):
+        load_weights(toy(), None, tmp_path / "w.pth")
+    backbone = toy()
+    load_weights(backbone, None, tmp_path / "w.pth", prefix="encoder.")
+    assert same(backbone, {key: value + 2 for key, value in state.items()})
+
+
+def test_a_part_of_a_network_is_refused_with_the_first_names_unless_it_is_allowed(tmp_path: Path) -> None:
+    state = {f"module.{key}": value + 1 for key, value in build("tiny").state_dict().items()}
+    lost = list(state)[-1]
+    del state[lost]
+    torch.save({**state, "extra": torch.zeros(2)}, tmp_path / "w.pth")
+    backbone, lost = toy(), lost.removeprefix("module.")
+    before = backbone.state_dict()[lost].clone()
+    with pytest.raises(WeightsError) as error:
+        load_weights(backbone, None, tmp_path / "w.pth")
+    count = len(backbone.state_dict())
+    assert f"matched {count - 1} of {count} tensors (9" in str(error.value)
+    assert f"The first that it lacks: {lost}" in str(error.value)
+    assert "--set init.allow_partial=true" in str(error.value)
+    assert f"partial: without {lost}" in load_weights(backbone, None, tmp_path / "w.pth", allow_partial=True)
+    assert torch.equal(backbone.state_dict()[lost], before)
+
+
+def test_published_names_are_mapped_as_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = toy()
+    state = {f"swin.{key}": value for key, value in build("tiny").state_dict().items()}
+    weights = Weights("https://a.org/w", "w.pth", (8, 8, 8), "MIT", key_map=(("swin.", ""),))
+    monkeypatch.setattr(type(backbone), "weights", {"ssl": weights})
+    torch.save(state, tmp_path / "w.pth")
+    assert "ssl: matched" in load_weights(backbone, "ssl", tmp_path / "w.pth")
+
+
+def toy() -> Backbone:
+    """A network unlike that of ``build("tiny")``, of the same names and shapes."""
+    backbone = build("tiny")
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.zero_()
+    return backbone
+
+
+def same(backbone: Backbone, state: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, state[key]) for key, tensor in backbone.state_dict().items())
+
+
 def test_weights_of_another_shape_are_not_matched(r3d: Path, tmp_path: Path) -> None:
     state = {key: value[:-1] if value.ndim else value for key, value in read_state(r3d).items()}
     torch.save(state, tmp_path / "cut.pth")
@@ -216,7 +279,7 @@ def test_a_damaged_file_is_refused_by_name(r3d: Path, tmp_path: Path, suffix: st
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"model_state": Path("a pickled object")}, tmp_path / "code.pth")
-    with pytest.raises(WeightsError, match="damaged or holds no weights"):
+    with pytest.raises(WeightsError, match="holds Python objects, and reading them would run code"):
         read_state(tmp_path / "code.pth")
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.pretrained import load_matching
 
 with warnings.catch_warnings():  # fvcore scripts functions when it is imported, which torch deprecates
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
@@ -48,6 +47,8 @@ class MViTBase16x4(Backbone):
             file="MVIT_B_16x4.pyth",
             size=(16, 224, 224),
             licence="none stated for the weights (the code is Apache-2.0)",
+            normalisation="colours in [0, 1] by mean 0.45 and deviation 0.225",
+            corpora=("kinetics400",),
         )
     }
     min_size = (2, 32, 32)
@@ -68,10 +69,6 @@ class MViTBase16x4(Backbone):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the four stages' maps: (B, 192, D/2, H/4, W/4) to (B, 768, D/2, H/32, W/32), rounded up."""
         return self._tokens(x)[0]
-
-    def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """Load the zoo's weights, without their classifier."""
-        return load_matching(self, state)
 
     def _tokens(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the stages' maps and the class token (B, 768)."""

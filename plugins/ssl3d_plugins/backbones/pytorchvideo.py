@@ -7,7 +7,6 @@ the zoo's names. The zoo's heads pool over the size of the training clips; here 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.norm import REPLACED_NORM, convert_norm
-from ssl3d.pretrained import load_matching
 
 with warnings.catch_warnings():  # fvcore scripts functions when it is imported, which torch deprecates
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
@@ -59,10 +57,6 @@ class VideoNet(Backbone):
         """Return features (B, 2048), the input of the network's classifier."""
         return self.blocks[-1](self.forward_features(x)[-1])  # type: ignore[no-any-return]  # torch types a call as Any
 
-    def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """Load the zoo's weights, without their classifier."""
-        return load_matching(self, state)
-
 
 def _pool_any_size(head: Any) -> None:
     """Remove a head's classifier, and make it pool over any size. X3D projects the pooled features."""
@@ -88,7 +82,15 @@ def _card(name: str, summary: str, paper: str, year: int, arxiv: str) -> Card:
 
 def _kinetics(file: str, *size: int) -> dict[str, Weights]:
     depth, height, width = size
-    return {"kinetics400": Weights(f"{ZOO}/{file}", file, (depth, height, width), LICENCE)}
+    weights = Weights(
+        url=f"{ZOO}/{file}",
+        file=file,
+        size=(depth, height, width),
+        licence=LICENCE,
+        normalisation="colours in [0, 1] by mean 0.45 and deviation 0.225",
+        corpora=("kinetics400",),
+    )
+    return {"kinetics400": weights}
 
 
 class SlowR50(VideoNet):

@@ -6,7 +6,6 @@ R3D convolves in 3D throughout, MC3 in 3D only in the first stage, R(2+1)D in-pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -16,7 +15,6 @@ from torchvision.models import get_model  # type: ignore[import-untyped]
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.norm import REPLACED_NORM, convert_norm
-from ssl3d.pretrained import load_matching
 
 DEPARTURES = (
     "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
@@ -30,7 +28,17 @@ def _card(name: str, summary: str) -> Card:
 
 
 def _kinetics(file: str) -> dict[str, Weights]:
-    return {"kinetics400": Weights(f"https://download.pytorch.org/models/{file}", file, (16, 112, 112), "BSD-3-Clause")}
+    address = f"https://download.pytorch.org/models/{file}"
+    return {
+        "kinetics400": Weights(
+            url=address,
+            file=file,
+            size=(16, 112, 112),
+            licence="BSD-3-Clause",
+            normalisation="colours in [0, 1] by mean (0.432, 0.395, 0.376) and deviation (0.228, 0.221, 0.217)",
+            corpora=("kinetics400",),
+        )
+    }
 
 
 class R3D18(Backbone):
@@ -62,10 +70,6 @@ class R3D18(Backbone):
             x = layer(x)
             maps.append(x)
         return maps
-
-    def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """Load torchvision's weights, without their classifier."""
-        return load_matching(self, state)
 
 
 class MC318(R3D18):

@@ -58,6 +58,8 @@ class Timm(Backbone):
             file="timm-{variant}.safetensors",
             size=(1, 224, 224),
             licence="see https://huggingface.co/timm",
+            normalisation="by the mean and deviation of each colour, see the model's page",
+            corpora=("imagenet",),
         )
     }
     min_size = (1, 32, 32)
@@ -65,7 +67,7 @@ class Timm(Backbone):
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:
         super().__init__(config, variant)
         info = _info(variant)
-        self.variant = f"{info.architecture}.{info.tag}" if info.tag else info.architecture  # identifies the weights
+        self.variant = _name(info)
         flexible = timm.models.model_entrypoint(info.architecture).__module__ in ANY_SIZE
         options: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True} if flexible else {}
         model: Any = timm.create_model(self.variant, in_chans=1, num_classes=0, **options)
@@ -91,9 +93,19 @@ class Timm(Backbone):
         """Return the features (B, F_r) by read-out; for a model without feature maps, only those of ``forward``."""
         return super().readouts(x) if hasattr(self.model, "forward_intermediates") else {"last": self(x)}
 
+    @classmethod
+    def published_variant(cls, variant: str | None) -> str:
+        """Return the model's name with the tag of its weights: "resnet18.a1_in1k"."""
+        return _name(_info(variant))
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """Load timm's weights, without their classifier, the stem summed to one channel."""
         return load_matching(self.model, state)
+
+    def published_state(self) -> Mapping[str, Tensor]:
+        """Return the model's tensors under timm's names."""
+        state: Mapping[str, Tensor] = self.model.state_dict()
+        return state
 
     def _slices(self, x: Tensor) -> Tensor:
         """Return the slices as images (B*D, 1, H, W), resized if the model is tied to one size."""
@@ -101,6 +113,11 @@ class Timm(Backbone):
         if self.image_size is None:
             return images
         return F.interpolate(images, size=self.image_size, mode="bilinear", antialias=True)
+
+
+def _name(info: Any) -> str:
+    """Return the name that identifies a model's weights."""
+    return f"{info.architecture}.{info.tag}" if info.tag else str(info.architecture)
 
 
 def _info(variant: str | None) -> Any:

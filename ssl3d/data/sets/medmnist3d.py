@@ -23,6 +23,12 @@ TASK = "label"
 # Lumps cut out of chest CT, pieces of a vessel tree and of brain tissue have no canonical orientation. Organs have one,
 # and a left and a right kidney or lung are different classes; of adrenal glands and ribs, the axes are not documented.
 WITHOUT_ORIENTATION: Final = {"nodulemnist3d", "vesselmnist3d", "synapsemnist3d"}
+MADE_FROM: Final = {  # Yang et al. 2023, MedMNIST v2: collections that the sets were cut from
+    "organmnist3d": ("LiTS",),
+    "nodulemnist3d": ("LIDC-IDRI", "LUNA16"),
+    "fracturemnist3d": ("RibFrac",),
+    "vesselmnist3d": ("IntrA",),
+}
 
 
 class MedMNIST3D(Dataset):
@@ -66,6 +72,7 @@ class MedMNIST3D(Dataset):
         self._set: str = variant.removesuffix("_64")
         self._info: dict[str, Any] = sets[self._set]
         self.sound_flips = frozenset({0, 1, 2} if self._set in WITHOUT_ORIENTATION else ())
+        self.aliases = MADE_FROM.get(self._set, ())
         self._side = 64 if variant.endswith("_64") else 28
         self._download = download
         self._images: tuple[str, np.ndarray] | None = None  # voxels of the split read last

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ssl3d.errors import PluginError, RecipeError, nearest
 from ssl3d.experiment import ALL, NONE, Experiment
 from ssl3d.method import AnyMethod
-from ssl3d.registry import plugins
+from ssl3d.registry import plugins, split_variant
 from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.run.planning.plan_checks import is_labelled
 from ssl3d.train.build import backbone_class, method_class
@@ -23,8 +23,11 @@ def controls(experiment: Experiment, backbone: str, planes: Sequence[DataPlane])
         backbone: name of the backbone.
         planes: data sets of the corpus.
     """
+    rows = {split_variant("methods", method)[1] for method in experiment.methods}  # of weights as published
     for name, kind in _asked(experiment):
         if kind.own_backbone is not None and backbone != experiment.backbones[0]:
+            continue
+        if kind.initial_weights is not None and kind.initial_weights in rows:
             continue
         if not _obstacle(kind, backbone, planes):
             yield name

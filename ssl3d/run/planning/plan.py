@@ -19,6 +19,7 @@ from ssl3d.run.options import Options
 from ssl3d.run.planning.controls import check_controls, controls, missing_controls
 from ssl3d.run.planning.datasets import DataPlane, Roots, check_roots, corpus_planes, evaluated_planes, synthetic
 from ssl3d.run.planning.flips import flip_notes, with_flips
+from ssl3d.run.planning.initial import check_init, initial_notes, overlap
 from ssl3d.run.planning.plan_checks import (
     check_labelled,
     check_names,
@@ -116,6 +117,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
     check_sections(experiment)
     check_seeds(experiment)
     check_controls(experiment)
+    check_init(experiment)
     evaluated = evaluated_planes(experiment.data, roots)
     corpora: dict[tuple[str, str | None], DataPlane] = {}
     found: dict[tuple[str, int], Request] = {}
@@ -139,6 +141,7 @@ def make_plan(experiment: Experiment, options: Options | None = None) -> Plan:
         *synthetic((*evaluated, *further)),
         *filter(None, [lacking_controls(lacking)]),
         *flip_notes(experiment, (*evaluated, *further)),
+        *initial_notes([request.recipe for request in requests], _overlaps(requests, evaluated)),
         *_without_curves(experiment, requests),
         *untuned(experiment, [request.recipe for request in requests]),
         *without_effect(experiment, [request.recipe for request in requests]),
@@ -182,11 +185,19 @@ def _seeds(experiment: Experiment, method: str) -> tuple[int, ...]:
     With two or three seeds, the spread of untrained encoders limits what can be separated from them.
     """
     asked, kind = tuple(dict.fromkeys(experiment.seeds)), method_class(method)
-    fixed = kind.trains or kind.initial_weights is not None or kind.own_backbone is not None
+    fixed = kind.trains or kind.family or kind.initial_weights is not None or kind.own_backbone is not None
     if fixed or len(asked) == 1 or method in experiment.methods:
         return asked
     further = (seed for seed in count() if seed not in asked)
     return (*asked, *islice(further, (UNTRAINED - 1) * len(asked)))
+
+
+def _overlaps(requests: Sequence[Request], evaluated: Sequence[DataPlane]) -> Iterator[str]:
+    """Yield a sentence, or "", for each encoder and data set that it is evaluated on."""
+    datasets = {(one.data, one.plane): one.dataset for one in evaluated}
+    for request in requests:
+        for recipe in request.evaluations:
+            yield overlap(request.recipe.init, recipe.data, datasets[recipe.data, recipe.plane])
 
 
 def _without_curves(experiment: Experiment, requests: Sequence[Request]) -> Iterator[str]:

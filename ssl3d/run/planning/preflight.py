@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 
 from ssl3d.data.check_cases import checked_cases
-from ssl3d.errors import RecipeError, UserError
+from ssl3d.errors import UserError
+from ssl3d.recipe import EncoderRecipe, canonical
 from ssl3d.run.devices import open_device
 from ssl3d.run.options import Options
 from ssl3d.run.planning.plan import Plan, Request
 from ssl3d.run.volumes import needed_splits
+from ssl3d.run.weights import weights_hash
 from ssl3d.task import Task
 from ssl3d.train.build import build_backbone, build_method, method_class
 
 
-def check_inputs(plan: Plan, options: Options) -> None:
-    """Check tables of cases, the device, networks with their settings, and the weights file.
+def check_inputs(plan: Plan, options: Options, fetch: bool = True) -> None:
+    """Check tables of cases, the device, networks with their settings, and the weights that they start from.
+
+    Args:
+        plan: plan of the run.
+        options: the device, and a local file of weights.
+        fetch: download published weights that were asked for. Those of controls are fetched when they are made, and
+            fail alone.
 
     Raises:
         UserError: one of them cannot be used.
@@ -28,8 +36,8 @@ def check_inputs(plan: Plan, options: Options) -> None:
         open_device(options.device, precision)
     for request in _different(plan):
         _check_builds(plan, request)
-    if options.weights is not None:
-        _check_weights(plan, options.weights)
+    for recipe in _starting(plan, options, fetch):
+        build_backbone(recipe, options.weights)
 
 
 def _precision(request: Request) -> str:
@@ -58,17 +66,16 @@ def _check_builds(plan: Plan, request: Request) -> None:
         return
 
 
-def _check_weights(plan: Plan, file: Path) -> None:
-    """Load the weights file into each backbone that is to start from it."""
-    starting = {
-        request.recipe.backbone: request.recipe
-        for request in plan.requests
-        if method_class(request.recipe.method).initial_weights is not None
-    }
-    if not starting:
-        raise RecipeError(
-            f"--weights {file} is given, and no encoder of this run starts from pretrained weights; leave it out, or "
-            "add a method that does (`ssl3d list`) and a backbone that has such weights (`ssl3d show`)"
-        )
-    for recipe in starting.values():
-        build_backbone(recipe, file)
+def _starting(plan: Plan, options: Options, fetch: bool) -> Iterator[EncoderRecipe]:
+    """Yield one recipe per backbone, settings and weights to start from, where the weights are at hand or asked for."""
+    seen = set()
+    for recipe in (request.recipe for request in plan.requests):
+        which = canonical(recipe.model_dump(mode="json", include={"backbone", "backbone_config", "init"}))
+        if recipe.init is None or which in seen:
+            continue
+        if recipe.init.sha256 is None and method_class(recipe.method).control and recipe.pretrain is None:
+            continue
+        seen.add(which)
+        if recipe.init.sha256 is None and not fetch and weights_hash(recipe, options.weights, fetch=False)[1]:
+            continue  # not there yet
+        yield recipe

@@ -10,9 +10,10 @@ from ssl3d.config import Config
 from ssl3d.errors import RecipeError
 from ssl3d.experiment import Experiment
 from ssl3d.method import AnyMethod
-from ssl3d.recipe import CorpusPart, EncoderRecipe, Size
+from ssl3d.recipe import CorpusPart, EncoderRecipe, InitialWeights, Size
 from ssl3d.run.planning.datasets import DataPlane
 from ssl3d.run.planning.flips import with_flips
+from ssl3d.run.planning.initial import initial_weights, norm_of_file, row_name
 from ssl3d.train.build import backbone_class, method_class
 
 
@@ -44,16 +45,19 @@ def encoder_recipe(
         RecipeError: a setting is unknown or out of bounds, or method, backbone and view do not fit together.
     """
     kind, network = method_class(method), backbone_class(backbone)
+    init = initial_weights(experiment, method, kind, backbone, network)
     asked = experiment.asked()
     sections: dict[str, Any] = {name: asked[name] for name in ("augment", "pretrain") if name in asked}
     sections["backbone_config"] = asked.get("backbone", {}).get(backbone, {})
     presets = [dict(one.dataset.preset) for one in planes]
     of_corpus = presets[0] if all(preset == presets[0] for preset in presets) else {}
     values = merge(merge(of_corpus, kind.preset), sections)
-    values["view_size"] = _view_size(experiment, planes[0], kind, network, values.get("view_size"))
+    values["view_size"] = _view_size(experiment, planes[0], _size(init, network), values.get("view_size"))
     values["method_config"] = _whole(kind.Config, asked.get("method", {}).get(method, {}), f"method.{method}")
-    values["backbone_config"] = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")
-    values |= {"method": method, "backbone": backbone, "seed": seed, "task": task}
+    settings = _whole(network.Config, values["backbone_config"], f"backbone.{backbone}")
+    values["backbone_config"] = norm_of_file(init, settings)
+    values |= {"method": row_name(method, init), "backbone": backbone, "seed": seed, "task": task}
+    values |= {"init": None if init is None else init.model_dump()}
     if kind.trains:
         values = {"augment": {}, "pretrain": {}, **values, "corpus": [part.model_dump() for part in parts]}
     else:
@@ -83,23 +87,22 @@ def _whole(config: type[Config], values: Mapping[str, Any], where: str) -> dict[
     return config.checked(values, where).model_dump(mode="json")
 
 
-def _view_size(
-    experiment: Experiment, data_plane: DataPlane, kind: type[AnyMethod], network: type[Backbone], preset: Any
-) -> Size:
+def _view_size(experiment: Experiment, data_plane: DataPlane, weights: Size | None, preset: Any) -> Size:
     """Return the requested size; else the method's; else its pretrained weights'; else the data set's."""
     if experiment.view_size is not None:
         return experiment.view_size
     if preset is not None:
         size: Size = tuple(preset)
         return size
-    if kind.initial_weights is not None and kind.initial_weights in network.weights:
-        slices, rows, columns = network.weights[kind.initial_weights].size
-        return (
-            slices if slices > 1 else data_plane.dataset.view_size[0],
-            rows,
-            columns,
-        )  # one slice: an encoder of slices
+    if weights is not None:
+        slices, rows, columns = weights
+        return slices if slices > 1 else data_plane.dataset.view_size[0], rows, columns  # 1: an encoder of slices
     return data_plane.dataset.view_size
+
+
+def _size(init: InitialWeights | None, network: type[Backbone]) -> Size | None:
+    """Return the training size of published weights; None for files, which do not state it."""
+    return None if init is None or init.sha256 is not None else network.weights[init.name].size
 
 
 def _check_fit(recipe: EncoderRecipe, kind: type[AnyMethod], network: type[Backbone]) -> None:
@@ -107,12 +110,6 @@ def _check_fit(recipe: EncoderRecipe, kind: type[AnyMethod], network: type[Backb
         raise RecipeError(
             f"view_size = {recipe.view_size} is smaller than backbone {recipe.backbone!r} takes, {network.min_size} "
             "(slices, rows, columns); set a larger one"
-        )
-    if kind.initial_weights is not None and kind.initial_weights not in network.weights:
-        known = ", ".join(network.weights) or "none"
-        raise RecipeError(
-            f"method {recipe.method!r} starts from {kind.initial_weights} weights, and backbone {recipe.backbone!r} "
-            f"has none of that name (it has: {known}); choose another backbone, or leave {recipe.method!r} out"
         )
     if kind.needs_tokens and not network.tokens:
         raise RecipeError(
