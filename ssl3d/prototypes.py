@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl3d.config import Config
 from ssl3d.method import ParameterGroup, split_by_decay
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class SelfDistillationConfig(Config):
+    """Settings of DINO and of methods built on it: small crops, heads, temperatures; the defaults are DINO's."""
+
+    local_crops: int = Field(8, ge=0, description="small crops, which only the student sees")
+    local_size: float = Field(0.43, gt=0, le=1, description="their size along each axis, as a share of a large crop's")
+    local_crop: tuple[Share, Share] = Field(
+        (0.05, 0.4), description="range of the share of the in-plane area they keep"
+    )
+    local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
+    hidden_dim: int = Field(2048, ge=1, description="width of a head's two hidden layers")
+    bottleneck_dim: int = Field(256, ge=1, description="width of the layer before the prototypes")
+    prototypes: int = Field(65536, ge=2, description="width of a head's output")
+    freeze_prototypes: float = Field(0.01, ge=0, lt=1, description="share of the training before the prototypes move")
+    student_temperature: float = Field(0.1, ge=0.03, description="divides the student's outputs")
+    teacher_temperature: float = Field(0.07, ge=0.03, description="divides the teacher's outputs after the warm-up")
+    teacher_temperature_start: float = Field(0.04, ge=0.03, description="divides them at the start of the training")
+    temperature_warmup: float = Field(0.1, ge=0, le=1, description="share of the training over which it rises")
+    center_momentum: float = Field(0.9, ge=0, le=1, description="weight of the old centre")
+
+    def temperature(self, progress: float) -> float:
+        """Return the teacher's temperature, which rises linearly during the warm-up."""
+        if progress >= self.temperature_warmup:
+            return self.teacher_temperature
+        risen = progress / self.temperature_warmup
+        return self.teacher_temperature_start + risen * (self.teacher_temperature - self.teacher_temperature_start)
 
 
 class PrototypeHead(nn.Module):
@@ -74,11 +107,6 @@ def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
         assignment = F.normalize(assignment, p=1, dim=0, eps=0)
         assignment = F.normalize(assignment, p=1, dim=1, eps=0)
     return assignment
-
-
-def rise(start: float, end: float, share: float, progress: float) -> float:
-    """Return a value that rises linearly over a share of the training, and then stays."""
-    return end if progress >= share else start + (end - start) * progress / share
 
 
 def prototype_groups(method: nn.Module, frozen_until: float) -> list[ParameterGroup]:

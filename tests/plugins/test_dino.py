@@ -77,8 +77,8 @@ def test_prototypes_have_a_direction_and_no_magnitude() -> None:
 
 @pytest.mark.parametrize(("progress", "expected"), [(0, 0.04), (0.05, 0.055), (0.1, 0.07), (0.9, 0.07)])
 def test_the_teacher_temperature_rises_with_progress(progress: float, expected: float) -> None:
-    assert SMALL["dino"].build().temperature(progress) == pytest.approx(expected)
-    assert SMALL["dino"].build(temperature_warmup=0.0).temperature(progress) == 0.07
+    assert SMALL["dino"].build().config.temperature(progress) == pytest.approx(expected)
+    assert SMALL["dino"].build(temperature_warmup=0.0).config.temperature(progress) == 0.07
 
 
 def test_two_large_and_four_small_crops_of_which_the_teacher_sees_the_large_ones() -> None:

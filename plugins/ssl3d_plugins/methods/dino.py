@@ -19,7 +19,6 @@ from ssl3d.method import (
     AutoMomentum,
     Batch,
     Card,
-    Config,
     Field,
     Kept,
     Loss,
@@ -33,32 +32,15 @@ from ssl3d.method import (
     cosine_momentum,
 )
 from ssl3d.multicrop import small_crops
-from ssl3d.prototypes import PrototypeHead, crop_cross_entropy, prototype_groups, rise
-
-Share = Annotated[float, Field(gt=0, le=1)]
+from ssl3d.prototypes import PrototypeHead, SelfDistillationConfig, crop_cross_entropy, prototype_groups
 
 
-class DINOConfig(Config):
+class DINOConfig(SelfDistillationConfig):
     """Settings of DINO."""
 
-    local_crops: int = Field(8, ge=0, description="small crops, which only the student sees")
-    local_size: float = Field(0.43, gt=0, le=1, description="their size along each axis, as a share of a large crop's")
-    local_crop: tuple[Share, Share] = Field(
-        (0.05, 0.4), description="range of the share of the in-plane area they keep"
-    )
-    local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
-    hidden_dim: int = Field(2048, ge=1, description="width of the head's two hidden layers")
-    bottleneck_dim: int = Field(256, ge=1, description="width of the layer before the prototypes")
-    prototypes: int = Field(65536, ge=2, description="width of the head's output")
-    student_temperature: float = Field(0.1, gt=1e-6, description="divides the student's outputs")
-    teacher_temperature: float = Field(0.07, gt=1e-6, description="divides the teacher's outputs after the warm-up")
-    teacher_temperature_start: float = Field(0.04, gt=1e-6, description="divides them at the start of the training")
-    temperature_warmup: float = Field(0.1, ge=0, le=1, description="share of the training over which it rises")
-    center_momentum: float = Field(0.9, ge=0, le=1, description="weight of the old centre")
     momentum: Annotated[MomentumSetting, AutoMomentum(0.996)] = Field(
         "auto", description="weight of the old teacher; rises to 1 (cosine); 0.996 in the paper"
     )
-    freeze_prototypes: float = Field(0.01, ge=0, le=1, description="share of the training before the prototypes move")
 
 
 class DINO(Method[DINOConfig]):
@@ -75,6 +57,7 @@ class DINO(Method[DINOConfig]):
             "Warm-up and freezing are shares of the training: a tenth (30 epochs in the paper) and a hundredth (one).",
             "Learning rate and batch are the recipe's, not the paper's.",
             "The student drops no paths of the network.",
+            "The student is evaluated; in the paper it is the teacher.",
             AUTO_MOMENTUM,
         ),
     )
@@ -108,7 +91,7 @@ class DINO(Method[DINOConfig]):
         student = self.head(torch.stack(batch.online))  # (V, N, K)
         with torch.no_grad():
             teacher = self.teacher_head(torch.stack(batch.target))  # (2, N, K)
-        assigned = F.softmax((teacher - self.center) / self.temperature(batch.progress), dim=-1)
+        assigned = F.softmax((teacher - self.center) / self.config.temperature(batch.progress), dim=-1)
         value = crop_cross_entropy(assigned, student / self.config.student_temperature)
         count = teacher.new_tensor(teacher.shape[0] * teacher.shape[1])
         return Loss(value, sums={"teacher": teacher.sum((0, 1)), "count": count})
@@ -119,11 +102,6 @@ class DINO(Method[DINOConfig]):
         self.teacher.update(momentum)
         self.teacher_head.update(momentum)
         self.center.lerp_(kept.sums["teacher"] / kept.sums["count"], 1 - self.config.center_momentum)
-
-    def temperature(self, progress: float) -> float:
-        """Return the teacher's temperature, which rises linearly during the warm-up."""
-        config = self.config
-        return rise(config.teacher_temperature_start, config.teacher_temperature, config.temperature_warmup, progress)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the default groups, and the prototypes, which are frozen at first."""

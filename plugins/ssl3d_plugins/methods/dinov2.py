@@ -26,7 +26,6 @@ from ssl3d.method import (
     Backbone,
     Batch,
     Card,
-    Config,
     Field,
     Kept,
     Loss,
@@ -43,10 +42,10 @@ from ssl3d.method import (
 from ssl3d.multicrop import small_crops
 from ssl3d.prototypes import (
     PrototypeHead,
+    SelfDistillationConfig,
     crop_cross_entropy,
     masked_cross_entropy,
     prototype_groups,
-    rise,
     sinkhorn,
 )
 from ssl3d.tokens import token_grid, whole_patches
@@ -57,16 +56,17 @@ BLOCKS = 16  # masked blocks that are tried
 ITERATIONS = 3  # of Sinkhorn's algorithm
 
 
-class DINOv2Config(Config):
+class DINOv2Config(SelfDistillationConfig):
     """Settings of DINOv2."""
 
-    local_crops: int = Field(8, ge=0, description="small crops, which only the student sees")
-    local_size: float = Field(0.43, gt=0, le=1, description="their size along each axis, as a share of a large crop's")
     local_crop: tuple[Share, Share] = Field(
         (0.05, 0.32), description="range of the share of the in-plane area they keep"
     )
-    local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
-    mask_probability: float = Field(0.5, ge=0, le=1, description="probability that the student's large crop is masked")
+    freeze_prototypes: float = Field(0.002, ge=0, lt=1, description="share of the training before the prototypes move")
+    temperature_warmup: float = Field(0.06, ge=0, le=1, description="share of the training over which it rises")
+    mask_probability: float = Field(
+        0.5, ge=0, le=1, description="probability that a large crop is masked for the student"
+    )
     mask_ratio: Annotated[tuple[Share, Share], Ordered] = Field(
         (0.1, 0.5), description="range of the share of its patches that is masked"
     )
@@ -76,18 +76,9 @@ class DINOv2Config(Config):
     centering: Literal["sinkhorn", "center"] = Field(
         "sinkhorn", description="what balances the teacher's assignments; center: a running mean, as in DINO"
     )
-    center_momentum: float = Field(0.9, ge=0, le=1, description="weight of the old centre")
-    hidden_dim: int = Field(2048, ge=1, description="width of a head's two hidden layers")
-    bottleneck_dim: int = Field(256, ge=1, description="width of the layer before the prototypes")
-    prototypes: int = Field(65536, ge=2, description="width of a head's output")
-    student_temperature: float = Field(0.1, ge=0.03, description="divides the student's outputs")
-    teacher_temperature: float = Field(0.07, ge=0.03, description="divides the teacher's outputs after the warm-up")
-    teacher_temperature_start: float = Field(0.04, ge=0.03, description="divides them at the start of the training")
-    temperature_warmup: float = Field(0.06, ge=0, le=1, description="share of the training over which it rises")
     momentum: Annotated[MomentumSetting, AutoMomentum(0.994)] = Field(
         "auto", description="weight of the old teacher; rises to 1 (cosine); 0.994 in the paper"
     )
-    freeze_prototypes: float = Field(0.002, ge=0, lt=1, description="share of the training before the prototypes move")
 
 
 class DINOv2(Method[DINOv2Config]):
@@ -103,11 +94,12 @@ class DINOv2(Method[DINOv2Config]):
             "Crops are 3D and have intensity changes; there is no colour to jitter and no solarisation.",
             "A masked block spans a random number of slices of patches; in the plane it is drawn as in the paper.",
             "Of the two large crops of each volume one is masked; in the paper, half of the crops of a batch.",
-            "KoLeo sees the effective batch, in the paper that of one GPU; the first large crop, in its code both.",
+            "KoLeo spreads the first large crops of the effective batch; in the paper of one GPU, in its code both.",
             "Heads have 65,536 prototypes, as in the paper's smaller training; 131,072 in its large ones.",
             "Warm-up and freezing are shares of the training, those of 30 epochs and of one in 500.",
             "Learning rate, its decay by layers and batch are the recipe's; networks drop no paths.",
-            "With koleo_weight = 0, separate_heads = false, centering = 'center' and prototypes = 8192 it is iBOT.",
+            "It is iBOT with koleo_weight = 0, separate_heads = false, centering = 'center', prototypes = 8192 and "
+            "momentum = 0.996.",
             AUTO_MOMENTUM,
         ),
     )
@@ -200,10 +192,8 @@ class DINOv2(Method[DINOv2Config]):
 
     def assign(self, outputs: Tensor, center: Tensor, progress: float) -> Tensor:
         """Return the assignments (M, K) of the teacher's outputs (M, K), balanced over the prototypes."""
-        config = self.config
-        start, end = config.teacher_temperature_start, config.teacher_temperature
-        temperature = rise(start, end, config.temperature_warmup, progress)
-        if config.centering == "center":
+        temperature = self.config.temperature(progress)
+        if self.config.centering == "center":
             return F.softmax((outputs - center) / temperature, dim=-1)
         return sinkhorn(outputs / temperature, ITERATIONS) if len(outputs) else outputs
 
