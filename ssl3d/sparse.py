@@ -113,11 +113,12 @@ def _is_leaf(module: nn.Module) -> bool:
 
 def _check(network: nn.Module, module: nn.Module, output: Any, visible: Tensor) -> None:
     """Refuse a module whose output cannot be masked."""
-    what = f"{type(network).__name__}: {type(module).__name__}"
+    layer = type(module).__name__
+    start = f"{type(network).__name__} cannot convolve over visible voxels alone: its {layer}"
     advice = "choose a convolutional backbone with group norm, such as tiny with norm = 'group'"
     known = isinstance(module, MASKED) or type(module) in (nn.GroupNorm, norm.GroupNorm)
     if not known or not isinstance(output, Tensor):
-        raise PluginError(f"{what} cannot be masked, as 3D convolutions, pooling and group norm can; {advice}")
+        raise PluginError(f"{start} cannot be masked; {advice}")
     grid, size = tuple(visible.shape[1:]), tuple(output.shape[2:])
     if any(of_map < of_grid for of_map, of_grid in zip(size, grid, strict=True)):
-        raise PluginError(f"{what} cannot be masked, for its map {size} is smaller than the mask {grid}; {advice}")
+        raise PluginError(f"{start} gives a map {size}, smaller than the mask {grid}; {advice}")

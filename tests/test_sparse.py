@@ -125,9 +125,12 @@ class Squeezed(ToyBackbone):
 
 def test_a_network_that_cannot_be_masked_is_refused_before_it_trains() -> None:
     for backbone, message in (
-        (SmallViT(), r"SmallViT: Linear cannot be masked, .*; choose a convolutional backbone with group norm"),
-        (Tiny(BackboneConfig(norm="batch")), r"Tiny: BatchNorm3d cannot be masked, .*norm = 'group'"),
-        (Squeezed(), r"Squeezed: Conv3d cannot be masked, for its map \(1, 1, 1\) is smaller than the mask"),
+        (
+            SmallViT(),
+            r"SmallViT cannot .*: its Linear cannot be masked; choose a convolutional backbone with group norm",
+        ),
+        (Tiny(BackboneConfig(norm="batch")), r"Tiny cannot .*: its BatchNorm3d cannot be masked; .*norm = 'group'"),
+        (Squeezed(), r"its Conv3d gives a map \(1, 1, 1\), smaller than the mask \(1, 2, 2\)"),
     ):
         with pytest.raises(PluginError, match=message):
             check_sparse(backbone, (8, 32, 32), (1, 2, 2))

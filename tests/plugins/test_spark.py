@@ -94,7 +94,9 @@ def test_loss_is_the_squared_error_over_hidden_voxels_standardised_by_patch_writ
 def test_refusals_name_the_view_or_the_module() -> None:
     with pytest.raises(RecipeError, match=r"view_size = \(8, 16, 16\) is one place of the coarsest map"):
         SparK(Tiny(), augment=Augment(size=(8, 16, 16)))
-    with pytest.raises(PluginError, match=r"SmallViT: Linear cannot be masked"):
+    with pytest.raises(
+        PluginError, match=r"SmallViT cannot convolve over visible voxels alone: its Linear cannot be masked"
+    ):
         SparK(SmallViT(), augment=Augment(size=(4, 9, 6)))
 
 
