@@ -118,12 +118,14 @@ class Backbone(nn.Module, ABC):
 
         ``last`` is the output of ``forward``. ``multi`` concatenates the spatial means of all feature maps: early
         stages keep what the last one discards (Alain & Bengio 2016, arXiv 1610.01644). ``max`` is the spatial maximum
-        of the coarsest map, in which a small lesion is not averaged away.
+        of the coarsest map, in which a small lesion is not averaged away. ``mean`` is the mean of the tokens, for networks
+        whose ``last`` may be a class token.
         """
         maps = self.forward_features(x)
         means = [one.mean(dim=(2, 3, 4)) for one in maps]  # each (B, F_i)
         last = means[-1] if type(self).forward is Backbone.forward else self(x)
-        return {"last": last, "multi": torch.cat(means, dim=1), "max": maps[-1].amax(dim=(2, 3, 4))}
+        found = {"last": last, "multi": torch.cat(means, dim=1), "max": maps[-1].amax(dim=(2, 3, 4))}
+        return found | ({"mean": means[-1]} if "mean" in self.readout_names else {})
 
     def forward_tokens(
         self,

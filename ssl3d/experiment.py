@@ -78,7 +78,7 @@ class EvaluateChoice(Config):
         ("last", "multi"),
         min_length=1,
         description="features that protocols on frozen encoders choose from by the inner folds: last (what the network "
-        "returns), multi (means of all stages), max; one name fixes it",
+        "returns), multi (means of all stages), max, mean (of tokens); one name fixes it",
     )
     inner_folds: int = Field(
         5, ge=2, le=100, description="folds of the training cases that choose what a protocol tunes"

@@ -75,6 +75,9 @@ def test_tokens_maps_and_features_belong_together(class_token: bool) -> None:
     features = network(volume)
     assert features.shape == (2, 12)
     assert torch.equal(pooled, features)
+    found = network.readouts(volume)
+    assert torch.equal(found["last"], features)
+    assert torch.allclose(found["mean"], tokens.mean(1))
     assert torch.allclose(features, tokens.mean(1)) is not class_token
 
 

@@ -52,6 +52,7 @@ class MViTBase16x4(Backbone):
         )
     }
     min_size = (2, 32, 32)
+    readout_names = (*Backbone.readout_names, "mean")
     embed_dim = 768
 
     def __init__(self, config: BackboneConfig | None = None, variant: str | None = None) -> None:

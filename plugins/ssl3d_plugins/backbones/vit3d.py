@@ -40,6 +40,7 @@ class _ViT3D(Backbone):
     config: ViT3DConfig
     tokens = True
     min_size = (4, 8, 8)
+    readout_names = (*Backbone.readout_names, "mean")
     depth: ClassVar[int] = 12
     width: ClassVar[int]
     heads: ClassVar[int]
