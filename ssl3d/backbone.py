@@ -118,8 +118,8 @@ class Backbone(nn.Module, ABC):
 
         ``last`` is the output of ``forward``. ``multi`` concatenates the spatial means of all feature maps: early
         stages keep what the last one discards (Alain & Bengio 2016, arXiv 1610.01644). ``max`` is the spatial maximum
-        of the coarsest map, in which a small lesion is not averaged away. ``mean`` is the mean of the tokens, for networks
-        whose ``last`` may be a class token.
+        of the coarsest map, in which a small lesion is not averaged away. ``mean`` is that of the tokens, where
+        ``last`` may be a class token.
         """
         maps = self.forward_features(x)
         means = [one.mean(dim=(2, 3, 4)) for one in maps]  # each (B, F_i)
