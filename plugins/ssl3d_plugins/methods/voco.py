@@ -110,12 +110,12 @@ class VoCo(Method[VoCoConfig]):
     def online(self, view: Tensor, rows: Rows) -> Tensor:
         """Return the features of all crops (B, K + R, F)."""
         crops = self.cut(view, rows["first"])
-        return self.backbone(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+        return self.backbone(crops.flatten(0, 1)).reshape(*crops.shape[:2], -1)
 
     def target(self, view: Tensor, rows: Rows) -> Tensor:
         """Return the momentum encoder's features of all crops (B, K + R, F)."""
         crops = self.cut(view, rows["first"])
-        return self.momentum_backbone(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+        return self.momentum_backbone(crops.flatten(0, 1)).reshape(*crops.shape[:2], -1)
 
     def loss(self, batch: Batch) -> Loss:
         """Return the overlap losses and the similarity of base crops, weighted 1:1:1."""
@@ -176,4 +176,4 @@ def _layer(width_in: int, width: int) -> tuple[nn.Module, ...]:
 
 def _projected(projector: nn.Module, features: Tensor) -> Tensor:
     """Return unit vectors (N, P, F) of features; batch norm covers the crops of all volumes."""
-    return F.normalize(projector(features.flatten(0, 1)).unflatten(0, features.shape[:2]), dim=2)
+    return F.normalize(projector(features.flatten(0, 1)).reshape(*features.shape[:2], -1), dim=2)
