@@ -40,7 +40,9 @@ from ssl3d_plugins.methods.simsiam import SimSiam, SimSiamConfig
 from ssl3d_plugins.methods.spark import SparK, SparKConfig
 from ssl3d_plugins.methods.supervised import Supervised
 from ssl3d_plugins.methods.swav import SwAV, SwAVConfig
+from ssl3d_plugins.methods.swinunetr_pretext import SwinUNETRPretext, SwinUNETRPretextConfig
 from ssl3d_plugins.methods.vicreg import VICReg, VICRegConfig
+from ssl3d_plugins.methods.voco import VoCo, VoCoConfig
 from ssl3d_plugins.methods.volume_fusion import VolumeFusion, VolumeFusionConfig
 
 VOLUMES = 12
@@ -107,6 +109,8 @@ SMALL = {
     "rotation": Small(Rotation, Config()),
     "jigsaw": Small(Jigsaw, JigsawConfig(pieces=3, hidden_dim=8)),
     "densecl": Small(DenseCL, DenseCLConfig(hidden_dim=8, projection_dim=5, queue_size=17)),
+    "voco": Small(VoCo, VoCoConfig(grid=(2, 1, 3), hidden_dim=8, projection_dim=5)),
+    "swinunetr pretext": Small(SwinUNETRPretext, SwinUNETRPretextConfig(projection_dim=5)),
     "supervised binary": Small(Supervised, Config(), task=toy_task("binary")),
     "supervised multilabel": Small(Supervised, Config(), task=toy_task("multilabel")),
     "supervised regression": Small(Supervised, Config(), task=toy_task("regression")),

@@ -9,9 +9,10 @@ import torch
 from ssl3d.data.augment import Augment, View
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
+from ssl3d.quarter_turns import square_slices
 from ssl3d.recipe import AugmentRecipe
 from ssl3d.testing.toys import RaggedSource, ToyBackbone
-from ssl3d_plugins.methods.rotation import Rotation, square
+from ssl3d_plugins.methods.rotation import Rotation
 from tests.plugins.small import SMALL, VOLUMES, batch_of, views_of
 
 SOURCE = SMALL["rotation"].source()
@@ -38,7 +39,7 @@ def test_slices_are_cut_to_squares_that_reach_both_ends() -> None:
     source, places = RaggedSource(VOLUMES), []
     for step in range(20):
         volumes = source.volumes(range(VOLUMES))
-        cut = square(volumes, Rng(0, step, range(VOLUMES)))
+        cut = square_slices(volumes, Rng(0, step, range(VOLUMES)))
         for ours, theirs in zip(cut.voxels, volumes.voxels, strict=True):
             side = min(theirs.shape[2:])
             assert ours.shape == (*theirs.shape[:2], side, side)

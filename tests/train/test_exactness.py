@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from benchmarks.exactness import relative
+from benchmarks.equivalence import relative
 from ssl3d.backbone import Backbone, BackboneConfig, Norm
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import AnyMethod, Views

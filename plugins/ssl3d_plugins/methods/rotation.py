@@ -6,7 +6,6 @@ predicts the angle, for which it must know where anatomy is located.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -14,9 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Loss, Method, Rng, Views, Volumes
-
-TURNS = 4
-MOST = 30.0  # degrees; beyond 45 a view would belong to the next quarter turn
+from ssl3d.quarter_turns import TURNS, square_slices, square_views
 
 
 class Rotation(Method[Config]):
@@ -40,16 +37,12 @@ class Rotation(Method[Config]):
 
     def build(self) -> None:
         """Make the head, and square views without augmentations that resemble a quarter turn."""
-        depth, *plane = self.augment.size
-        side = max(min(plane), *self.backbone.min_size[1:])
-        recipe = self.augment.recipe
-        flip = (recipe.flip[0], 0.0, recipe.flip[2])
-        self.augment = self.augment.replace((depth, side, side), flip=flip, rotate=min(recipe.rotate, MOST))
+        self.augment = square_views(self.augment, self.backbone)
         self.head = nn.Linear(self.backbone.embed_dim, TURNS)
 
     def views(self, volumes: Volumes, rng: Rng) -> Views:
         """Return a view (B, C, D, S, S) rotated by 0, 1, 2 and 3 quarter turns, in the direction of ``Augment``."""
-        view = self.augment(square(volumes, rng), rng)
+        view = self.augment(square_slices(volumes, rng), rng)
         return Views(*(torch.rot90(view, turn, (4, 3)) for turn in range(TURNS)))
 
     def loss(self, batch: Batch) -> Loss:
@@ -58,17 +51,3 @@ class Rotation(Method[Config]):
         turns = torch.arange(TURNS, device=logits.device).repeat(len(logits) // TURNS)
         accuracy = (logits.argmax(dim=1) == turns).to(logits.dtype).mean()
         return Loss(F.cross_entropy(logits, turns), scalars={"accuracy": accuracy})
-
-
-def square(volumes: Volumes, rng: Rng) -> Volumes:
-    """Return the largest square of each volume's slices, at a random position along the longer side.
-
-    A rectangle stretched to a square would reveal the rotation by the direction of the stretch.
-    """
-    cut = []
-    for voxels, place in zip(volumes.voxels, rng.numbers().tolist(), strict=True):
-        H, W = voxels.shape[2:]
-        side = min(H, W)
-        top, left = int(place * (H - side + 1)), int(place * (W - side + 1))
-        cut.append(voxels[:, :, top : top + side, left : left + side])
-    return replace(volumes, voxels=tuple(cut))
