@@ -114,7 +114,8 @@ class _ViT3D(Backbone):
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:  # keys have none where positions are rotary
+            nn.init.zeros_(module.bias)
 
 
 def _card(size: str, summary: str) -> Card:
