@@ -61,12 +61,16 @@ def row(name: str) -> tuple[str, ...]:
     )
 
 
-def table() -> str:
-    """Return the page: what it holds, and a row per backbone."""
+def names() -> list[str]:
+    """Return the backbones of this project, and some members of each family."""
     registered = [name for name, plugin in registry.plugins("backbones").items() if plugin.distribution == "ssl3d"]
-    names = [f"{name}/{member}" for name in registered for member in FAMILIES.get(name, ())]
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(row, sorted({*registered, *names} - FAMILIES.keys()))]
-    return INTRODUCTION + "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    members = [f"{name}/{member}" for name in registered for member in FAMILIES.get(name, ())]
+    return sorted({*registered, *members} - FAMILIES.keys())
+
+
+def line(cells: tuple[str, ...]) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def _size(size: tuple[int, int, int]) -> str:
@@ -74,4 +78,6 @@ def _size(size: tuple[int, int, int]) -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(INTRODUCTION + line(COLUMNS) + "\n" + line(("---",) * len(COLUMNS)))
+    for name in names():
+        print(line(row(name)))

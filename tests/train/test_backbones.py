@@ -6,6 +6,7 @@ import copy
 from importlib.util import find_spec
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -163,10 +164,26 @@ def test_slices_are_pooled_as_asked_and_their_order_does_not_matter(pool: str) -
         torch.testing.assert_close(backbone(x.flip(2)), expected)
 
 
-def test_a_model_of_one_image_size_gets_its_slices_resized() -> None:
-    backbone = build("timm/mixer_s32_224").eval()
+@pytest.mark.parametrize("name", ["timm/mixer_s32_224", "timm/dla46x_c"])  # one size; multiples of 32
+def test_a_model_that_does_not_take_every_size_gets_its_slices_resized(name: str) -> None:
+    backbone = build(name).eval()
     with torch.no_grad():
         assert backbone(torch.randn(1, 1, 2, 40, 51)).shape == (1, backbone.embed_dim)
+
+
+def test_a_model_that_timm_cannot_build_for_grey_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise TypeError("unexpected keyword argument 'in_chans'\nand more")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(PluginError, match=r"cannot build .*\(unexpected keyword argument 'in_chans'\); choose another"):
+        build("timm/test_vit")
+
+
+def test_a_model_without_features_of_slices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Conv2d(1, 4, 3))
+    with pytest.raises(PluginError, match="gives no features of a grey image of 160 x 160 pixels"):
+        build("timm/test_vit")
 
 
 @pytest.mark.parametrize(

@@ -166,21 +166,21 @@ def _card(size: str, summary: str) -> Card:
 class PrimusS(_Primus):
     """12 blocks, 396 wide, 6 heads."""
 
-    card: ClassVar[Card] = _card("S", "vision transformer on 8 x 8 x 8 patches, rotary positions, small, 26 million")
+    card: ClassVar[Card] = _card("S", "small vision transformer with rotary positions, 26.1 million parameters")
     depth, width, heads = 12, 396, 6
 
 
 class PrimusB(_Primus):
     """12 blocks, 792 wide, 12 heads."""
 
-    card: ClassVar[Card] = _card("B", "vision transformer on 8 x 8 x 8 patches, rotary positions, base, 97 million")
+    card: ClassVar[Card] = _card("B", "base vision transformer with rotary positions, 97.3 million parameters")
     depth, width, heads = 12, 792, 12
 
 
 class PrimusM(_Primus):
     """16 blocks, 864 wide, 12 heads."""
 
-    card: ClassVar[Card] = _card("M", "vision transformer on 8 x 8 x 8 patches, rotary positions, medium, 151 million")
+    card: ClassVar[Card] = _card("M", "medium vision transformer with rotary positions, 151.0 million parameters")
     weights: ClassVar[Mapping[str, Weights]] = {
         "openmind_mae": Weights(
             url="https://huggingface.co/MIC-DKFZ/PrimusM-OpenMind-MAE/resolve/main/checkpoint_final.pth",

@@ -27,7 +27,7 @@ class ResEncL(Backbone):
 
     card: ClassVar[Card] = Card(
         name="ResEnc-L",
-        summary="residual encoder of nnU-Net, large, 90.3 million parameters; weights from OpenMind's brain MRI",
+        summary="residual encoder of nnU-Net, 90.3 million parameters; weights from brain MRI (OpenMind)",
         paper="Isensee et al., nnU-Net Revisited; weights of Wald et al., An OpenMind for 3D Medical Vision SSL",
         year=2024,
         link="https://arxiv.org/abs/2404.09556",

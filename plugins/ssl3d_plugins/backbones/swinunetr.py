@@ -24,7 +24,7 @@ class SwinUNETR(Backbone):
 
     card: ClassVar[Card] = Card(
         name="SwinUNETR",
-        summary="encoder of SwinUNETR through MONAI, 8.1 million parameters; weights from CT of 5,050 patients",
+        summary="encoder of SwinUNETR, 8.1 million parameters; weights from 5,050 CTs; needs MONAI",
         paper="Hatamizadeh et al., Swin UNETR; weights of Tang et al. 2022",
         year=2022,
         link="https://arxiv.org/abs/2201.01266",
