@@ -75,12 +75,13 @@ class Timm(Backbone):
         tied = info.fixed_input_size and not flexible
         width = None if tied else _width(self.model, ODD)
         self.image_size = native if width is None else None
-        self.embed_dim = width or _width(self.model, native) or 0
-        if not self.embed_dim:
+        width = width or _width(self.model, native)
+        if width is None and not next(self.model.parameters()).is_meta:  # on that device some models do not run
             raise PluginError(
                 f"timm's {self.variant} gives no features of a grey image of {native[0]} x {native[1]} pixels; choose "
                 "another model"
             )
+        self.embed_dim = width or int(self.model.num_features)
         convert_norm(self, self.config.norm)
 
     def forward(self, x: Tensor) -> Tensor:
