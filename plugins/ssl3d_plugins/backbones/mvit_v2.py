@@ -36,6 +36,8 @@ class MViTV2S(Backbone):
         departures=(
             "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
             "No stochastic depth: the paper drops up to a fifth of the residual branches.",
+            "In the last block, the pooling of queries and the relative positions, which only the last map depends on, "
+            "are not trained.",
         ),
     )
     weights: ClassVar[Mapping[str, Weights]] = {
@@ -49,6 +51,9 @@ class MViTV2S(Backbone):
         network = get_model("mvit_v2_s", stochastic_depth_prob=0.0)
         self.conv_proj = one_channel(network.conv_proj)
         self.pos_encoding, self.blocks, self.norm = network.pos_encoding, network.blocks, network.norm
+        last = self.blocks[-1].attn  # the class token, whose features are returned, is neither pooled nor placed
+        for parameter in (last.pool_q.pool.weight, last.rel_pos_t, last.rel_pos_h, last.rel_pos_w):
+            parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, 768): the class token, which is the input of the network's classifier."""

@@ -5,7 +5,8 @@ https://doi.org/10.1371/journal.pmed.1002699). Models: Wightman 2019, PyTorch Im
 https://github.com/huggingface/pytorch-image-models; ``timm/resnet18``, ``timm/vit_tiny_patch16_224``, ... ``norm``
 matters for models with batch norm; those with layer norm (vision transformers, ConvNeXt) are exact in any case. Vision
 transformers interpolate their position encodings and pad to whole patches; for other models that do not take every
-size, slices are resized to the size they were published for.
+size, slices are resized to the size they were published for. The mean or the maximum over slices is a setting; the
+protocol ``attentive`` learns to attend to slices and places.
 """
 
 from __future__ import annotations
