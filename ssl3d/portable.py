@@ -29,13 +29,20 @@ def portable_state(encoder: Backbone, channels: Literal[1, 3] = 3) -> dict[str, 
         Copies on the CPU, by name.
 
     Raises:
-        WeightsError: the encoder has group norm in place of batch norm, which no plain network has.
+        WeightsError: the encoder has group norm in place of batch norm, which no plain network has, or its tensors
+            cannot be given their published names.
     """
     if any(isinstance(part, GroupNorm) or is_standardised(part) for part in encoder.modules()):
         raise WeightsError(
             f"this {encoder.card.name} has group norm and weight standardisation in place of batch norm, so the plain "
             "network would compute something else; pretrain with --set backbone.NAME.norm=batch (or frozen, from "
             "weights), or load it with ssl3d.load_encoder"
+        )
+    kind = type(encoder)
+    if kind.load_pretrained is not Backbone.load_pretrained and kind.published_state is Backbone.published_state:
+        raise WeightsError(
+            f"{encoder.card.name} names and arranges its tensors otherwise than the published network, and does not say "
+            "how to undo that; load it with ssl3d.load_encoder"
         )
     stem = _stem(encoder) if channels == 3 else None
     state = {}

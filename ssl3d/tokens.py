@@ -54,6 +54,26 @@ def sincos_positions(grid: Size, width: int, like: Tensor) -> Tensor:
     return F.pad(waves, (0, width - waves.shape[1])).to(like.dtype)
 
 
+def rotary_positions(grid: Size, width: int, like: Tensor) -> Tensor:
+    """Return the sines and cosines that rotate queries and keys by their positions on a grid, (T, 2 * width).
+
+    Rotary embeddings (Su et al. 2021, arXiv 2104.09864) of three axes: pairs of neighbouring features, a third of them
+    for each axis, turn with the position along it; the remainder of the width does not turn. The layout is that of
+    ``timm.layers.apply_rot_embed_cat``.
+
+    Args:
+        grid: patches along D, H, W.
+        width: width of an attention head, at least 6.
+        like: a tensor with the required dtype and device.
+    """
+    count = width // 6
+    frequencies = 10000.0 ** -(torch.arange(count, device=like.device) / count)  # (width / 6,)
+    places = torch.cartesian_prod(*(torch.arange(n, device=like.device) for n in grid))  # (T, 3)
+    angles = (places[:, :, None] * frequencies).flatten(1).repeat_interleave(2, dim=1)  # (T, 6 * (width // 6))
+    angles = F.pad(angles, (0, width - angles.shape[1]))  # (T, width)
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
+
+
 def pick(tokens: Tensor, indices: Tensor) -> Tensor:
     """Return the tokens (B, K, F) at the given indices (B, K) among (B, T, F)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))

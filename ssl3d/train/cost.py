@@ -20,7 +20,7 @@ ONE, BATCH = range(1), EffectiveBatch(range(1), 0)
 
 def forward_flops(backbone: Backbone, size: tuple[int, int, int]) -> int:
     """Return the operations (a multiply-add counts as two) to encode one view (1, 1, D, H, W), on meta tensors."""
-    twin = copy.deepcopy(backbone).to("meta").eval()
+    twin = copy.deepcopy(backbone).to("meta").eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         twin(torch.zeros(1, 1, *size, device="meta"))
     return int(counter.get_total_flops())
@@ -36,7 +36,7 @@ def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, in
         method: not changed.
         size: (D, H, W) of a volume.
     """
-    twin = copy.deepcopy(method).eval()
+    twin = copy.deepcopy(method).eval().requires_grad_(False)
     encoder = BatchEncoder(twin, RandomSource(size, method.task))
     with torch.no_grad():
         views = encoder.views(BATCH, ONE)
@@ -44,7 +44,7 @@ def method_flops(method: AnyMethod, size: tuple[int, int, int]) -> tuple[int, in
             twin.to("meta")
             return _counted(encoder, _on_meta(views))
         except (NotImplementedError, RuntimeError):  # it reads a value, which meta tensors do not have
-            return _counted(BatchEncoder(copy.deepcopy(method).eval(), encoder.source), views)
+            return _counted(BatchEncoder(copy.deepcopy(method).eval().requires_grad_(False), encoder.source), views)
 
 
 def pretrain_flops(method: AnyMethod, recipe: EncoderRecipe, volumes: int, engine: Engine | None = None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal
 
 import pytest
 import torch
@@ -23,10 +24,10 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def vit(class_token: bool = False) -> SmallViT:
+def vit(class_token: bool = False, positions: Literal["sincos", "rotary"] = "sincos") -> SmallViT:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return SmallViT(ViT3DConfig(patch=PATCH, class_token=class_token)).double()
+        return SmallViT(ViT3DConfig(patch=PATCH, class_token=class_token, positions=positions)).double()
 
 
 def test_patches_are_in_the_order_of_depth_height_width() -> None:
@@ -81,9 +82,12 @@ def test_tokens_maps_and_features_belong_together(class_token: bool) -> None:
     assert torch.allclose(features, tokens.mean(1)) is not class_token
 
 
+@pytest.mark.parametrize("positions", ["sincos", "rotary"])
 @pytest.mark.parametrize("class_token", [False, True])
-def test_kept_tokens_do_not_depend_on_dropped_patches(class_token: bool) -> None:
-    network, volume = vit(class_token), noise(2, 1, 4, 9, 6)
+def test_kept_tokens_do_not_depend_on_dropped_patches(
+    class_token: bool, positions: Literal["sincos", "rotary"]
+) -> None:
+    network, volume = vit(class_token, positions), noise(2, 1, 4, 9, 6)
     keep = torch.tensor([[5, 0, 17], [2, 3, 4]])
     tokens = network.forward_tokens(volume, keep=keep).patches
     assert tokens.shape == (2, 3, 12)
@@ -98,6 +102,17 @@ def test_kept_tokens_do_not_depend_on_dropped_patches(class_token: bool) -> None
         rtol=1e-10,
         atol=1e-12,
     )
+
+
+def test_rotary_positions_tell_equal_patches_apart_by_their_neighbours() -> None:
+    """All tokens of a volume of equal patches are equal; one other patch moves each of them by its distance."""
+    network, volume = vit(positions="rotary"), torch.ones(1, 1, 4, 9, 6).double()
+    with torch.no_grad():
+        same = network.forward_tokens(volume)
+        volume[..., :2, :3, :2] = -1  # the first patch
+        moved = network.forward_tokens(volume)
+    torch.testing.assert_close(same[:, :1].expand_as(same), same)
+    assert len(moved[0].round(decimals=9).unique(dim=0)) == 18
 
 
 def test_a_mask_token_replaces_embeddings_and_not_positions() -> None:

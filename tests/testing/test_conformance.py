@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,14 @@ def test_a_method_keeps_its_contract(name: str) -> None:
 BACKBONES = [name for name in first_party("backbones") if name != "timm"] + TIMM
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in BACKBONES]
-)
+WITHOUT_MONAI = pytest.mark.skipif(find_spec("monai") is None, reason="MONAI, an extra, is not installed")
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] * (name not in QUICK) + [WITHOUT_MONAI] * (name == "swinunetr")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in BACKBONES])
 def test_a_backbone_keeps_its_contract(name: str) -> None:
     assert_backbone(name)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,13 +20,24 @@ from ssl3d_plugins.backbones.mvit import _resample
 FIRST_PARTY = [name for name, p in registry.plugins("backbones").items() if p.target.startswith("ssl3d_plugins.")]
 TIMM = ["timm/test_resnet", "timm/test_vit", "timm/test_convnext", "timm/test_efficientnet"]
 CONTROLS = {"voxel_grid", "volume_statistics"}  # no networks: nothing is random, and no paper describes them
-SAME_NETWORK = {"x3d_s", "x3d_m", "vit3d_small", "vit3d_base"}  # as x3d_xs and vit3d_tiny, of other weights or widths
+SAME_NETWORK = {  # as x3d_xs, vit3d_tiny, medicalnet_10 and primus_s, of other weights, widths or depths
+    "x3d_s", "x3d_m", "vit3d_small", "vit3d_base", "medicalnet_34", "medicalnet_50", "primus_b", "primus_m",
+}  # fmt: skip
+LARGE = {"swin3d_t", "mvit_v2_s", "resenc_l", "primus_s", "medicalnet_18", "swinunetr"}
 EVERY = [name for name in FIRST_PARTY if name not in {"timm", *CONTROLS, *SAME_NETWORK}] + TIMM
-WITHOUT_BATCH_NORM = {"mvit_base_16x4", "vit3d_tiny", "timm/test_vit", "timm/test_convnext"}
-WITH_BATCH_NORM = [name for name in EVERY if name not in WITHOUT_BATCH_NORM]
+INSTANCE_OR_LAYER_NORM = {"mvit_v2_s", "swin3d_t", "resenc_l", "primus_s", "swinunetr"}
+WITHOUT_BATCH_NORM = {"mvit_base_16x4", "vit3d_tiny", "timm/test_vit", "timm/test_convnext", *INSTANCE_OR_LAYER_NORM}
+WITH_BATCH_NORM = [name for name in EVERY if name not in WITHOUT_BATCH_NORM and name not in LARGE]
 POOL_THE_COARSEST_MAP = ["tiny", "r3d_18", "mc3_18", "r2plus1d_18", "slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50"]
 
-every = pytest.mark.parametrize("name", EVERY)
+WITHOUT_MONAI = pytest.mark.skipif(find_spec("monai") is None, reason="MONAI, an extra, is not installed")
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] * (name in LARGE) + [WITHOUT_MONAI] * (name == "swinunetr")
+
+
+every = pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in EVERY])
 
 
 def build(name: str, norm: str = "auto", seed: int = 0, **settings: object) -> Backbone:
@@ -77,7 +90,8 @@ def test_features_are_the_mean_of_the_coarsest_map(name: str) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     backbone = build(name)
     backbone(volumes(backbone, more=(1, 3, 5))).square().sum().backward()
-    unreached = [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.any()]
+    trained = {key: p for key, p in backbone.named_parameters() if p.requires_grad}
+    unreached = [key for key, p in trained.items() if p.grad is None or not p.grad.any()]
     assert unreached == []
 
 
@@ -151,10 +165,26 @@ def test_slices_are_pooled_as_asked_and_their_order_does_not_matter(pool: str) -
         torch.testing.assert_close(backbone(x.flip(2)), expected)
 
 
-def test_a_model_of_one_image_size_gets_its_slices_resized() -> None:
-    backbone = build("timm/mixer_s32_224").eval()
+@pytest.mark.parametrize("name", ["timm/mixer_s32_224", "timm/dla46x_c"])  # one size; multiples of 32
+def test_a_model_that_does_not_take_every_size_gets_its_slices_resized(name: str) -> None:
+    backbone = build(name).eval()
     with torch.no_grad():
         assert backbone(torch.randn(1, 1, 2, 40, 51)).shape == (1, backbone.embed_dim)
+
+
+def test_a_model_that_timm_cannot_build_for_grey_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise TypeError("unexpected keyword argument 'in_chans'\nand more")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(PluginError, match=r"cannot build .*\(unexpected keyword argument 'in_chans'\); choose another"):
+        build("timm/test_vit")
+
+
+def test_a_model_without_features_of_slices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Conv2d(1, 4, 3))
+    with pytest.raises(PluginError, match="gives no features of a grey image of 160 x 160 pixels"):
+        build("timm/test_vit")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import get_model  # type: ignore[import-untyped]
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.norm import REPLACED_NORM, convert_norm
+from ssl3d.stem import one_channel
 
 DEPARTURES = (
     "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",
@@ -54,7 +54,7 @@ class R3D18(Backbone):
         super().__init__(config, variant)
         network = get_model(self.model)
         self.stem = network.stem
-        self.stem[0] = _one_channel(network.stem[0])
+        self.stem[0] = one_channel(network.stem[0])
         self.layer1, self.layer2 = network.layer1, network.layer2
         self.layer3, self.layer4 = network.layer3, network.layer4
         convert_norm(self, self.config.norm)
@@ -86,12 +86,3 @@ class R2Plus1D18(R3D18):
     card: ClassVar[Card] = _card("R(2+1)D-18", "ResNet-18 of torchvision, convolutions split into plane and slices")
     weights = _kinetics("r2plus1d_18-91a641e6.pth")
     model = "r2plus1d_18"
-
-
-def _one_channel(conv: nn.Conv3d) -> nn.Conv3d:
-    """Return the same convolution for grey volumes: its kernels summed over RGB."""
-    kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
-    folded = nn.Conv3d(1, conv.out_channels, kernel, stride, padding, bias=False, device="meta")  # type: ignore[arg-type]
-    with torch.no_grad():
-        folded.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True))
-    return folded

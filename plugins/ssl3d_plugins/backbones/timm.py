@@ -3,9 +3,10 @@
 This follows MRNet's baseline, AlexNet with the maximum over slices (Bien et al. 2018,
 https://doi.org/10.1371/journal.pmed.1002699). Models: Wightman 2019, PyTorch Image Models,
 https://github.com/huggingface/pytorch-image-models; ``timm/resnet18``, ``timm/vit_tiny_patch16_224``, ... ``norm``
-matters for models with batch norm; those with layer norm (vision transformers, ConvNeXt) are exact in any case. Slices
-are resized for models tied to one image size, except vision transformers, which interpolate their position encodings
-and pad to whole patches.
+matters for models with batch norm; those with layer norm (vision transformers, ConvNeXt) are exact in any case. Vision
+transformers interpolate their position encodings and pad to whole patches; for other models that do not take every
+size, slices are resized to the size they were published for. The mean or the maximum over slices is a setting; the
+protocol ``attentive`` learns to attend to slices and places.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import timm
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -22,10 +24,11 @@ from torch import Tensor
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.errors import PluginError
+from ssl3d.matching import load_matching
 from ssl3d.norm import REPLACED_NORM, convert_norm
-from ssl3d.pretrained import load_matching
 
 ANY_SIZE = {"timm.models.vision_transformer", "timm.models.deit", "timm.models.eva"}  # take dynamic_img_size
+ODD = (37, 45)  # rows and columns that no patch, window or stride divides: a model that takes them takes any size
 
 
 class TimmConfig(BackboneConfig):
@@ -70,10 +73,18 @@ class Timm(Backbone):
         self.variant = _name(info)
         flexible = timm.models.model_entrypoint(info.architecture).__module__ in ANY_SIZE
         options: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True} if flexible else {}
-        model: Any = timm.create_model(self.variant, in_chans=1, num_classes=0, **options)
-        self.model = model
-        self.embed_dim = int(getattr(model, "head_hidden_size", model.num_features))
-        self.image_size = tuple(info.input_size[1:]) if info.fixed_input_size and not flexible else None
+        self.model = _create(self.variant, options)
+        native = (int(info.input_size[1]), int(info.input_size[2]))
+        tied = info.fixed_input_size and not flexible
+        width = None if tied else _width(self.model, ODD)
+        self.image_size = native if width is None else None
+        width = width or _width(self.model, native)
+        if width is None and not next(self.model.parameters()).is_meta:  # on that device some models do not run
+            raise PluginError(
+                f"timm's {self.variant} gives no features of a grey image of {native[0]} x {native[1]} pixels; choose "
+                "another model"
+            )
+        self.embed_dim = width or int(self.model.num_features)
         convert_norm(self, self.config.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,6 +129,33 @@ class Timm(Backbone):
 def _name(info: Any) -> str:
     """Return the name that identifies a model's weights."""
     return f"{info.architecture}.{info.tag}" if info.tag else str(info.architecture)
+
+
+def _create(name: str, options: dict[str, Any]) -> Any:
+    """Build a model for grey images, without its classifier.
+
+    Raises:
+        PluginError: timm cannot build it so.
+    """
+    try:
+        return timm.create_model(name, in_chans=1, num_classes=0, **options)
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PluginError(f"timm cannot build {name} for grey images ({reason}); choose another model") from error
+
+
+@torch.no_grad()
+def _width(model: Any, size: tuple[int, int]) -> int | None:
+    """Return the number of features that a model gives of an image of some size; None if it does not take the size."""
+    image = torch.zeros(1, 1, *size, device=next(model.parameters()).device)
+    model.eval()
+    try:
+        features = model(image)
+    except (AssertionError, IndexError, RuntimeError, ValueError):  # what models raise at a size that does not fit
+        return None
+    finally:
+        model.train()
+    return int(features.shape[1]) if isinstance(features, Tensor) and features.ndim == 2 else None
 
 
 def _info(variant: str | None) -> Any:

@@ -3,23 +3,24 @@
 Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, https://arxiv.org/abs/2010.11929; the widths of Tiny and Small
 are DeiT's (Touvron et al. 2020, arXiv 2012.12877). A volume is cut into patches, each patch becomes a token, and
 twelve blocks of attention over all tokens follow. Patches are flat (4 x 8 x 8), because slices are few and thick.
-Positions are fixed sine-cosine embeddings, computed for any grid; a side that is not a multiple of the patch is padded
-with zeros. It uses layer norm, so ``norm`` has no effect and accumulation is exact.
+Positions are fixed sine-cosine embeddings, or rotations of queries and keys, computed for any grid; a side that is not
+a multiple of the patch is padded with zeros. It uses layer norm, so ``norm`` has no effect and accumulation is exact.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig, Tokens
 from ssl3d.card import Card
-from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid
+from ssl3d.tokens import pick, rotary_positions, sincos_positions, to_patches, token_grid
 
 Side = Annotated[int, Field(ge=1)]
 
@@ -30,6 +31,10 @@ class ViT3DConfig(BackboneConfig):
     patch: tuple[Side, Side, Side] = Field((4, 8, 8), description="(D, H, W) of the patch behind a token, in voxels")
     class_token: bool = Field(
         False, description="add a class token, which the features are read from; otherwise they are the tokens' mean"
+    )
+    positions: Literal["sincos", "rotary"] = Field(
+        "sincos",
+        description="sincos: embeddings added to the patches; rotary: rotations of queries and keys (RoPE)",
     )
 
 
@@ -51,7 +56,7 @@ class _ViT3D(Backbone):
         self.embed_dim = self.width
         self.patch_embed = nn.Linear(math.prod(self.patch_size), self.width)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, self.width)) if self.config.class_token else None
-        self.blocks = nn.ModuleList(Block(self.width, self.heads, qkv_bias=True) for _ in range(self.depth))
+        self.blocks = nn.ModuleList(self._block() for _ in range(self.depth))
         self.norm = nn.LayerNorm(self.width)
         self.apply(_initialise)
 
@@ -82,16 +87,26 @@ class _ViT3D(Backbone):
         tokens = self.patch_embed(to_patches(x, self.patch_size))  # (B, T, F)
         if mask is not None and mask_token is not None:
             tokens = torch.where(mask[..., None], mask_token.to(tokens.dtype), tokens)
-        tokens = tokens + sincos_positions(token_grid(x.shape[2:], self.patch_size), self.width, x)
+        grid, options = token_grid(x.shape[2:], self.patch_size), {}
+        if self.config.positions == "rotary":
+            turns = rotary_positions(grid, self.width // self.heads, x)  # (T, 2 * F / heads)
+            options["rope"] = turns if keep is None else turns[keep][:, None]  # (B, 1, K, 2 * F / heads)
+        else:
+            tokens = tokens + sincos_positions(grid, self.width, x)
         if keep is not None:
             tokens = pick(tokens, keep)  # (B, K, F)
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
         found = []
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens, **options)
             found.append(tokens)
         return [*found[:-1], self.norm(tokens)]
+
+    def _block(self) -> Block | EvaBlock:
+        if self.config.positions == "rotary":
+            return EvaBlock(self.width, self.heads, num_prefix_tokens=int(self.config.class_token))
+        return Block(self.width, self.heads, qkv_bias=True)
 
     def _patches(self, tokens: Tensor) -> Tensor:
         """Return the tokens of patches, without the class token."""
@@ -101,7 +116,8 @@ class _ViT3D(Backbone):
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:  # keys have none where positions are rotary
+            nn.init.zeros_(module.bias)
 
 
 def _card(size: str, summary: str) -> Card:
