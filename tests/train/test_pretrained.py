@@ -240,6 +240,14 @@ def test_published_names_are_mapped_as_declared(tmp_path: Path, monkeypatch: pyt
     assert "ssl: matched" in load_weights(backbone, "ssl", tmp_path / "w.pth")
 
 
+def test_a_loader_that_fails_on_another_network_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = toy()
+    monkeypatch.setattr(type(backbone), "load_pretrained", lambda _, state: state["patch_embed.weight"])
+    torch.save({"module.fc.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"matched 0 of \d+ tensors \(0%\) of Tiny .* of another network"):
+        load_weights(backbone, None, tmp_path / "w.pth")
+
+
 def toy() -> Backbone:
     """A network unlike that of ``build("tiny")``, of the same names and shapes."""
     backbone = build("tiny")
