@@ -1,7 +1,6 @@
 """The complete method contract. A method is one short file that reads like its paper.
 
-A method does not handle trainers, devices, ranks, optimisers, loggers, micro-batches or the global random state.
-Everything a plain method needs can be imported from here.
+A method handles no trainer, device, rank, optimiser, logger, micro-batch or global random state, and imports from here.
 """
 
 from __future__ import annotations

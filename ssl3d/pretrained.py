@@ -107,7 +107,11 @@ def _load(backbone: Backbone, state: dict[str, Tensor], path: Path, prefix: str 
 
 
 def _match(backbone: Backbone, state: Mapping[str, Tensor]) -> Match:
-    found = backbone.load_pretrained(state)
+    """Let the backbone load a state dict, and return the account of it; nothing matches if it cannot."""
+    try:
+        found = backbone.load_pretrained(state)
+    except (LookupError, RuntimeError, ValueError):  # of a plugin that looks for names which another network lacks
+        return load_matching(backbone, {})
     return found if isinstance(found, Match) else Match(found)
 
 
@@ -158,7 +162,7 @@ def _refusal(backbone: Backbone, found: Match, path: Path) -> str:
 
 def _differences(found: Match) -> str:
     more = f"; it holds {_some(found.unexpected)} besides" if found.unexpected else ""
-    return f"The first that it lacks: {_some(found.missing)}{more}"
+    return f"The first that it lacks: {_some(found.missing) or 'not stated by the backbone'}{more}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -156,7 +156,7 @@ def _check_plugins(record: EncoderRecord, weights: Path | None) -> None:
     if problem is not None:
         raise RunError(f"{record.name} started from pretrained weights, which cannot be had: {problem}")
     if found != record.weights_sha256:
-        source = weights or "the published file"
+        source = weights or (recipe.init.text if recipe.init else "the published file")
         raise RunError(
             f"{record.name} started from weights with the hash {record.weights_sha256[:10]}, and {source} has "
             f"{str(found)[:10]}; give the file that was used: --weights"

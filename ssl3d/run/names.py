@@ -13,7 +13,8 @@ def encoder_label(recipe: EncoderRecipe) -> str:
     fold = next((f", fold {part.fold}" for part in recipe.corpus if part.folds), "")
     corpus = f", pretrained on {' + '.join(parts)}{fold}" if parts else ""
     labels = f" with the labels of {recipe.task}" if recipe.task else ""
-    return f"{_of_encoder(recipe)}{corpus}{labels}"
+    start = f", from {recipe.init.text}" if recipe.init is not None and parts else ""
+    return f"{_of_encoder(recipe)}{start}{corpus}{labels}"
 
 
 def features_label(encoder: EncoderRecipe, recipe: EvaluationRecipe | LabelledPart) -> str:

@@ -174,7 +174,9 @@ def test_a_download_of_the_wrong_bytes_is_refused_and_not_kept(r3d, tmp_path, mo
 def test_the_variant_of_a_family_is_part_of_the_address(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SSL3D_WEIGHTS", str(tmp_path))
     backbone = build("timm/test_resnet")
-    wanted = tmp_path / backbone.weights["imagenet"].file.format(variant="test_resnet.r160_in1k")
+    variant = backbone.published_variant("test_resnet")  # of which a user may leave out the tag
+    assert variant == "test_resnet.r160_in1k"
+    wanted = tmp_path / backbone.weights["imagenet"].file.format(variant=variant)
     save_file(backbone.model.state_dict(), wanted)
     assert "(100%)" in load_weights(backbone, "imagenet")
 
@@ -236,6 +238,14 @@ def test_published_names_are_mapped_as_declared(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(type(backbone), "weights", {"ssl": weights})
     torch.save(state, tmp_path / "w.pth")
     assert "ssl: matched" in load_weights(backbone, "ssl", tmp_path / "w.pth")
+
+
+def test_a_loader_that_fails_on_another_network_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = toy()
+    monkeypatch.setattr(type(backbone), "load_pretrained", lambda _, state: state["patch_embed.weight"])
+    torch.save({"module.fc.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"matched 0 of \d+ tensors \(0%\) of Tiny .* of another network"):
+        load_weights(backbone, None, tmp_path / "w.pth")
 
 
 def toy() -> Backbone:
