@@ -41,7 +41,7 @@ class RunError(UserError):
     """A run folder cannot be written, holds another run, or holds a damaged result."""
 
 
-MOST_LISTED = 30  # maximum number of names in a message
+MOST_LISTED = 48
 LONGEST_NAME = 200  # characters; comparing longer names is slow
 LONGEST_MESSAGE = 1_000
 
