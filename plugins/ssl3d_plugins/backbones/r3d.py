@@ -34,7 +34,7 @@ def _kinetics(file: str) -> dict[str, Weights]:
             url=address,
             file=file,
             size=(16, 112, 112),
-            licence="BSD-3-Clause",
+            licence="none stated for the weights (the code is BSD-3-Clause)",
             normalisation="colours in [0, 1] by mean (0.432, 0.395, 0.376) and deviation (0.228, 0.221, 0.217)",
             corpora=("kinetics400",),
         )
