@@ -26,7 +26,7 @@ from ssl3d.data.rng import Stream
 from ssl3d.data.sets.demo import Demo
 from ssl3d.data.volumes import Volumes
 from ssl3d.method import AnyMethod, Kept, Momentum
-from ssl3d.queue import Queue
+from ssl3d.parts.queue import Queue
 from ssl3d.recipe import AugmentRecipe, EncoderRecipe, PretrainRecipe
 from ssl3d.registry import plugins
 from ssl3d.testing.modules import bfloat16

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from ssl3d.experiment import read_experiment
-from ssl3d.portable import portable_state
 from ssl3d.progress import Progress
 from ssl3d.results.read import read_results
 from ssl3d.run.execute import execute
@@ -18,6 +17,7 @@ from ssl3d.run.load import load_encoder
 from ssl3d.run.options import ONLY, Options
 from ssl3d.run.planning.plan import make_plan
 from ssl3d.tables.tables import Tables
+from ssl3d.weights.portable import portable_state
 
 __all__ = ["bench", "load_encoder", "portable_state"]
 

@@ -6,7 +6,7 @@ A method handles no trainer, device, rank, optimiser, logger, micro-batch or glo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -21,7 +21,8 @@ from ssl3d.config import Config as BaseConfig
 from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
-from ssl3d.momentum import AUTO_MOMENTUM, AutoMomentum, Momentum, MomentumSetting, cosine_momentum
+from ssl3d.parts.momentum import AUTO_MOMENTUM, AutoMomentum, Momentum, MomentumSetting, cosine_momentum
+from ssl3d.parts.parameters import ParameterGroup, split_by_decay
 from ssl3d.task import Task
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Views",
     "Volumes",
     "cosine_momentum",
+    "split_by_decay",
 ]
 
 C = TypeVar("C", bound=Config)
@@ -145,23 +147,6 @@ class Kept:
 
     rows: Rows = field(default_factory=dict)
     sums: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that share optimiser settings.
-
-    Attributes:
-        parameters: trainable parameters; each belongs to exactly one group.
-        lr: factor of the learning rate.
-        weight_decay: factor of the weight decay; 0 turns it off, and under LARS also the adaptation.
-        frozen_until: fraction of the training during which the parameters stay fixed.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    lr: float = 1.0
-    weight_decay: float = 1.0
-    frozen_until: float = 0.0
 
 
 class Method(nn.Module, ABC, Generic[C]):
@@ -265,27 +250,6 @@ class Method(nn.Module, ABC, Generic[C]):
 
 
 AnyMethod = Method[Any]  # a method with any settings
-
-
-def split_by_decay(
-    module: nn.Module, keep: Callable[[str], bool] = lambda _: True
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Split trainable parameters into those with and without weight decay.
-
-    Biases and norm weights are recognised by having one dimension, class tokens, mask tokens and position embeddings by
-    their names.
-
-    Args:
-        module: module whose parameters are split.
-        keep: returns for a parameter's name whether to include it.
-    """
-    decay: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad and keep(name):
-            small = parameter.ndim <= 1 or any(word in name for word in ("pos_embed", "cls_token", "mask_token"))
-            (exempt if small else decay).append(parameter)
-    return decay, exempt
 
 
 def _tensor(features: Features) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 
 from ssl3d.budget import Budget, remarks, resolved, rules
 from ssl3d.errors import RecipeError
-from ssl3d.momentum import (
+from ssl3d.parts.momentum import (
     NEGLIGIBLE,
     AutoLinearMomentum,
     AutoMomentum,
@@ -16,7 +16,7 @@ from ssl3d.momentum import (
     linear_initial_weight,
     linear_momentum,
 )
-from ssl3d.queue import OFTEN, AutoQueue
+from ssl3d.parts.queue import OFTEN, AutoQueue
 from ssl3d.recipe import EncoderRecipe, PretrainRecipe
 from ssl3d.testing.toys import ToyBackbone
 from ssl3d.train.build import build_method, misfits

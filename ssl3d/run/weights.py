@@ -8,7 +8,7 @@ from ssl3d.errors import UserError, WeightsError
 from ssl3d.recipe import EncoderRecipe, digest
 from ssl3d.registry import split_variant
 from ssl3d.train.build import backbone_class
-from ssl3d.weight_files import check_published, file_hash, local, published_file, published_path
+from ssl3d.weights.files import check_published, file_hash, local, published_file, published_path
 
 
 def weights_hash(recipe: EncoderRecipe, file: Path | None, fetch: bool = True) -> tuple[str | None, UserError | None]:

@@ -1,9 +1,9 @@
 """Which parameters of a method belong to its momentum encoder, and which online ones they follow.
 
 Found from what a method does, not from its names alone. A parameter belongs to a momentum encoder if it is inside a
-:class:`ssl3d.momentum.Momentum`, or if ``target`` depends on it and ``online`` does not, or if the loss depends on it
-without training it and ``online`` does not, or if ``after_step`` moves it along the line to another parameter; and if
-there is an online parameter of its shape and with the end of its name.
+:class:`ssl3d.parts.momentum.Momentum`, or if ``target`` depends on it and ``online`` does not, or if the loss depends
+on it without training it and ``online`` does not, or if ``after_step`` moves it along the line to another parameter;
+and if there is an online parameter of its shape and with the end of its name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl3d.method import AnyMethod, Features
-from ssl3d.momentum import Momentum
+from ssl3d.parts.momentum import Momentum
 from ssl3d.testing.kit import MethodKit, Training
 from ssl3d.testing.randomness import seeded
 

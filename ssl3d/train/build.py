@@ -15,13 +15,13 @@ from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Stream, mix
 from ssl3d.errors import PluginError, WeightsError
 from ssl3d.method import AnyMethod, Method
-from ssl3d.norm import resolve_norm
-from ssl3d.pretrained import load_weights
+from ssl3d.parts.norm import resolve_norm
 from ssl3d.recipe import AugmentRecipe, EncoderRecipe, InitialWeights, PretrainRecipe
 from ssl3d.registry import load, split_variant
 from ssl3d.task import Task
 from ssl3d.train.schedule import Schedule
-from ssl3d.weight_files import file_hash, local
+from ssl3d.weights.files import file_hash, local
+from ssl3d.weights.load import load_weights
 
 T = TypeVar("T")
 

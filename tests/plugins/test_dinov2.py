@@ -9,7 +9,7 @@ from torch import Tensor
 from ssl3d.data.augment import Augment
 from ssl3d.errors import RecipeError
 from ssl3d.method import Batch
-from ssl3d.prototypes import masked_cross_entropy
+from ssl3d.parts.prototypes import masked_cross_entropy
 from ssl3d.train.encode import EffectiveBatch
 from ssl3d_plugins.methods.dinov2 import DINOv2, koleo
 from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, relative, step, train, views_of

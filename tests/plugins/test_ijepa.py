@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl3d.data.augment import Augment
 from ssl3d.errors import RecipeError
-from ssl3d.tokens import sincos_positions
+from ssl3d.parts.tokens import sincos_positions
 from ssl3d_plugins.methods.ijepa import IJEPA
 from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, relative, train, views_of
 

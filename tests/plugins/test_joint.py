@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from ssl3d.method import Batch, Kept, Loss, Rows
-from ssl3d.momentum import cosine_momentum
+from ssl3d.parts.momentum import cosine_momentum
 from ssl3d.train.encode import EffectiveBatch
 from ssl3d_plugins.methods.moco_v3 import MoCoV3
 from ssl3d_plugins.methods.nnclr import NNCLR

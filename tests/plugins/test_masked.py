@@ -8,7 +8,7 @@ from torch.nn.utils import parameters_to_vector
 
 from ssl3d.data.augment import Augment
 from ssl3d.errors import RecipeError
-from ssl3d.tokens import to_patches
+from ssl3d.parts.tokens import to_patches
 from ssl3d.train.encode import EffectiveBatch
 from ssl3d_plugins.methods.mae import MAE
 from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, relative, step, views_of

@@ -17,10 +17,10 @@ from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from ssl3d.backbone import Backbone
 from ssl3d.errors import PluginError, WeightsError
-from ssl3d.pretrained import load_weights
-from ssl3d.stem import one_channel
-from ssl3d.tokens import rotary_positions
+from ssl3d.parts.stem import one_channel
+from ssl3d.parts.tokens import rotary_positions
 from ssl3d.train.build import backbone_class
+from ssl3d.weights.load import load_weights
 from ssl3d_plugins.backbones.medicalnet import MedicalNet18, MedicalNetConfig, _Padding
 from ssl3d_plugins.backbones.primus import PrimusConfig, PrimusM
 from ssl3d_plugins.backbones.resenc import ResEncL

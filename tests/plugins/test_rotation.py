@@ -9,7 +9,7 @@ import torch
 from ssl3d.data.augment import Augment, View
 from ssl3d.data.rng import Rng
 from ssl3d.data.volumes import Volumes
-from ssl3d.quarter_turns import square_slices
+from ssl3d.parts.quarter_turns import square_slices
 from ssl3d.recipe import AugmentRecipe
 from ssl3d.testing.toys import RaggedSource, ToyBackbone
 from ssl3d_plugins.methods.rotation import Rotation

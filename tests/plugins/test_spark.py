@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl3d.data.augment import Augment
 from ssl3d.errors import PluginError, RecipeError
-from ssl3d.sparse import mask_at
+from ssl3d.parts.sparse import mask_at
 from ssl3d_plugins.backbones.tiny import Tiny
 from ssl3d_plugins.methods.spark import SparK, SparKConfig
 from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, relative, views_of

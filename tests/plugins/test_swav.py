@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import Batch
-from ssl3d.prototypes import sinkhorn
+from ssl3d.parts.prototypes import sinkhorn
 from ssl3d_plugins.methods.swav import SwAV
 from tests.plugins.small import SMALL, VOLUMES, batch_of, train, views_of
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
 from ssl3d.data.rng import Rng
-from ssl3d.tokens import to_patches
+from ssl3d.parts.tokens import to_patches
 from ssl3d_plugins.backbones.tiny import Tiny
 from ssl3d_plugins.methods.swinunetr_pretext import (
     SwinUNETRPretext,

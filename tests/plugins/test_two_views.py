@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from ssl3d.momentum import cosine_momentum
+from ssl3d.parts.momentum import cosine_momentum
 from ssl3d.train.encode import EffectiveBatch
 from tests.plugins.small import SMALL, VOLUMES, batch_of, state, step, train
 

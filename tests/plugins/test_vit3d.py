@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ssl3d.queue import Queue
-from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid, whole_patches
+from ssl3d.parts.queue import Queue
+from ssl3d.parts.tokens import pick, sincos_positions, to_patches, token_grid, whole_patches
 from ssl3d.train.cost import forward_flops
 from ssl3d_plugins.backbones.vit3d import ViT3DBase, ViT3DConfig, ViT3DSmall, ViT3DTiny
 from tests.plugins.small import SmallViT

@@ -16,9 +16,9 @@ from ssl3d.evaluate.protocols.linear import Linear
 from ssl3d.evaluate.protocols.objective import Objective
 from ssl3d.evaluate.statistics.auc import estimate_auc
 from ssl3d.evaluate.statistics.inference import interval
-from ssl3d.momentum import AutoMomentum
+from ssl3d.parts.momentum import AutoMomentum
+from ssl3d.parts.queue import AutoQueue
 from ssl3d.protocol import FeatureProblem
-from ssl3d.queue import AutoQueue
 from ssl3d.recipe import AugmentRecipe, PretrainRecipe
 from ssl3d.results.keys import NUMERICS
 from ssl3d.task import Task

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.norm import REPLACED_NORM, convert_norm
+from ssl3d.parts.norm import REPLACED_NORM, convert_norm
 
 WIDTHS = (64, 128, 256, 512)
 

@@ -16,7 +16,7 @@ from torchvision.models import get_model  # type: ignore[import-untyped]
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.stem import one_channel
+from ssl3d.parts.stem import one_channel
 
 FILE = "mvit_v2_s-ae3be167.pth"
 LICENCE = "none stated for the weights (the code is BSD-3-Clause)"

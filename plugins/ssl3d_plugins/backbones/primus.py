@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ssl3d.backbone import Backbone, BackboneConfig, Tokens, Weights
 from ssl3d.card import Card
 from ssl3d.matching import load_matching
-from ssl3d.tokens import pick, rotary_positions, to_patches, token_grid
+from ssl3d.parts.tokens import pick, rotary_positions, to_patches, token_grid
 
 PATCH = (8, 8, 8)
 NAMES = ("down_projection.", "eva.")  # what the published tensors of the encoder begin with

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.norm import REPLACED_NORM, convert_norm
+from ssl3d.parts.norm import REPLACED_NORM, convert_norm
 
 with warnings.catch_warnings():  # fvcore scripts functions when it is imported, which torch deprecates
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")

@@ -13,8 +13,8 @@ from torchvision.models import get_model  # type: ignore[import-untyped]
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.norm import REPLACED_NORM, convert_norm
-from ssl3d.stem import one_channel
+from ssl3d.parts.norm import REPLACED_NORM, convert_norm
+from ssl3d.parts.stem import one_channel
 
 DEPARTURES = (
     "One input channel: the stem's kernels are summed over RGB, the same function of a grey volume.",

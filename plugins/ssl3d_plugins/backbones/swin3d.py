@@ -19,7 +19,7 @@ from torchvision.models.video.swin_transformer import (  # type: ignore[import-u
 
 from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
-from ssl3d.stem import one_channel
+from ssl3d.parts.stem import one_channel
 
 FILE = "swin3d_t-7615ae03.pth"
 LICENCE = "none stated for the weights (the code is BSD-3-Clause)"

@@ -25,7 +25,7 @@ from ssl3d.backbone import Backbone, BackboneConfig, Weights
 from ssl3d.card import Card
 from ssl3d.errors import PluginError
 from ssl3d.matching import load_matching
-from ssl3d.norm import REPLACED_NORM, convert_norm
+from ssl3d.parts.norm import REPLACED_NORM, convert_norm
 
 ANY_SIZE = {"timm.models.vision_transformer", "timm.models.deit", "timm.models.eva"}  # take dynamic_img_size
 ODD = (37, 45)  # rows and columns that no patch, window or stride divides: a model that takes them takes any size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig
 from ssl3d.card import Card
-from ssl3d.norm import REPLACED_NORM, convert_norm
+from ssl3d.parts.norm import REPLACED_NORM, convert_norm
 
 WIDTHS = (16, 16, 32, 64, 128)
 STRIDES = (1, 2, 2, 2)

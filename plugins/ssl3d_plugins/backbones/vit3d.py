@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone, BackboneConfig, Tokens
 from ssl3d.card import Card
-from ssl3d.tokens import pick, rotary_positions, sincos_positions, to_patches, token_grid
+from ssl3d.parts.tokens import pick, rotary_positions, sincos_positions, to_patches, token_grid
 
 Side = Annotated[int, Field(ge=1)]
 

@@ -27,7 +27,7 @@ from ssl3d.method import (
     MomentumSetting,
     Rows,
 )
-from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
+from ssl3d.parts.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 
 class DenseCLConfig(Config):

@@ -31,8 +31,8 @@ from ssl3d.method import (
     Volumes,
     cosine_momentum,
 )
-from ssl3d.multicrop import small_crops
-from ssl3d.prototypes import PrototypeHead, SelfDistillationConfig, crop_cross_entropy, prototype_groups
+from ssl3d.parts.multicrop import small_crops
+from ssl3d.parts.prototypes import PrototypeHead, SelfDistillationConfig, crop_cross_entropy, prototype_groups
 
 
 class DINOConfig(SelfDistillationConfig):

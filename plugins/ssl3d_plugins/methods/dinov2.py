@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.blocks import BLOCK_DRAWS, block_mask
 from ssl3d.config import Ordered
 from ssl3d.errors import RecipeError
 from ssl3d.method import (
@@ -39,8 +38,9 @@ from ssl3d.method import (
     Volumes,
     cosine_momentum,
 )
-from ssl3d.multicrop import small_crops
-from ssl3d.prototypes import (
+from ssl3d.parts.masks import BLOCK_DRAWS, block_mask
+from ssl3d.parts.multicrop import small_crops
+from ssl3d.parts.prototypes import (
     PrototypeHead,
     SelfDistillationConfig,
     crop_cross_entropy,
@@ -48,7 +48,7 @@ from ssl3d.prototypes import (
     prototype_groups,
     sinkhorn,
 )
-from ssl3d.tokens import token_grid, whole_patches
+from ssl3d.parts.tokens import token_grid, whole_patches
 
 Share = Annotated[float, Field(gt=0, le=1)]
 ASPECT = (0.3, 1 / 0.3)  # of the height to the width of a masked block

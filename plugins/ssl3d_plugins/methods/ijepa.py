@@ -17,7 +17,6 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.blocks import block, equal_blocks
 from ssl3d.config import Ordered
 from ssl3d.errors import RecipeError
 from ssl3d.method import (
@@ -37,8 +36,9 @@ from ssl3d.method import (
     Views,
     Volumes,
 )
-from ssl3d.momentum import AutoLinearMomentum, linear_momentum
-from ssl3d.tokens import Size, pick, sincos_positions, token_grid, whole_patches
+from ssl3d.parts.masks import block, equal_blocks
+from ssl3d.parts.momentum import AutoLinearMomentum, linear_momentum
+from ssl3d.parts.tokens import Size, pick, sincos_positions, token_grid, whole_patches
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=100)]

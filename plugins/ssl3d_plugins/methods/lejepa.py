@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Views, Volumes
-from ssl3d.multicrop import small_crops
+from ssl3d.parts.multicrop import small_crops
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

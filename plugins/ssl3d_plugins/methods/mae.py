@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ssl3d.errors import RecipeError
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
-from ssl3d.tokens import pick, sincos_positions, to_patches, token_grid, whole_patches
+from ssl3d.parts.tokens import pick, sincos_positions, to_patches, token_grid, whole_patches
 
 
 class MAEConfig(Config):

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.data.corruption import box_mask, intensity_curve, map_intensities, shuffle_windows
-from ssl3d.decoder import DecoderWidth, UNetDecoder, map_shapes
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
+from ssl3d.parts.decoder import DecoderWidth, UNetDecoder, map_shapes
 
 BLOCKS, MARGIN = 5, 3  # most blocks of a painting, and their distance from the edge in voxels
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Field, Kept, Loss, Method
-from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
+from ssl3d.parts.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 
 class NNCLRConfig(Config):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssl3d.method import Batch, Card, Config, Loss, Method, Rng, Views, Volumes
-from ssl3d.quarter_turns import TURNS, square_slices, square_views
+from ssl3d.parts.quarter_turns import TURNS, square_slices, square_views
 
 
 class Rotation(Method[Config]):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
-from ssl3d.tokens import to_patches, token_grid, whole_patches
+from ssl3d.parts.tokens import to_patches, token_grid, whole_patches
 
 Side = Annotated[int, Field(ge=1)]
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from ssl3d.decoder import DecoderWidth, UNetDecoder, map_shapes
 from ssl3d.errors import RecipeError
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
-from ssl3d.norm import groups
-from ssl3d.sparse import check_sparse, mask_at, sparse, sparse_group_norm
-from ssl3d.tokens import to_patches, token_grid
+from ssl3d.parts.decoder import DecoderWidth, UNetDecoder, map_shapes
+from ssl3d.parts.norm import groups
+from ssl3d.parts.sparse import check_sparse, mask_at, sparse, sparse_group_norm
+from ssl3d.parts.tokens import to_patches, token_grid
 
 
 class SparKConfig(Config):

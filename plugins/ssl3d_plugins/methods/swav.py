@@ -26,9 +26,9 @@ from ssl3d.method import (
     Views,
     Volumes,
 )
-from ssl3d.multicrop import small_crops
-from ssl3d.prototypes import crop_cross_entropy, prototype_groups, sinkhorn
-from ssl3d.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
+from ssl3d.parts.multicrop import small_crops
+from ssl3d.parts.prototypes import crop_cross_entropy, prototype_groups, sinkhorn
+from ssl3d.parts.queue import AUTO_QUEUE, AutoQueue, Queue, QueueSize
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

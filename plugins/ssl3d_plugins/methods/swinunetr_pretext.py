@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.method import Backbone, Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
-from ssl3d.quarter_turns import TURNS, square_slices, square_views
+from ssl3d.parts.quarter_turns import TURNS, square_slices, square_views
 
 BLOCKS = 512  # drawn for a view, and used until enough is cut out
 

@@ -16,8 +16,8 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl3d.decoder import DecoderWidth, UNetDecoder, map_shapes
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
+from ssl3d.parts.decoder import DecoderWidth, UNetDecoder, map_shapes
 
 SMALLEST, LARGEST = np.array([8 / 64, 8 / 128, 8 / 128]), np.array([40 / 64, 80 / 128, 80 / 128])  # sides of a box
 Count = Annotated[int, Field(ge=1)]

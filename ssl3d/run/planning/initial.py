@@ -13,11 +13,11 @@ from ssl3d.dataset import Dataset
 from ssl3d.errors import RecipeError, nearest, quoted
 from ssl3d.experiment import Experiment
 from ssl3d.method import AnyMethod
-from ssl3d.pretrained import has_statistics
 from ssl3d.recipe import EncoderRecipe, InitialWeights
 from ssl3d.registry import split_variant
 from ssl3d.train.build import method_class
-from ssl3d.weight_files import file_hash, local, read_state, recipe_of
+from ssl3d.weights.files import file_hash, local, read_state, recipe_of
+from ssl3d.weights.load import has_statistics
 
 DIGITS = 8  # of a file's hash, in the name of its row
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.config import Config
-from ssl3d.method import ParameterGroup, split_by_decay
+from ssl3d.parts.parameters import ParameterGroup, split_by_decay
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

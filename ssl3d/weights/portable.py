@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssl3d.backbone import Backbone
 from ssl3d.errors import WeightsError
-from ssl3d.norm import GroupNorm, is_standardised
+from ssl3d.parts.norm import GroupNorm, is_standardised
 
 
 def portable_state(encoder: Backbone, channels: Literal[1, 3] = 3) -> dict[str, Tensor]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d import norm
 from ssl3d.backbone import Backbone
 from ssl3d.errors import PluginError
+from ssl3d.parts import norm
 
 MASKED = (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, norm.FrozenBatchNorm)  # after these the mask is applied again
 ZERO_TO_ZERO = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.Identity)

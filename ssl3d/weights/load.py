@@ -12,7 +12,7 @@ from ssl3d import registry
 from ssl3d.backbone import Backbone
 from ssl3d.errors import PluginError, WeightsError
 from ssl3d.matching import Match, load_matching
-from ssl3d.weight_files import published_file, read_state, recipe_of, weights_folder
+from ssl3d.weights.files import published_file, read_state, recipe_of, weights_folder
 
 __all__ = ["load_matching", "load_weights", "read_state", "weights_folder"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from ssl3d.norm import REPLACED_NORM, FrozenBatchNorm, GroupNorm, convert_norm, groups, resolve_norm
+from ssl3d.parts.norm import REPLACED_NORM, FrozenBatchNorm, GroupNorm, convert_norm, groups, resolve_norm
 from ssl3d.registry import load, plugins
 
 DIMENSIONS = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl3d import registry
 from ssl3d.backbone import Backbone, Weights
 from ssl3d.errors import WeightsError
-from ssl3d.pretrained import load_weights, read_state, weights_folder
+from ssl3d.weights.load import load_weights, read_state, weights_folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ import ssl3d
 from ssl3d import registry
 from ssl3d.backbone import Backbone
 from ssl3d.errors import WeightsError
-from tests.train.test_pretrained import grey, unlike_the_start
+from tests.weights.test_pretrained import grey, unlike_the_start
 
 
 def encoder(name: str, norm: str) -> Backbone:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl3d.blocks import BLOCK_DRAWS, block, block_mask, equal_blocks
+from ssl3d.parts.masks import BLOCK_DRAWS, block, block_mask, equal_blocks
 
 sides = st.integers(1, 6)
 grids = st.tuples(sides, sides, sides)

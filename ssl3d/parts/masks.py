@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl3d.tokens import Size
+from ssl3d.parts.tokens import Size
 
 LEAST = 4  # patches of a block that masks, unless fewer are left to mask
 BLOCK_DRAWS = 6  # random numbers that decide one block of ``block_mask``

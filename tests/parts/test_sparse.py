@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ssl3d.backbone import BackboneConfig
 from ssl3d.errors import PluginError
-from ssl3d.sparse import check_sparse, mask_at, sparse
+from ssl3d.parts.sparse import check_sparse, mask_at, sparse
 from ssl3d.testing.toys import ToyBackbone
 from ssl3d_plugins.backbones.tiny import Tiny
 from tests.plugins.small import SmallViT

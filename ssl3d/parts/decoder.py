@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
-from ssl3d.norm import groups
+from ssl3d.parts.norm import groups
 
 Size = tuple[int, int, int]
 DecoderWidth = Annotated[int, Field(ge=8)] | Literal["auto"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
-from ssl3d.decoder import UNetDecoder, map_shapes
+from ssl3d.parts.decoder import UNetDecoder, map_shapes
 from ssl3d.testing.toys import ToyBackbone
 from ssl3d_plugins.backbones.tiny import Tiny
 from tests.plugins.small import SmallViT

@@ -1,0 +1,1 @@
+"""Published weights: found, checked, loaded into a backbone, and written for other software."""
