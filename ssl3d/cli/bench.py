@@ -86,6 +86,13 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or start again."),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch."),
+    option(
+        "--jobs",
+        type=int,
+        default=1,
+        show_default=True,
+        help="Workers on this machine, an artifact each; they share GPUs and cores. 0 only plans and packs.",
+    ),
     option("--report/--no-report", default=True, help="Write report.html at the end (default), or leave it out."),
     option("--dry-run", is_flag=True, help="Print what would be made and its cost; run nothing."),
     option("--quiet", is_flag=True, help="Print nothing but the leaderboard and errors."),
@@ -100,6 +107,7 @@ def bench(
     cache: Path | None,
     device: str,
     devices: int,
+    jobs: int,
     weights: Path | None,
     resume: bool,
     tune: bool,
@@ -113,7 +121,8 @@ def bench(
     """Pretrain methods, evaluate their encoders, and write leaderboard tables.
 
     Without --data it runs on generated, synthetic volumes. Every run is a folder; the same command goes on with what
-    the folder holds, nothing complete is computed again, and several processes may work on one folder.
+    the folder holds, nothing complete is computed again, and several processes may work on one folder (`ssl3d work`).
+    With --jobs, workers on a CPU have fewer threads each; their number decides the last digits, and is recorded.
 
     \b
     ssl3d bench --methods byol,simclr
@@ -134,6 +143,7 @@ def bench(
         cache=cache or shared_cache(),
         device=device,
         devices=devices,
+        jobs=jobs,
         weights=weights,
         fresh=not resume,
     )

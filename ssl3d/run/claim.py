@@ -18,9 +18,9 @@ from ssl3d.files import make_folder, partial_prefix, watched, write_atomic
 from ssl3d.progress import Progress
 from ssl3d.recipe import digest
 from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
-from ssl3d.results.lease import Leases
+from ssl3d.results.lease import Lease, Leases
 from ssl3d.results.model import PlanRecord
-from ssl3d.results.read import read_plan
+from ssl3d.results.read import open_run, read_plan
 from ssl3d.results.records import write_model
 from ssl3d.run.options import Options
 from ssl3d.run.planning.merge_requests import merge_plans, merge_requests
@@ -67,9 +67,37 @@ def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> I
         folder.require_real()
         make_folder(folder.shared)
         worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
+    with _counted(folder, worker):
+        yield folder
+
+
+@contextmanager
+def joined(run: Path, progress: Progress) -> Iterator[RunFolder]:
+    """Count as one of the processes that work on a planned run inside.
+
+    Args:
+        run: folder of the run.
+        progress: notified if the call has to wait.
+
+    Raises:
+        RunError: it is no run, cannot be written, or has a symbolic link in place of one of its folders.
+    """
+    open_run(run).require_real()
+    leases = Leases(RunFolder(run).leases)
+    with _plan_lock(run, leases, progress):
+        folder = open_run(run)  # again: it may have been started afresh meanwhile
+        folder.require_real()
+        worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
+    with _counted(folder, worker):
+        yield folder
+
+
+@contextmanager
+def _counted(folder: RunFolder, worker: Lease | None) -> Iterator[None]:
+    """Keep the lease of a worker inside, and refuse to write into folders that are gone."""
     try:
         with watched(folder.path, folder.shared):
-            yield folder
+            yield
     finally:
         if worker is not None:
             worker.release()

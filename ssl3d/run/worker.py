@@ -25,7 +25,8 @@ from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
 
-POLL_SECONDS = 1.0  # between two checks of what another worker makes
+POLL_SECONDS = 1.0  # at most between two checks of what other workers make
+FIRST_POLL = 0.02  # of an idle worker; doubled by each check that finds nothing new
 
 
 class State(Enum):
@@ -44,11 +45,17 @@ class Worker:
         graph: artifacts to make.
         context: where to make them.
         after_each: called after every artifact that was made or failed.
+        retry: try again what failed before this worker started.
+        wait: wait for what other workers make; otherwise end as soon as nothing else is left.
+        one_of_many: other workers are expected: what they make is not announced one by one.
     """
 
     graph: Graph
     context: Context
     after_each: Callable[[], None] = lambda: None
+    retry: bool = True
+    wait: bool = True
+    one_of_many: bool = False
     _complete: set[str] = field(default_factory=set)
     _failed: dict[str, FailureRecord] = field(default_factory=dict)
     _failed_before: dict[str, FailureRecord | None] = field(default_factory=dict)
@@ -61,19 +68,29 @@ class Worker:
             Interrupted: a signal asked to stop.
             RunError: the disk is full, or the run's folder was deleted or renamed.
         """
-        self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
-        pending = list(self.graph.artifacts)
+        if self.retry:
+            self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
         try:
-            while pending:
-                left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
-                if len(left) == len(pending):
-                    time.sleep(POLL_SECONDS)
-                pending = left
+            self._advance_all()
         finally:
             keep_imported()
         causes = [record for record in self._failed.values() if record.caused_by is None and not self._tried(record)]
         labels = {artifact.key: artifact.label for artifact in self.graph.artifacts}
         return {labels[record.key]: record.reason for record in causes}
+
+    def _advance_all(self) -> None:
+        """Pass over the pending artifacts until none are left, or other workers hold the rest and ``wait`` is off."""
+        pending, pause = list(self.graph.artifacts), FIRST_POLL
+        while pending:
+            left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
+            if len(left) < len(pending):
+                pause = FIRST_POLL
+            elif self.wait:
+                time.sleep(min(pause, POLL_SECONDS))
+                pause *= 2
+            else:
+                return
+            pending = left
 
     def _advance(self, artifact: Artifact) -> State:
         """Take an artifact if its inputs are complete; fail it if one of them has failed."""
@@ -88,8 +105,8 @@ class Worker:
         if artifact.is_complete(self.context):
             return self._found(artifact)
         failure = self._failure(artifact)
-        if failure is not None and failure != self._failed_before[artifact.key]:  # recorded by another worker meanwhile
-            return self._record_failure(artifact, failure)
+        if failure is not None and failure.caused_by is None and failure != self._failed_before.get(artifact.key):
+            return self._record_failure(artifact, failure)  # by another worker
         return self._take(artifact)
 
     def _take(self, artifact: Artifact) -> State:
@@ -163,7 +180,7 @@ class Worker:
             return None
 
     def _note_waiting(self, artifact: Artifact) -> None:
-        if artifact.key not in self._noted:
+        if artifact.key not in self._noted and not self.one_of_many:
             self._noted.add(artifact.key)
             self.context.progress.note(f"{artifact.label}: another process makes it; waiting for that where needed")
 
