@@ -18,7 +18,7 @@ from ssl3d.files import make_folder, partial_prefix, watched, write_atomic
 from ssl3d.progress import Progress
 from ssl3d.recipe import digest
 from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
-from ssl3d.results.lease import Lease, Leases
+from ssl3d.results.lease import LOCK, WORKER, Lease, Leases
 from ssl3d.results.model import PlanRecord
 from ssl3d.results.read import open_run, read_plan
 from ssl3d.results.records import write_model
@@ -26,7 +26,6 @@ from ssl3d.run.options import Options
 from ssl3d.run.planning.merge_requests import merge_plans, merge_requests
 from ssl3d.run.planning.plan import Plan
 
-LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
 LOCK_SECONDS = 0.05  # between two attempts to lock plan.json
 PATIENCE_SECONDS = 2.0  # of waiting for that lock before it is reported
 LOOK_SECONDS = 0.5  # between two checks of workers that may be dead

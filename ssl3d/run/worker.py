@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,7 @@ from ssl3d.results.records import DamagedError, read_model, write_model
 from ssl3d.results.sources import keep_imported
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.graph import Graph
+from ssl3d.run.lease_progress import LeaseProgress
 from ssl3d.run.rate import Rate
 from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
@@ -122,7 +124,7 @@ class Worker:
         for name in ARTIFACT_FILES:  # left by a process that was killed while writing
             remove_partial(artifact.folder(self.context), name)
         try:
-            with damage_marked():
+            with damage_marked(), self._reported(artifact, lease):
                 outcome = artifact.make(self.context, lease)
         except LostError as error:
             self.context.progress.note(str(error))
@@ -142,6 +144,16 @@ class Worker:
             state = State.COMPLETE
         self.after_each()
         return state
+
+    @contextmanager
+    def _reported(self, artifact: Artifact, lease: Lease) -> Iterator[None]:
+        """Also write the progress of an artifact into its lease inside, where `ssl3d status` finds it."""
+        progress = self.context.progress
+        self.context.progress = LeaseProgress(progress, lease, artifact.label)
+        try:
+            yield
+        finally:
+            self.context.progress = progress
 
     def _found(self, artifact: Artifact) -> State:
         self._complete.add(artifact.key)
