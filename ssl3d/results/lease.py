@@ -127,7 +127,7 @@ class Lease:
         self._count = 0
         self._token = uuid.uuid4().hex
         self._doing: dict[str, Any] = {}
-        self._write()
+        self._write()  # other processes here see it at once; other machines see it with the first count
         self._thread = threading.Thread(target=self._beat, args=(beat_seconds,), name="lease", daemon=True)
         self._thread.start()
 
@@ -148,9 +148,12 @@ class Lease:
                 f"{self._path} was taken over by another worker while this one was suspended; it goes on there"
             )
 
-    def report(self, doing: Mapping[str, Any]) -> None:
-        """Say what the owner is doing, in plain values, to be written with the next count: for `ssl3d status`."""
+    def report(self, doing: Mapping[str, Any], *, at_once: bool = False) -> None:
+        """Say what the owner is doing, in plain values, for `ssl3d status`: with the next count, or at once."""
         self._doing = dict(doing)
+        if at_once:
+            with suppress(OSError):
+                self._write()
 
     def release(self) -> None:
         """Give the lease back."""
@@ -167,6 +170,7 @@ class Lease:
         while not self._ended.wait(seconds):
             with suppress(OSError):  # such as a full disk: the next write may succeed
                 self._write()
+                os.fsync(self._handle)
 
     def _write(self) -> None:
         """Write the counter to the open file: writing to a file that was set aside is harmless."""
@@ -177,7 +181,6 @@ class Lease:
         if len(data) > SIZE:
             data = json.dumps(content).encode()
         os.pwrite(self._handle, data.ljust(SIZE), 0)
-        os.fsync(self._handle)
 
 
 def _create(path: Path, beat_seconds: float) -> Lease | None:

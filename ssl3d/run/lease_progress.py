@@ -16,7 +16,7 @@ class LeaseProgress(Progress):
         self._progress, self._lease = progress, lease
         self._doing: dict[str, object] = {"label": label}
         self._began, self._first = time.monotonic(), 0
-        lease.report(self._doing)
+        lease.report(self._doing, at_once=True)
 
     def worker(self, number: int) -> Progress:
         """Return what the other receiver returns: one artifact has one worker."""
@@ -35,7 +35,7 @@ class LeaseProgress(Progress):
         self._progress.phase(artifact, what, total, unit, done)
         self._began, self._first = time.monotonic(), done
         self._doing |= {"phase": what, "done": done, "total": total, "unit": unit, "left": None}
-        self._lease.report(self._doing)
+        self._lease.report(self._doing, at_once=True)
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Pass it on, and write it down."""

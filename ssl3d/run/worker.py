@@ -121,8 +121,7 @@ class Worker:
 
     def _make(self, artifact: Artifact, lease: Lease) -> State:
         self.context.progress.started(artifact.label)
-        for name in ARTIFACT_FILES:  # left by a process that was killed while writing
-            remove_partial(artifact.folder(self.context), name)
+        remove_partial(artifact.folder(self.context), *ARTIFACT_FILES)  # of a process that was killed while writing
         try:
             with damage_marked(), self._reported(artifact, lease):
                 outcome = artifact.make(self.context, lease)
