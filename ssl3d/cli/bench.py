@@ -93,7 +93,7 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
         show_default=True,
         help="Workers on this machine, an artifact each; they share GPUs and cores. 0 only plans and packs.",
     ),
-    option("--launcher", type=click.Choice(["slurm", "ray"]), help="Submit the workers to a cluster, and return."),
+    option("--launcher", type=click.Choice(["slurm"]), help="Submit the workers to a cluster, and return."),
     option("--report/--no-report", default=True, help="Write report.html at the end (default), or leave it out."),
     option("--dry-run", is_flag=True, help="Print what would be made and its cost; run nothing."),
     option("--quiet", is_flag=True, help="Print nothing but the leaderboard and errors."),

@@ -18,6 +18,7 @@ from ssl3d.experiment import Experiment
 from ssl3d.run.execute import execute
 from ssl3d.run.launch.command import code_allowed, worker_command
 from ssl3d.run.launch.settings import LauncherSettings
+from ssl3d.run.launch.slurm import parameters, submit
 from ssl3d.run.options import Options
 from ssl3d.run.planning.estimate import run_folder
 from ssl3d.run.planning.plan import make_plan
@@ -52,7 +53,7 @@ def launch_and_show(
             stack.enter_context(progress)
         run = execute(plan, replace(options, jobs=0), progress).folder
     command = worker_command(run, options, options.device, allow_code=code_allowed(plan, run))
-    jobs = _submit(launcher, run, command, options.jobs, settings)
+    jobs = submit(run, command, options.jobs, settings)
     if as_json:
         click.echo(json.dumps({"event": "submitted", "folder": str(run), "jobs": jobs}))
     else:
@@ -62,21 +63,9 @@ def launch_and_show(
     return 0
 
 
-def _submit(launcher: str, run: Path, command: list[str], jobs: int, settings: LauncherSettings) -> list[str]:
-    if launcher == "ray":
-        from ssl3d.run.launch.ray import submit as submit_to_ray  # noqa: PLC0415
-
-        return submit_to_ray(run, command, jobs, settings)
-    from ssl3d.run.launch.slurm import submit  # noqa: PLC0415
-
-    return submit(run, command, jobs, settings)
-
-
 def _show_submission(run: Path, options: Options, launcher: str, settings: LauncherSettings, as_json: bool) -> int:
     """Print what would be submitted."""
-    from ssl3d.run.launch.slurm import parameters  # noqa: PLC0415
-
-    given = parameters(settings) if launcher == "slurm" else settings.model_dump(mode="json", exclude_defaults=True)
+    given = parameters(settings)
     command = shlex.join(worker_command(run, options, options.device))
     if as_json:
         line = {"event": "submission", "launcher": launcher, "jobs": options.jobs, "command": command, **given}

@@ -133,8 +133,8 @@ def _planned(plan: PlanRecord) -> Iterator[tuple[type[ArtifactRecord], Planned]]
 def _like(plan: PlanRecord, planned: Planned) -> Like:
     """Return what artifacts of about the same cost share."""
     if isinstance(planned, PlannedEncoder):
-        recipe = planned.recipe
-        return "encoder", recipe.method, recipe.backbone, *(f"{part.data} {part.plane}" for part in recipe.corpus)
+        made = planned.recipe
+        return "encoder", made.method, made.backbone, *(f"{part.data} {part.plane}" for part in made.corpus)
     if isinstance(planned, PlannedRate):
         return ("rate",)
     encoder, recipe = plan.encoders[planned.encoder].recipe, planned.recipe

@@ -120,7 +120,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             process.wait(timeout=60)
 
 
-def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 300.0) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():

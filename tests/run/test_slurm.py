@@ -107,6 +107,6 @@ def test_jobs_that_are_signalled_preempted_drained_and_cancelled_end_with_the_sa
     slurm.go_on(*jobs)
     until(lambda: training(run) > 0)
     slurm("scancel", jobs[0])
-    until(lambda: not slurm.states(), 300)
+    until(lambda: not slurm.states())
     assert all(read_status(run).done[kind] == count for kind, count in read_status(run).planned.items())
     assert left_behind(run) == left_behind(small_run(knees, tmp_path / "alone", **LONG).folder)

@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ssl3d.errors import RecipeError, RunError
@@ -23,6 +22,8 @@ from ssl3d.run.launch.settings import LauncherSettings
 
 LOGS = "logs"  # below the run's folder
 REQUEUES = 10_000  # after a time limit: as often as it takes
+INTERRUPTED = 130  # exit code of a worker that was asked to stop
+REQUEUE_SECONDS = 60.0  # that Slurm may take to end a job that is queued again
 POLL_SECONDS = 0.2  # between two looks at the worker's process
 
 
@@ -83,9 +84,11 @@ def parameters(settings: LauncherSettings) -> dict[str, Any]:
 
 @dataclass
 class SlurmWorker:
-    """What a job runs: a worker in a process group of its own, which is asked to stop as Slurm asks the job to.
+    """What a job runs: a worker that sees the signals that Slurm sends to every process of a job.
 
-    submitit calls the object, and :meth:`checkpoint` when Slurm signals that the time limit is near.
+    SIGTERM, of a preemption or of ``scancel``, reaches the worker itself, which leaves a checkpoint. A preempted job
+    that ends in its grace time counts as over, and so is queued again from here. SIGUSR2, which announces the time
+    limit, would end a worker: it is blocked there. submitit catches it and calls :meth:`checkpoint`.
     """
 
     command: list[str]
@@ -98,12 +101,16 @@ class SlurmWorker:
         Raises:
             RuntimeError: it did not do its work.
         """
-        process = subprocess.Popen(self.command, process_group=0)  # noqa: S603  # our own command
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})  # inherited by the process
+        process = subprocess.Popen(self.command)  # noqa: S603  # our own command
         self._pid = process.pid
-        signal.signal(signal.SIGTERM, self._terminate)  # scancel, or preemption
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         threading.Thread(target=self._wait, args=(process,), daemon=True).start()
         while not self._ended:  # a signal handler may wait for the same, so neither holds a lock
             time.sleep(POLL_SECONDS)
+        if process.returncode == INTERRUPTED and _runs():
+            subprocess.run(["scontrol", "requeue", _job()], check=True)  # noqa: S603, S607  # found as users find it
+            time.sleep(REQUEUE_SECONDS)  # Slurm ends this job
         if process.returncode not in (0, 1):  # 1: some artifacts failed, which is recorded
             raise RuntimeError(f"the worker ended with exit code {process.returncode}; see the log")
         return process.returncode
@@ -112,7 +119,8 @@ class SlurmWorker:
         """Stop the worker, which leaves a checkpoint, and return what the requeued job runs."""
         from submitit.helpers import DelayedSubmission  # noqa: PLC0415  # an optional dependency
 
-        self._terminate(signal.SIGTERM, None)
+        if self._pid is not None and not self._ended:
+            os.kill(self._pid, signal.SIGTERM)
         while self._pid is not None and not self._ended:
             time.sleep(POLL_SECONDS)
         return DelayedSubmission(SlurmWorker(self.command))
@@ -121,6 +129,15 @@ class SlurmWorker:
         process.wait()
         self._ended = True
 
-    def _terminate(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature of a handler
-        if self._pid is not None and not self._ended:
-            os.kill(self._pid, signal.SIGTERM)
+
+def _job() -> str:
+    """Return the id of this job, or of this task of an array: an array and its last task share their job's number."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+
+
+def _runs() -> bool:
+    """Return whether Slurm takes this job for running, as one that is preempted and not one that is cancelled."""
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={_job()}"]
+    done = subprocess.run(command, text=True, capture_output=True, check=False)  # noqa: S603  # our own command
+    return done.stdout.strip() == "RUNNING"
