@@ -81,10 +81,10 @@ def joined(run: Path, progress: Progress) -> Iterator[RunFolder]:
     Raises:
         RunError: it is no run, cannot be written, or has a symbolic link in place of one of its folders.
     """
-    open_run(run).require_real()
+    RunFolder(run).require_real()
     leases = Leases(RunFolder(run).leases)
     with _plan_lock(run, leases, progress):
-        folder = open_run(run)  # again: it may have been started afresh meanwhile
+        folder = open_run(run)
         folder.require_real()
         worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
     with _counted(folder, worker):

@@ -62,6 +62,7 @@ class Worker:
     _failed: dict[str, FailureRecord] = field(default_factory=dict)
     _failed_before: dict[str, FailureRecord | None] = field(default_factory=dict)
     _noted: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
 
     def work(self) -> dict[str, str]:
         """Make or find every artifact; return the reasons of failures, by the label of the artifact that failed first.
@@ -96,7 +97,7 @@ class Worker:
 
     def _advance(self, artifact: Artifact) -> State:
         """Take an artifact if its inputs are complete; fail it if one of them has failed."""
-        if isinstance(artifact, Rate) and artifact.is_complete(self.context):  # whatever became of its trials
+        if isinstance(artifact, Rate) and self._is_complete(artifact):  # whatever became of its trials
             return self._found(artifact)
         failed = [self._failed[one.key] for one in artifact.needs if one.key in self._failed]
         cause = next((one for one in failed if not (isinstance(artifact, Rate) and one.diverged)), None)
@@ -104,12 +105,19 @@ class Worker:
             return self._fail(artifact, cause.reason, cause.caused_by or cause.key, cause.diverged)
         if not all(one.key in self._complete or one.key in self._failed for one in artifact.needs):
             return State.WAITING
-        if artifact.is_complete(self.context):
+        if self._is_complete(artifact):
             return self._found(artifact)
         failure = self._failure(artifact)
         if failure is not None and failure.caused_by is None and failure != self._failed_before.get(artifact.key):
             return self._record_failure(artifact, failure)  # by another worker
         return self._take(artifact)
+
+    def _is_complete(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is complete; one that was made elsewhere meanwhile is not hashed once more."""
+        if not (artifact.folder(self.context) / f"{artifact.kind}.json").is_file():
+            self._absent.add(artifact.key)
+            return False
+        return artifact.key in self._absent or artifact.is_complete(self.context)  # a record is written last
 
     def _take(self, artifact: Artifact) -> State:
         """Make an artifact, unless another worker is making it or has just made it."""
@@ -117,7 +125,7 @@ class Worker:
             if lease is None:
                 self._note_waiting(artifact)
                 return State.WAITING
-            return self._found(artifact) if artifact.is_complete(self.context) else self._make(artifact, lease)
+            return self._found(artifact) if self._is_complete(artifact) else self._make(artifact, lease)
 
     def _make(self, artifact: Artifact, lease: Lease) -> State:
         self.context.progress.started(artifact.label)
