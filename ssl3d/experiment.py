@@ -21,6 +21,7 @@ MAY_GROW: dict[str, Any] = {  # fields that may differ between calls on one run:
 }
 TUNED_LR = {"pretrain.tune_lr": (0.25, 1.0, 4.0)}
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
+LAUNCHER = "launcher"  # section of a recipe file that is no part of the request: where workers run
 ALL = "all"  # every task, plane or control
 NONE = "none"  # no control
 SEEDS = (0, 1, 2)  # fewer say nothing about methods
@@ -148,6 +149,8 @@ def read_experiment(
         RecipeError: the file cannot be read, or a field is unknown, of the wrong type, or out of bounds.
     """
     values = _read_toml(file) if file else {}
+    values.pop(LAUNCHER, None)
+    sets = [text for text in sets if not text.strip().startswith(f"{LAUNCHER}.")]
     given = {name: value for name, value in (options or {}).items() if value is not None}
     for name, value in [*given.items(), *map(_parse_set, sets)]:
         _put(values, _path(name), value)
@@ -155,6 +158,21 @@ def read_experiment(
         if not _has(values, _path(name)):
             _put(values, _path(name), value)
     return Experiment.checked(values, "")
+
+
+def read_section(name: str, file: Path | None, sets: Iterable[str]) -> dict[str, Any]:
+    """Return a section of a recipe file as plain values, with settings ``NAME.KEY=VALUE`` on top.
+
+    Raises:
+        RecipeError: the file cannot be read, or the section is none.
+    """
+    section = _read_toml(file).get(name, {}) if file else {}
+    if not isinstance(section, dict):
+        raise RecipeError(f"{file}: {name!r} is a value, not a section")
+    for text in sets:
+        if text.strip().startswith(f"{name}."):
+            _put(section, text.partition("=")[0].strip().split(".")[1:], _parse_value(text))
+    return section
 
 
 def known_fields() -> dict[str, Any]:
@@ -188,18 +206,23 @@ def _path(name: str) -> list[str]:
 
 
 def _parse_set(text: str) -> tuple[str, Any]:
+    value = _parse_value(text)
+    return _full_name(text.partition("=")[0].strip()), value
+
+
+def _parse_value(text: str) -> Any:
+    """Return the value of ``KEY=VALUE``: TOML, or plain text."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {quoted(text)} needs the form KEY=VALUE")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {value}")["value"]
     except RecursionError:
         raise RecipeError(
             f"--set {quoted(key)}: the value is nested too deeply; give the value that the field takes"
         ) from None
     except ValueError:
-        parsed = value.strip()
-    return _full_name(key.strip()), parsed
+        return value.strip()
 
 
 def _full_name(key: str) -> str:

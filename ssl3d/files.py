@@ -121,10 +121,12 @@ def partial_prefix(name: str) -> str:
     return f".{name}.partial-"
 
 
-def remove_partial(folder: Path, name: str) -> None:
-    """Delete the partial files left by processes that were killed while writing ``folder/name``."""
-    for leftover in folder.glob(f"{partial_prefix(name)}*"):
-        leftover.unlink(missing_ok=True)
+def remove_partial(folder: Path, *names: str) -> None:
+    """Delete the partial files left by processes that were killed while writing files of these names in a folder."""
+    prefixes = tuple(partial_prefix(name) for name in names)
+    for leftover in folder.glob(f"{partial_prefix('*')}*"):  # one look at the folder for all names
+        if leftover.name.startswith(prefixes):
+            leftover.unlink(missing_ok=True)
 
 
 def _write(file: IO[bytes], content: str | bytes | Callable[[IO[bytes]], None]) -> None:

@@ -13,6 +13,10 @@ class Progress:
     An artifact is named by its label: "byol on tiny, seed 0, pretrained on mrnet sagittal".
     """
 
+    def worker(self, number: int) -> Progress:  # noqa: ARG002  # the base class is silent
+        """Return the receiver of one of several workers, numbered from 1, which report at the same time."""
+        return self
+
     def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Report that a run begins: its folder, and its artifacts by label."""
 

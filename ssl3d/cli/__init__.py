@@ -14,6 +14,8 @@ from ssl3d.errors import UserError
 
 COMMANDS = {
     "bench": ("ssl3d.cli.bench:bench", "Pretrain methods, evaluate them, write leaderboard tables."),
+    "work": ("ssl3d.cli.work:work", "Take part in a run, as one of several workers."),
+    "status": ("ssl3d.cli.status:status", "Show what of a run is done, running, waiting or failed."),
     "list": ("ssl3d.cli.list:list_plugins", "List methods, backbones, data sets and protocols."),
     "show": ("ssl3d.cli.show:show", "Show a plugin's card and settings."),
     "check": ("ssl3d.cli.check:check", "Check that a plugin keeps its contract."),

@@ -91,6 +91,14 @@ FIELDS = {  # options that are recipe fields, by the option's name in Python
     option("--resume/--fresh", default=True, help="Go on with what the folder holds (default), or start again."),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--devices", type=int, default=1, show_default=True, help="Processes that share every effective batch."),
+    option(
+        "--jobs",
+        type=int,
+        default=1,
+        show_default=True,
+        help="Workers on this machine, an artifact each; they share GPUs and cores. 0 only plans and packs.",
+    ),
+    option("--launcher", type=click.Choice(["slurm"]), help="Submit the workers to a cluster, and return."),
     option("--report/--no-report", default=True, help="Write report.html at the end (default), or leave it out."),
     option("--dry-run", is_flag=True, help="Print what would be made and its cost; run nothing."),
     option("--quiet", is_flag=True, help="Print nothing but the leaderboard and errors."),
@@ -105,6 +113,8 @@ def bench(
     cache: Path | None,
     device: str,
     devices: int,
+    jobs: int,
+    launcher: str | None,
     resume: bool,
     tune: bool,
     tune_lr: bool,
@@ -117,17 +127,21 @@ def bench(
     """Pretrain methods, evaluate their encoders, and write leaderboard tables.
 
     Without --data it runs on generated, synthetic volumes. Every run is a folder; the same command goes on with what
-    the folder holds, nothing complete is computed again, and several processes may work on one folder.
+    the folder holds, nothing complete is computed again, and several processes may work on one folder (`ssl3d work`).
+    On a cluster, --launcher submits --jobs workers with the resources of [launcher] in the recipe file.
+    With --jobs, workers on a CPU have fewer threads each; their number decides the last digits, and is recorded.
 
     \b
     ssl3d bench --methods byol,simclr
     ssl3d bench --data mrnet --root MRNet-v1.0 --task acl --methods byol,moco --backbones r3d_18 --micro-batch 8
     """  # noqa: D301  # click takes a backspace as "do not rewrap"
     from ssl3d.experiment import TUNED, TUNED_LR, read_experiment  # noqa: PLC0415  # help must not wait for pydantic
+    from ssl3d.run.launch.settings import read_launcher  # noqa: PLC0415
 
     given = {FIELDS[name]: value for name, value in fields.items()}
     chosen = {**(TUNED if tune else {}), **(TUNED_LR if tune_lr else {})}
     experiment = read_experiment(recipe, given, sets, chosen)
+    where = None if launcher is None else (launcher, read_launcher(recipe, sets))
 
     from ssl3d.cli.show_run import run_and_show  # noqa: PLC0415  # nor a typo for torch
     from ssl3d.run.options import Options, shared_cache  # noqa: PLC0415
@@ -138,8 +152,13 @@ def bench(
         cache=cache or shared_cache(),
         device=device,
         devices=devices,
+        jobs=jobs,
         fresh=not resume,
     )
+    if where is not None:
+        from ssl3d.cli.launch import launch_and_show  # noqa: PLC0415
+
+        return launch_and_show(experiment, options, *where, dry_run=dry_run, quiet=quiet, as_json=as_json)
     return run_and_show(experiment, options, report=report, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

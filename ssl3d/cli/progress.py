@@ -49,43 +49,21 @@ def plain(text: str) -> str:
     return escape(printable(text))
 
 
-class BarProgress(Progress):
-    """One bar each for all artifacts, the current part, and the current epoch."""
+class _Part:
+    """The bars of one worker: its current part, and the current epoch of that."""
 
-    def __init__(self, console: Console) -> None:
-        self._bars = Bars(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
-        )
-        self._all: TaskID | None = None
+    def __init__(self, bars: Bars, prefix: str = "") -> None:
+        self._bars, self._prefix = bars, prefix
         self._part: TaskID | None = None
         self._epoch: TaskID | None = None
 
-    def __enter__(self) -> BarProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
-        """Show the bar of all artifacts."""
-        self._bars.console.print(f"{counted(artifacts)}, written to {plain(folder)}")
-        self._all = self._bars.add_task("artifacts", total=len(artifacts), figures="")
-
-    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+    def begin(self, what: str, total: int, done: int) -> None:
         """Show the bar of this part, instead of the previous one."""
         for task in (self._part, self._epoch):
             if task is not None:
                 self._bars.remove_task(task)
         self._epoch = None
-        self._part = self._bars.add_task(plain(_part(artifact, what)), total=total, completed=done, figures="")
+        self._part = self._bars.add_task(plain(self._prefix + what), total=total, completed=done, figures="")
 
     def advance(self, done: int, figures: Mapping[str, float]) -> None:
         """Move the bars of this part and of its epoch."""
@@ -100,9 +78,52 @@ class BarProgress(Progress):
             self._epoch = self._bars.add_task("epoch", total=figures["epoch steps"], figures="")
         if figures["epoch step"] == 1:
             self._bars.reset(self._epoch)
-        name = f"epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"
+        name = f"{self._prefix}epoch {figures['epoch']:.0f}/{figures['epochs']:.0f}"
         rest = words({key: value for key, value in figures.items() if key != "epoch"})
-        self._bars.update(self._epoch, completed=figures["epoch step"], description=name, figures=plain(rest))
+        self._bars.update(self._epoch, completed=figures["epoch step"], description=plain(name), figures=plain(rest))
+
+
+class BarProgress(Progress):
+    """One bar for all artifacts, and one each for the current part and epoch of every worker."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self._all: TaskID | None = None
+        self._part = _Part(self._bars)
+        self._ended: set[str] = set()
+
+    def __enter__(self) -> BarProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def worker(self, number: int) -> Progress:
+        """Return the bars of one of several workers."""
+        return _WorkerBars(self, _Part(self._bars, f"[{number}] "))
+
+    def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
+        """Show the bar of all artifacts."""
+        self._bars.console.print(f"{counted(artifacts)}, written to {plain(folder)}")
+        self._all = self._bars.add_task("artifacts", total=len(artifacts), figures="")
+
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+        """Show the bar of this part, instead of the previous one."""
+        self._part.begin(_part(artifact, what), total, done)
+
+    def advance(self, done: int, figures: Mapping[str, float]) -> None:
+        """Move the bars of this part and of its epoch."""
+        self._part.advance(done, figures)
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -113,8 +134,28 @@ class BarProgress(Progress):
         if outcome != BEFORE:
             style = "red" if outcome.startswith("failed") else ""
             self._bars.console.print(f"  {plain(artifact)}: {plain(outcome)}", style=style)
+        self._ended.add(artifact)
         if self._all is not None:
-            self._bars.advance(self._all)
+            self._bars.update(self._all, completed=len(self._ended))
+
+
+class _WorkerBars(Progress):
+    """One of several workers: bars of its own below those of the run."""
+
+    def __init__(self, run: BarProgress, part: _Part) -> None:
+        self._run, self._part = run, part
+
+    def phase(self, artifact: str, what: str, total: int, unit: str, done: int = 0) -> None:  # noqa: ARG002
+        """Show the bar of this part, instead of the worker's previous one."""
+        self._part.begin(_part(artifact, what), total, done)
+
+    def advance(self, done: int, figures: Mapping[str, float]) -> None:
+        """Move the worker's bars."""
+        self._part.advance(done, figures)
+
+    def finished(self, artifact: str, outcome: str) -> None:
+        """Show it as the run does."""
+        self._run.finished(artifact, outcome)
 
 
 class _Written(Progress):
@@ -137,9 +178,14 @@ class _Written(Progress):
 class LineProgress(_Written):
     """Occasional lines, for logs and files."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, prefix: str = "  ") -> None:
         super().__init__(out)
+        self._prefix = prefix
         self._part, self._total, self._started, self._first, self._last = "", 0, 0.0, 0, 0.0
+
+    def worker(self, number: int) -> Progress:
+        """Return the lines of one of several workers, which begin with its number."""
+        return LineProgress(self._out, f"  [{number}] ")
 
     def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Print where the run writes."""
@@ -159,7 +205,7 @@ class LineProgress(_Written):
         self._last = now
         left = (now - self._started) / (done - self._first) * (total - done)
         said = [text for text in (f"{done}/{total}", words(figures), f"{left:.0f} s left") if text]
-        self._write(f"  {self._part} {', '.join(said)}")
+        self._write(f"{self._prefix}{self._part} {', '.join(said)}")
 
     def note(self, text: str) -> None:
         """Print the sentence."""
@@ -168,14 +214,22 @@ class LineProgress(_Written):
     def finished(self, artifact: str, outcome: str) -> None:
         """Print the outcome of an artifact, unless it already existed."""
         if outcome != BEFORE:
-            self._write(f"  {artifact}: {outcome}")
+            self._write(f"{self._prefix}{artifact}: {outcome}")
 
 
 class JsonProgress(_Written):
     """One JSON object per line."""
 
+    def __init__(self, out: TextIO, **also: Any) -> None:
+        super().__init__(out)
+        self._also = also
+
+    def worker(self, number: int) -> Progress:
+        """Return the objects of one of several workers, which have its number."""
+        return JsonProgress(self._out, worker=number)
+
     def _print(self, event: str, **values: Any) -> None:
-        self._write(json.dumps({"event": event, **values}))
+        self._write(json.dumps({"event": event, **self._also, **values}))
 
     def run_started(self, folder: str, artifacts: Sequence[str]) -> None:
         """Print the run's folder and artifacts."""

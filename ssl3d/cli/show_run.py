@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,10 +54,19 @@ def run_and_show(
         outcome = execute(plan, options, progress)
     if not leads():
         return 0  # the first process reports
+    if options.jobs == 0:
+        return _show_planned(outcome, as_json)
     _show_tables(outcome, report, as_json)
     for artifact, reason in outcome.failures.items():
         print(printable(f"failed: {artifact}: {reason}"), file=sys.stderr)  # noqa: T201  # the command's output
     return 1 if outcome.failures else 0
+
+
+def _show_planned(outcome: RunResult, as_json: bool) -> int:
+    command = f"ssl3d work {shlex.quote(str(outcome.folder))}"
+    line = {"event": "planned", "folder": str(outcome.folder), "command": command}
+    print(json.dumps(line) if as_json else printable(f"Planned and packed. Start any number of workers: {command}"))  # noqa: T201
+    return 0
 
 
 def _show_tables(outcome: RunResult, report: bool, as_json: bool) -> None:

@@ -117,8 +117,10 @@ class RunFolder:
             EvaluationRecord: self.evaluations,
         }
         parent = parents[kind]
-        folder = parent / name
-        for place in (folder, *(above for above in folder.parents if above.is_relative_to(parent))):
+        folder = place = parent / name
+        _require_real(place)
+        while place != parent:
+            place = place.parent
             _require_real(place)
         return folder
 

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,7 +25,10 @@ from typing import Any, NamedTuple
 from ssl3d.errors import RunError
 from ssl3d.files import make_folder, require_there, unwritable
 
+LOCK = "plan"  # name of the lease on plan.json
+WORKER = "worker"  # and a number: of each process that works on a run
 BEAT_SECONDS = 5.0
+SIZE = 1024  # bytes of a lease's file, so that a count replaces the one before it
 EXPIRES = 120.0  # many beats: a network file system may show them with a delay
 
 
@@ -104,9 +107,9 @@ class Leases:
         return _set_aside(path, content)
 
     def _is_dead(self, key: str, content: bytes) -> bool:
-        owner, seen, now = _parsed(content), self._seen.get(key), time.monotonic()
+        owner, seen, now = parsed(content), self._seen.get(key), time.monotonic()
         if owner.get("host") == _host():
-            alive = _alive(owner)
+            alive = _process_lives(owner)
             self._seen[key] = _Seen(content, now, alive)
             return not alive
         if seen is None or seen.content != content:
@@ -123,7 +126,8 @@ class Lease:
         self._ended = threading.Event()
         self._count = 0
         self._token = uuid.uuid4().hex
-        self._write()
+        self._doing: dict[str, Any] = {}
+        self._write()  # other processes here see it at once; other machines see it with the first count
         self._thread = threading.Thread(target=self._beat, args=(beat_seconds,), name="lease", daemon=True)
         self._thread.start()
 
@@ -144,6 +148,13 @@ class Lease:
                 f"{self._path} was taken over by another worker while this one was suspended; it goes on there"
             )
 
+    def report(self, doing: Mapping[str, Any], *, at_once: bool = False) -> None:
+        """Say what the owner is doing, in plain values, for `ssl3d status`: with the next count, or at once."""
+        self._doing = dict(doing)
+        if at_once:
+            with suppress(OSError):
+                self._write()
+
     def release(self) -> None:
         """Give the lease back."""
         if self._ended.is_set():
@@ -159,14 +170,17 @@ class Lease:
         while not self._ended.wait(seconds):
             with suppress(OSError):  # such as a full disk: the next write may succeed
                 self._write()
+                os.fsync(self._handle)
 
     def _write(self) -> None:
         """Write the counter to the open file: writing to a file that was set aside is harmless."""
         self._count += 1
         content = {"count": self._count, "host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
-        data = json.dumps({**content, "token": self._token}).encode().ljust(512)
-        os.pwrite(self._handle, data, 0)
-        os.fsync(self._handle)
+        content |= {"token": self._token}
+        data = json.dumps({**content, "doing": self._doing}).encode()
+        if len(data) > SIZE:
+            data = json.dumps(content).encode()
+        os.pwrite(self._handle, data.ljust(SIZE), 0)
 
 
 def _create(path: Path, beat_seconds: float) -> Lease | None:
@@ -200,7 +214,7 @@ def _set_aside(path: Path, expected: bytes) -> bool:
         aside.unlink(missing_ok=True)
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def parsed(content: bytes) -> dict[str, Any]:
     """Return the content of a lease's file; empty while it is being written."""
     try:
         owner = json.loads(content)
@@ -217,7 +231,12 @@ def _host() -> str:
     return f"{socket.gethostname()} {boot.read_text().strip() if boot.is_file() else ''} {visible}"
 
 
-def _alive(owner: dict[str, Any]) -> bool:
+def lives(owner: dict[str, Any]) -> bool | None:
+    """Return whether the owner of a lease is alive, from its content; None if it is on another machine."""
+    return _process_lives(owner) if owner.get("host") == _host() else None
+
+
+def _process_lives(owner: dict[str, Any]) -> bool:
     """Return whether the local process that owns a lease is alive; another process may have reused its number."""
     pid = owner.get("pid")
     if not isinstance(pid, int):

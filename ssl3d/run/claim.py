@@ -18,15 +18,14 @@ from ssl3d.files import make_folder, partial_prefix, watched, write_atomic
 from ssl3d.progress import Progress
 from ssl3d.recipe import digest
 from ssl3d.results.folder import ARTIFACT_FILES, PLAN, RECIPE, TABLES, RunFolder
-from ssl3d.results.lease import Leases
+from ssl3d.results.lease import LOCK, WORKER, Lease, Leases
 from ssl3d.results.model import PlanRecord
-from ssl3d.results.read import read_plan
+from ssl3d.results.read import open_run, read_plan
 from ssl3d.results.records import write_model
 from ssl3d.run.options import Options
 from ssl3d.run.planning.merge_requests import merge_plans, merge_requests
 from ssl3d.run.planning.plan import Plan
 
-LOCK, WORKER = "plan", "worker"  # names of leases: on plan.json, and of each process that works on the run
 LOCK_SECONDS = 0.05  # between two attempts to lock plan.json
 PATIENCE_SECONDS = 2.0  # of waiting for that lock before it is reported
 LOOK_SECONDS = 0.5  # between two checks of workers that may be dead
@@ -67,9 +66,37 @@ def claimed(plan: Plan, options: Options, progress: Progress | None = None) -> I
         folder.require_real()
         make_folder(folder.shared)
         worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
+    with _counted(folder, worker):
+        yield folder
+
+
+@contextmanager
+def joined(run: Path, progress: Progress) -> Iterator[RunFolder]:
+    """Count as one of the processes that work on a planned run inside.
+
+    Args:
+        run: folder of the run.
+        progress: notified if the call has to wait.
+
+    Raises:
+        RunError: it is no run, cannot be written, or has a symbolic link in place of one of its folders.
+    """
+    RunFolder(run).require_real()
+    leases = Leases(RunFolder(run).leases)
+    with _plan_lock(run, leases, progress):
+        folder = open_run(run)
+        folder.require_real()
+        worker = leases.acquire(f"{WORKER}-{uuid.uuid4().hex}")
+    with _counted(folder, worker):
+        yield folder
+
+
+@contextmanager
+def _counted(folder: RunFolder, worker: Lease | None) -> Iterator[None]:
+    """Keep the lease of a worker inside, and refuse to write into folders that are gone."""
     try:
         with watched(folder.path, folder.shared):
-            yield folder
+            yield
     finally:
         if worker is not None:
             worker.release()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,13 +38,21 @@ def open_device(device: str, precision: str) -> Fabric:
         raise RecipeError(f"device {device!r} does not exist: torch sees {torch.cuda.device_count()} CUDA devices")
     if precision == "16-mixed" and kind == "cpu":
         raise RecipeError("precision '16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32-true'")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)  # it was not requested
+    with expected_warnings():
         return Fabric(
             accelerator=kind,
             devices=[int(match[2])] if match[2] else 1,
             precision="32-true" if precision == "auto" else precision,  # type: ignore[arg-type]  # a string that the recipe has checked
         )
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Ignore what Fabric warns of, and is intended: GPUs that are not used, and Slurm where the run is not under it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The .*GPU available but not used", UserWarning)
+        warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)
+        yield
 
 
 def placed(source: S, device: torch.device) -> S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -11,24 +11,25 @@ from typing import Any
 
 from ssl3d.errors import RunError, UserError
 from ssl3d.progress import Progress
-from ssl3d.results.folder import RunFolder
+from ssl3d.results.folder import FAILURE
 from ssl3d.results.model import PlanRecord, Primary
-from ssl3d.results.read import open_run, read_results
+from ssl3d.results.read import open_run
 from ssl3d.run.artifact import Context
 from ssl3d.run.claim import claimed, default_folder, publish
 from ssl3d.run.graph import Graph, make_graph
+from ssl3d.run.launch.command import code_allowed
+from ssl3d.run.launch.jobs import check_jobs, jobs_here
 from ssl3d.run.options import Options
 from ssl3d.run.planning.fit import packed_misfits
 from ssl3d.run.planning.plan import Plan
 from ssl3d.run.planning.preflight import check_inputs
 from ssl3d.run.pretraining import train_along
 from ssl3d.run.processes import check_devices, in_processes
+from ssl3d.run.table_writer import TableWriter
 from ssl3d.run.volumes import PackedVolumes, damage_marked, pack_volumes
 from ssl3d.run.worker import Worker
 from ssl3d.train.interrupt import STOPPING, Interrupted, handled, interrupt
 from ssl3d.train.processes import Group
-
-TABLE_SECONDS = 30.0  # minimum time between two updates of the tables during a run
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,29 @@ def execute(plan: Plan, options: Options, progress: Progress | None = None) -> R
         Interrupted, KeyboardInterrupt: a signal asked to stop; the same call resumes the run.
     """
     batches = [request.recipe.pretrain.batch_size for request in plan.requests if request.recipe.pretrain]
+    check_jobs(options)
     check_devices(options, min(batches, default=None))
     check_inputs(plan, options)
     return in_processes(_run, plan, options, progress or Progress())
 
 
 def _run(plan: Plan, options: Options, progress: Progress) -> RunResult:
-    """Take part in a run, as the leading process or as one of those that train along."""
+    return take_part(lambda: _lead(plan, options, progress), plan, options)
+
+
+def take_part(lead: Callable[[], RunResult], plan: Plan, options: Options) -> RunResult:
+    """Take part in a run, as the process that leads or as one of those that train along.
+
+    Args:
+        lead: what the first process does.
+        plan: plan of the run, with the volumes that the others train on.
+        options: options of this process.
+    """
     group = Group.current()
     if not group.leads:
         return _follow(plan, options, group)
     try:
-        outcome = _lead(plan, options, progress)
+        outcome = lead()
     except (Exception, Interrupted):
         group.tell(None)
         raise
@@ -79,20 +91,53 @@ def _lead(plan: Plan, options: Options, progress: Progress) -> RunResult:
         for note in filter(None, (*plan.notes, *packed_misfits(graph), *leaks)):
             progress.note(note)
         publish(folder, plan, _record(plan, volumes, graph), progress)
-        tables, context = _TableWriter(folder, progress), Context(folder, options, progress)
+        if options.jobs == 0:
+            return RunResult(folder.path, {})
+        context = Context(folder, options, progress)
         graph = graph.to_make(context)
         progress.run_started(str(folder.path), [artifact.label for artifact in graph.artifacts])
-        try:
-            failures = Worker(graph, context, tables.write_now_and_then).work()
-        except BaseException:
-            with suppress(UserError):  # the error that stopped the run is more informative
-                tables.write()
-            raise
-        for encoder in graph.encoders.values():
-            with suppress(RunError):  # a read-only cache: no number depends on a card
-                encoder.restore_card(context)
-        tables.write()
-        return RunResult(folder.path, failures)
+        tables = TableWriter(folder, progress)
+        if options.jobs == 1:
+            work = Worker(graph, context, tables.write_now_and_then).work
+        else:
+            work = _jobs(plan, graph, context, tables.write_now_and_then)
+        return RunResult(folder.path, finished(graph, context, work, tables.write))
+
+
+def _jobs(plan: Plan, graph: Graph, context: Context, after_each: Callable[[], None]) -> Callable[[], dict[str, str]]:
+    """Return what has several workers here make a graph; failures before this call are tried again."""
+    run = context.folder.path
+    allow_code = code_allowed(plan, run)
+    for artifact in graph.artifacts:
+        (artifact.folder(context) / FAILURE).unlink(missing_ok=True)
+    return jobs_here(run, context.options, allow_code, context.progress, after_each).work
+
+
+def finished(
+    graph: Graph, context: Context, work: Callable[[], dict[str, str]], write_tables: Callable[[], None]
+) -> dict[str, str]:
+    """Have the artifacts of a graph made, and write the tables, also of what is there when the work is stopped.
+
+    Args:
+        graph: artifacts to make.
+        context: where.
+        work: makes them, and returns the reasons of failures.
+        write_tables: writes the tables.
+
+    Returns:
+        The reasons.
+    """
+    try:
+        failures = work()
+    except BaseException:
+        with suppress(UserError):  # the error that stopped the run is more informative
+            write_tables()
+        raise
+    for encoder in graph.encoders.values():
+        with suppress(RunError):  # a read-only cache: no number depends on a card
+            encoder.restore_card(context)
+    write_tables()
+    return failures
 
 
 def _record(plan: Plan, volumes: PackedVolumes, graph: Graph) -> PlanRecord:
@@ -118,36 +163,6 @@ def _primary(plan: Plan) -> Primary:
         tasks=tuple(dict.fromkeys(task.name for data_plane in first for task in data_plane.tasks)),
         planes=tuple(data_plane.plane for data_plane in first if data_plane.plane),
     )
-
-
-class _TableWriter:
-    """Writer of a run's tables, at the end and periodically before."""
-
-    def __init__(self, folder: RunFolder, progress: Progress) -> None:
-        self._folder, self._progress = folder, progress
-        self._written = time.monotonic()
-
-    def write(self) -> None:
-        """Write the tables.
-
-        Raises:
-            UserError: a record is damaged, or the folder cannot be written.
-        """
-        from ssl3d.tables.tables import Tables  # noqa: PLC0415  # scipy and pandas: a dry run needs neither
-        from ssl3d.tables.write import write_tables  # noqa: PLC0415
-
-        write_tables(self._folder.path, Tables(read_results(self._folder.path)))
-        self._written = time.monotonic()
-
-    def write_now_and_then(self) -> None:
-        """Write the tables if they are old enough; a failure is reported, and raised at the end."""
-        if time.monotonic() - self._written < TABLE_SECONDS:
-            return
-        try:
-            self.write()
-        except Exception as error:  # an error in the tables must not stop the run
-            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            self._progress.note(f"the tables are not written yet: {why}")
 
 
 def _follow(plan: Plan, options: Options, group: Group) -> RunResult:

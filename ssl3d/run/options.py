@@ -28,6 +28,7 @@ class Options:
         device: "auto", "cpu", "cuda" or "cuda:1".
         devices: number of processes that share every effective batch, each with its own device.
         weights: local file of pretrained weights, used in place of the one that a recipe names.
+        jobs: number of workers on this machine, each with an artifact of its own; 0 only plans and packs.
         fresh: delete the contents of an earlier run in the folder. A cache is not touched.
         checkpoint_seconds: minimum time between two checkpoints.
     """
@@ -37,6 +38,7 @@ class Options:
     cache: Path | None = field(default_factory=shared_cache)
     device: str = "auto"
     devices: int = 1
+    jobs: int = 1
     weights: Path | None = None
     fresh: bool = False
     checkpoint_seconds: float = 60.0

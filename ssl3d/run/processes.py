@@ -29,6 +29,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from ssl3d.errors import RecipeError, RunError, UserError
 from ssl3d.progress import Progress
+from ssl3d.run.devices import expected_warnings
 from ssl3d.run.options import Options
 from ssl3d.run.rank import slurm_tasks
 from ssl3d.train.interrupt import STOPPING, handled
@@ -126,9 +127,10 @@ def _joined(work: Work[T], what: Any, options: Options, progress: Progress, laun
     strategy = DDPStrategy(timeout=PATIENCE if kind == "cpu" else GPU_PATIENCE)
     # For processes started here within a one-task Slurm job, Slurm's numbers do not apply.
     plugins = LightningEnvironment() if launched.here else None
-    fabric = Fabric(
-        accelerator=kind, devices=options.devices, num_nodes=launched.nodes, strategy=strategy, plugins=plugins
-    )
+    with expected_warnings():
+        fabric = Fabric(
+            accelerator=kind, devices=options.devices, num_nodes=launched.nodes, strategy=strategy, plugins=plugins
+        )
     fabric.launch()
     own = kind if kind == "cpu" else f"cuda:{fabric.local_rank}"
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ssl3d.errors import RunError, quoted
 from ssl3d.recipe import EncoderRecipe, EvaluationRecipe
 from ssl3d.registry import WORDS, Kind, plugins, split_variant
+from ssl3d.results.model import PlanRecord
 
 Named = tuple[Kind, str]  # a plugin, as a record names it
 
@@ -22,6 +23,15 @@ def named_by_encoder(recipe: EncoderRecipe) -> list[Named]:
 def named_by_evaluation(recipe: EvaluationRecipe) -> list[Named]:
     """Return the plugins that an evaluation's recipe names."""
     return [("datasets", recipe.data), ("protocols", recipe.protocol)]
+
+
+def named_by_run(plan: PlanRecord) -> list[Named]:
+    """Return the plugins that the recipes of a run name."""
+    encoders = (*plan.encoders.values(), *(trial for rate in plan.rates.values() for trial in rate.trials))
+    found = [one for encoder in encoders for one in named_by_encoder(encoder.recipe)]
+    return list(
+        dict.fromkeys([*found, *(one for e in plan.evaluations.values() for one in named_by_evaluation(e.recipe))])
+    )
 
 
 def unregistered(named: Iterable[Named]) -> list[Named]:

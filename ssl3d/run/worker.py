@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -20,12 +21,14 @@ from ssl3d.results.records import DamagedError, read_model, write_model
 from ssl3d.results.sources import keep_imported
 from ssl3d.run.artifact import Artifact, Context
 from ssl3d.run.graph import Graph
+from ssl3d.run.lease_progress import LeaseProgress
 from ssl3d.run.rate import Rate
 from ssl3d.run.volumes import damage_marked
 from ssl3d.train.pretrain import TrainingError
 from ssl3d.train.tuning.memory import out_of_memory
 
-POLL_SECONDS = 1.0  # between two checks of what another worker makes
+POLL_SECONDS = 1.0  # at most between two checks of what other workers make
+FIRST_POLL = 0.02  # of an idle worker; doubled by each check that finds nothing new
 
 
 class State(Enum):
@@ -44,15 +47,22 @@ class Worker:
         graph: artifacts to make.
         context: where to make them.
         after_each: called after every artifact that was made or failed.
+        retry: try again what failed before this worker started.
+        wait: wait for what other workers make; otherwise end as soon as nothing else is left.
+        one_of_many: other workers are expected: what they make is not announced one by one.
     """
 
     graph: Graph
     context: Context
     after_each: Callable[[], None] = lambda: None
+    retry: bool = True
+    wait: bool = True
+    one_of_many: bool = False
     _complete: set[str] = field(default_factory=set)
     _failed: dict[str, FailureRecord] = field(default_factory=dict)
     _failed_before: dict[str, FailureRecord | None] = field(default_factory=dict)
     _noted: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
 
     def work(self) -> dict[str, str]:
         """Make or find every artifact; return the reasons of failures, by the label of the artifact that failed first.
@@ -61,23 +71,33 @@ class Worker:
             Interrupted: a signal asked to stop.
             RunError: the disk is full, or the run's folder was deleted or renamed.
         """
-        self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
-        pending = list(self.graph.artifacts)
+        if self.retry:
+            self._failed_before = {one.key: self._failure(one) for one in self.graph.artifacts}
         try:
-            while pending:
-                left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
-                if len(left) == len(pending):
-                    time.sleep(POLL_SECONDS)
-                pending = left
+            self._advance_all()
         finally:
             keep_imported()
         causes = [record for record in self._failed.values() if record.caused_by is None and not self._tried(record)]
         labels = {artifact.key: artifact.label for artifact in self.graph.artifacts}
         return {labels[record.key]: record.reason for record in causes}
 
+    def _advance_all(self) -> None:
+        """Pass over the pending artifacts until none are left, or other workers hold the rest and ``wait`` is off."""
+        pending, pause = list(self.graph.artifacts), FIRST_POLL
+        while pending:
+            left = [artifact for artifact in pending if self._advance(artifact) is State.WAITING]
+            if len(left) < len(pending):
+                pause = FIRST_POLL
+            elif self.wait:
+                time.sleep(min(pause, POLL_SECONDS))
+                pause *= 2
+            else:
+                return
+            pending = left
+
     def _advance(self, artifact: Artifact) -> State:
         """Take an artifact if its inputs are complete; fail it if one of them has failed."""
-        if isinstance(artifact, Rate) and artifact.is_complete(self.context):  # whatever became of its trials
+        if isinstance(artifact, Rate) and self._is_complete(artifact):  # whatever became of its trials
             return self._found(artifact)
         failed = [self._failed[one.key] for one in artifact.needs if one.key in self._failed]
         cause = next((one for one in failed if not (isinstance(artifact, Rate) and one.diverged)), None)
@@ -85,12 +105,19 @@ class Worker:
             return self._fail(artifact, cause.reason, cause.caused_by or cause.key, cause.diverged)
         if not all(one.key in self._complete or one.key in self._failed for one in artifact.needs):
             return State.WAITING
-        if artifact.is_complete(self.context):
+        if self._is_complete(artifact):
             return self._found(artifact)
         failure = self._failure(artifact)
-        if failure is not None and failure != self._failed_before[artifact.key]:  # recorded by another worker meanwhile
-            return self._record_failure(artifact, failure)
+        if failure is not None and failure.caused_by is None and failure != self._failed_before.get(artifact.key):
+            return self._record_failure(artifact, failure)  # by another worker
         return self._take(artifact)
+
+    def _is_complete(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is complete; one that was made elsewhere meanwhile is not hashed once more."""
+        if not (artifact.folder(self.context) / f"{artifact.kind}.json").is_file():
+            self._absent.add(artifact.key)
+            return False
+        return artifact.key in self._absent or artifact.is_complete(self.context)  # a record is written last
 
     def _take(self, artifact: Artifact) -> State:
         """Make an artifact, unless another worker is making it or has just made it."""
@@ -98,14 +125,13 @@ class Worker:
             if lease is None:
                 self._note_waiting(artifact)
                 return State.WAITING
-            return self._found(artifact) if artifact.is_complete(self.context) else self._make(artifact, lease)
+            return self._found(artifact) if self._is_complete(artifact) else self._make(artifact, lease)
 
     def _make(self, artifact: Artifact, lease: Lease) -> State:
         self.context.progress.started(artifact.label)
-        for name in ARTIFACT_FILES:  # left by a process that was killed while writing
-            remove_partial(artifact.folder(self.context), name)
+        remove_partial(artifact.folder(self.context), *ARTIFACT_FILES)  # of a process that was killed while writing
         try:
-            with damage_marked():
+            with damage_marked(), self._reported(artifact, lease):
                 outcome = artifact.make(self.context, lease)
         except LostError as error:
             self.context.progress.note(str(error))
@@ -125,6 +151,16 @@ class Worker:
             state = State.COMPLETE
         self.after_each()
         return state
+
+    @contextmanager
+    def _reported(self, artifact: Artifact, lease: Lease) -> Iterator[None]:
+        """Also write the progress of an artifact into its lease inside, where `ssl3d status` finds it."""
+        progress = self.context.progress
+        self.context.progress = LeaseProgress(progress, lease, artifact.label)
+        try:
+            yield
+        finally:
+            self.context.progress = progress
 
     def _found(self, artifact: Artifact) -> State:
         self._complete.add(artifact.key)
@@ -163,7 +199,7 @@ class Worker:
             return None
 
     def _note_waiting(self, artifact: Artifact) -> None:
-        if artifact.key not in self._noted:
+        if artifact.key not in self._noted and not self.one_of_many:
             self._noted.add(artifact.key)
             self.context.progress.note(f"{artifact.label}: another process makes it; waiting for that where needed")
 

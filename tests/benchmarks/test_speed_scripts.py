@@ -25,6 +25,7 @@ SMALLEST = {
     "--steps 1",
     "throughput": f"{LOOP} --micro 1",
     "views": f"{SIZES} --repeats 1",
+    "workers": "--workers 1 2 --each 2 --seconds 0.01",
     "window": "--size 8 16 16 --batch 4 --micro 2 --repeats 1",
 }
 ROW = re.compile(r"^\| .+ \|$")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
 from ssl3d.errors import RecipeError
+from ssl3d.run.devices import open_device
 from ssl3d.run.options import Options
 from ssl3d.run.processes import check_devices
 from ssl3d.run.rank import leads, slurm_tasks
@@ -257,3 +258,10 @@ def test_devices_that_are_not_there_are_refused(options: Options, said: str) -> 
 def test_more_processes_than_a_cpu_can_hold_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"--devices 100000: a CPU runs \d+ processes at most"):
         check_devices(Options(device="cpu", devices=100_000), batch_size=None)
+
+
+def test_a_machine_with_slurm_is_no_reason_for_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "srun").write_text("")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    open_device("cpu", "32-true")  # Lightning warns that srun is not used; warnings are errors here

@@ -18,7 +18,7 @@ from ssl3d.errors import DataError, RunError
 from ssl3d.files import LOG
 from ssl3d.results.folder import WEIGHTS
 from ssl3d.results.read import read_plan, read_results
-from ssl3d.run import execute as execute_module
+from ssl3d.run import table_writer
 from ssl3d.tables import write as write_module
 from ssl3d.tables.dictionary import LOG_COLUMNS
 from tests.run.watched import watched, write_folder
@@ -146,7 +146,8 @@ def test_tables_that_fail_stop_no_evaluation(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(execute_module, "TABLE_SECONDS", 0.0)  # after every artifact
+        patched.setattr(table_writer, "TABLE_SECONDS", 0.0)  # after every artifact
+        patched.setattr(table_writer, "SHARE", 0.0)
         patched.setattr(write_module, "write_tables", fails)
         listener = Listener()
         with pytest.raises(type(error), match=str(error)):

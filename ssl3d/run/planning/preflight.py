@@ -32,12 +32,21 @@ def check_inputs(plan: Plan, options: Options, fetch: bool = True) -> None:
     """
     for data_plane in plan.planes:
         checked_cases(data_plane.dataset, needed_splits(plan, data_plane))
-    for precision in sorted({_precision(request) for request in plan.requests}):
-        open_device(options.device, precision)
+    check_device(plan, options)
     for request in _different(plan):
         _check_builds(plan, request)
     for recipe in _starting(plan, options, fetch):
         build_backbone(recipe, options.weights)
+
+
+def check_device(plan: Plan, options: Options) -> None:
+    """Check that the device exists, and supports every precision of a plan.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    for precision in sorted({_precision(request) for request in plan.requests}):
+        open_device(options.device, precision)
 
 
 def _precision(request: Request) -> str:
