@@ -28,7 +28,7 @@ from ssl3d.data.volumes import Volumes
 from ssl3d.method import AnyMethod, Kept, Momentum
 from ssl3d.parts.queue import Queue
 from ssl3d.recipe import AugmentRecipe, EncoderRecipe, PretrainRecipe
-from ssl3d.registry import plugins
+from ssl3d.registry import load, plugins
 from ssl3d.testing.modules import bfloat16
 from ssl3d.testing.shrink import shrink
 from ssl3d.testing.toys import toy_task
@@ -172,7 +172,8 @@ def part_of(method: AnyMethod, key: str) -> str:
 def trainable() -> list[str]:
     """Return the names of the methods of ssl3d that train."""
     ours = [name for name, plugin in plugins("methods").items() if plugin.distribution == "ssl3d"]
-    return [name for name in ours if method_class(name).trains]
+    kinds = {name: load("methods", name) for name in ours}
+    return [name for name, kind in kinds.items() if kind.trains]
 
 
 def whole(training: Training, step: int) -> Callable[[], None]:
