@@ -201,7 +201,7 @@ def test_an_edit_that_left_the_hash_is_a_fault_and_its_value_is_named(copied: Pa
     assert "tables: not checked: an artifact is not sound" in out
 
 
-@pytest.mark.parametrize("cut", [0, 40, 300])
+@pytest.mark.parametrize("cut", [40, *(pytest.param(cut, marks=pytest.mark.slow) for cut in (0, 300))])
 def test_files_that_are_cut_short_are_findings(finished: Path, tmp_path: Path, cut: int) -> None:
     names = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
     assert len(names) > 15

@@ -39,7 +39,7 @@ without_peers = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("torchio", "monai")),
     reason="compares with torchio and monai, which are no dependencies; `pip install torchio monai`",
 )
-QUICK = {"window", "views"}  # each script is a process that loads torch
+QUICK = {"views"}  # each script is a process that loads torch
 MARKS = {name: (pytest.mark.slow,) for name in SMALLEST if name not in QUICK} | {
     "peers": (pytest.mark.slow, without_peers)
 }

@@ -122,7 +122,7 @@ def test_scores_that_are_undefined_are_refused(name: str, y: list[float], p: lis
         MEASURES[name].estimate(np.array(y), np.array(p)[None, :, None], None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param("spearman", marks=pytest.mark.slow), "quadratic_kappa", "r2", "mae"])
 def test_tables_of_several_seeds_cover_and_hold_few_false_verdicts(name: str) -> None:
     """A small form of benchmarks/simulation/measures.py: 80 tables, 320 intervals."""
     rng = np.random.default_rng(7)
