@@ -84,7 +84,7 @@ def _full(path: Path, error: OSError) -> str:
     return "the file system has no free inodes (it holds too many files)" if no_inodes else "the disk is full"
 
 
-def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None]) -> None:
+def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None], *, more_follow: bool = False) -> None:
     """Write a file beside ``path``, flush it to disk, and rename it to ``path``.
 
     If the process is killed, ``path`` holds either the old or the new content. A symbolic link at ``path`` is
@@ -93,6 +93,7 @@ def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None])
     Args:
         path: destination; its folder is created if missing.
         content: bytes, UTF-8 text, or a function that writes into the open file.
+        more_follow: the next file in the same folder makes the names of both survive a power failure.
 
     Raises:
         RunError: the folder cannot be written; the message says so if the disk is full.
@@ -111,7 +112,8 @@ def write_atomic(path: Path, content: str | bytes | Callable[[IO[bytes]], None])
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
-        _sync_folder(path.parent)
+        if not more_follow:
+            _sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -47,7 +47,7 @@ def write_record(
     hashes = {}
     for name, content in (contents or {}).items():
         data = content if isinstance(content, bytes) else content.encode()
-        write_atomic(folder / name, data)
+        write_atomic(folder / name, data, more_follow=True)
         hashes[name] = sha256(data)
     hashes |= {name: file_sha256(folder / name) for name in also}
     whole = record.model_copy(update={"files": hashes})

@@ -32,6 +32,9 @@ COMMANDS = [
     BadLine("long command", (LONG,), "(5,000 characters)"),
     BadLine("control characters in a command", ("\x1b[31mbench",), "No such command '\\x1b[31mbench'"),
     BadLine("unknown option", ("--jsn",), "No such option"),
+    BadLine("work on nothing", ("work",), "Missing argument"),
+    BadLine("work on no run", ("work", "{}/none"), "is not a run folder"),
+    BadLine("status of no run", ("status", "{}/none"), "is not a run folder"),
     BadLine("list kind", ("list", "--kind=method"), "is not one of"),
     BadLine("list long kind", ("list", f"--kind={LONG}"), "(5,000 characters)"),
     BadLine("list argument", ("list", "byol"), "unexpected extra argument (byol)"),
@@ -178,7 +181,12 @@ NUMBERS = [
     bench("--controls kinetic", "no control is called 'kinetic'; did you mean 'kinetics'?", "--controls=kinetic"),
     bench("--controls byol", "no control is called 'byol'", "--controls=byol"),
     bench("--controls none and one", "these are mixed", "--controls=none,random"),
-    bench("--jobs", "No such option", "--jobs=2"),
+    bench("--worker", "No such option", "--worker=2"),
+    bench("too many jobs", "0 to 512 workers can be started here", "--jobs=1000"),
+    bench("jobs with devices", "cannot be combined", "--jobs=2", "--devices=2"),
+    bench("launcher without workers", "at least one worker is needed", "--launcher=slurm", "--jobs=0"),
+    bench("unknown launcher", "'slrum' is not", "--launcher=slrum"),
+    bench("launcher setting", "did you mean 'minutes'", "--launcher=slurm", "--set=launcher.minute=5"),
     bench("an argument", "unexpected extra argument", "byol"),
 ]
 SETTINGS = [

@@ -43,7 +43,7 @@ def code_allowed(plan: Plan, run: Path) -> bool:
     """
     own = unregistered(_named(plan))
     others = [name for kind, name in unregistered(named_by_run(read_plan(run))) if (kind, name) not in own]
-    if own and others:
+    if others:
         raise RunError(
             f"{run} was planned with {', '.join(others)}, too, which this command does not name, and workers take "
             "part in the whole run; name all of them, or work with --jobs 1"
