@@ -222,7 +222,7 @@ def test_primus_is_the_published_network(tmp_path: Path) -> None:
     assert "(100%)" in load(network, "openmind_mae", state, tmp_path / "primus.pth")
     x = noise(2, 1, 16, 24, 32)
     with torch.no_grad():
-        torch.testing.assert_close(network.forward_tokens(x), original(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(network.forward_tokens(x).patches, original(x), rtol=1e-4, atol=1e-4)
         assert network(noise(1, 1, 9, 8, 20)).shape == (1, 36)  # positions of another grid are interpolated
 
 
@@ -242,14 +242,18 @@ def test_kept_and_masked_tokens_of_primus() -> None:
     network, x = SmallPrimus(PrimusConfig(grid=(2, 2, 3))).eval(), noise(2, 1, 15, 16, 20)
     every = torch.arange(12).expand(2, -1)
     with torch.no_grad():
-        tokens = network.forward_tokens(x)
-        torch.testing.assert_close(network.forward_tokens(x, keep=every.flip(1)).flip(1), tokens, rtol=1e-4, atol=1e-5)
+        tokens = network.forward_tokens(x).patches
+        torch.testing.assert_close(
+            network.forward_tokens(x, keep=every.flip(1)).patches.flip(1), tokens, rtol=1e-4, atol=1e-5
+        )
         keep = torch.tensor([[4, 0], [1, 3]])  # patches that are not the last of their row
-        alone = network.forward_tokens(x, keep=keep)
-        assert torch.equal(network.forward_tokens(x + (torch.arange(20) >= 16), keep=keep), alone)
+        alone = network.forward_tokens(x, keep=keep).patches
+        assert torch.equal(network.forward_tokens(x + (torch.arange(20) >= 16), keep=keep).patches, alone)
         mask, token = torch.ones(2, 12, dtype=torch.bool), noise(36)
-        hidden = network.forward_tokens(x, mask=mask, mask_token=token)
-        assert torch.equal(hidden, network.forward_tokens(noise(2, 1, 15, 16, 20) + 1, mask=mask, mask_token=token))
+        hidden = network.forward_tokens(x, mask=mask, mask_token=token).patches
+        assert torch.equal(
+            hidden, network.forward_tokens(noise(2, 1, 15, 16, 20) + 1, mask=mask, mask_token=token).patches
+        )
 
 
 def test_rotated_products_depend_on_the_difference_of_positions_alone() -> None:

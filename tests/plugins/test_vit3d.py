@@ -108,9 +108,9 @@ def test_rotary_positions_tell_equal_patches_apart_by_their_neighbours() -> None
     """All tokens of a volume of equal patches are equal; one other patch moves each of them by its distance."""
     network, volume = vit(positions="rotary"), torch.ones(1, 1, 4, 9, 6).double()
     with torch.no_grad():
-        same = network.forward_tokens(volume)
+        same = network.forward_tokens(volume).patches
         volume[..., :2, :3, :2] = -1  # the first patch
-        moved = network.forward_tokens(volume)
+        moved = network.forward_tokens(volume).patches
     torch.testing.assert_close(same[:, :1].expand_as(same), same)
     assert len(moved[0].round(decimals=9).unique(dim=0)) == 18
 
