@@ -25,7 +25,7 @@ from ssl3d.results.model import (
 from ssl3d.results.rate_record import RateRecord
 from ssl3d.results.read import read_plan
 from ssl3d.results.records import DamagedError, read_model
-from ssl3d.run.names import encoder_label, evaluation_label, rate_label
+from ssl3d.run.names import encoder_label, evaluation_label, features_label, rate_label
 
 Planned = PlannedEncoder | PlannedRate | PlannedEvaluation
 Like = tuple[str, ...]  # artifacts that cost about the same
@@ -106,7 +106,7 @@ def read_status(run: Path) -> Status:
         else:
             left.append(like)
     _sum_up(status, costs, left)
-    _leases(status, folder)
+    _leases(status, plan, folder)
     return status
 
 
@@ -170,16 +170,26 @@ def _sum_up(status: Status, costs: dict[Like, list[float]], left: Iterable[Like]
             status.unknown += 1
 
 
-def _leases(status: Status, folder: RunFolder) -> None:
-    """Read which artifacts are held, and by whom."""
+def _leases(status: Status, plan: PlanRecord, folder: RunFolder) -> None:
+    """Read which artifacts are held, and by whom; those of other runs in a shared cache are left out."""
     own = folder.leases.glob("*.lease")
-    shared = folder.shared_leases.glob("*.lease") if folder.cache else ()
+    shared = set(folder.shared_leases.glob("*.lease")) if folder.cache else set()
+    ours = _keys_and_labels(plan) if shared else frozenset()
     for path in sorted({*own, *shared}):
         if path.stem.startswith(f"{WORKER}-"):
-            status.workers += 1
+            status.workers += path not in shared
         elif path.stem != LOCK:
             running = _running(path)
-            status.running += [running] if running else []
+            if running and (path not in shared or ours & {path.stem, running.label}):
+                status.running.append(running)
+
+
+def _keys_and_labels(plan: PlanRecord) -> frozenset[str]:
+    """Return the keys of what is planned, and the labels of the features that it is made from."""
+    pairs = ((plan.encoders[one.encoder].recipe, one.recipe) for one in plan.evaluations.values())
+    keys = {*plan.encoders, *plan.rates, *plan.evaluations}
+    keys |= {trial.key for rate in plan.rates.values() for trial in rate.trials}
+    return frozenset(keys | {features_label(*pair) for pair in pairs})
 
 
 def _running(path: Path) -> Running | None:

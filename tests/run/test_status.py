@@ -11,6 +11,7 @@ import pytest
 
 from ssl3d.cli import run as command
 from ssl3d.cli.status import lines
+from ssl3d.results.folder import RunFolder
 from ssl3d.results.lease import WORKER, Leases
 from ssl3d.results.model import FailureRecord, PlanRecord
 from ssl3d.results.read import read_plan
@@ -85,3 +86,16 @@ def test_status_loads_no_torch(planned: Path) -> None:
     code = f"import sys; from ssl3d.cli import run; run(['status', {str(planned)!r}]); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_what_other_runs_make_in_a_shared_cache_is_not_shown(planned: Path, tmp_path: Path) -> None:
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    write_model(run / "plan.json", read_plan(planned).model_copy(update={"cache": str(cache)}))
+    first = next(iter(read_plan(planned).encoders))
+    leases = Leases(RunFolder(run, cache).shared_leases)
+    with leases.hold(first), leases.hold("another"), leases.hold("features of this run") as lease:
+        assert lease is not None
+        LeaseProgress(Listener(), lease, "random on tiny, seed 0: features of mrnet sagittal")
+        shown = {one.label for one in read_status(run).running}
+    assert len(shown) == 2
+    assert "another" not in shown
