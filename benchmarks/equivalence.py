@@ -40,6 +40,7 @@ from ssl3d.train.window import Window
 
 VOLUMES, BATCH, MICRO_BATCH = 11, 6, 3  # an epoch has effective batches of six (3 + 3) and five (3 + 2)
 VIEW = (4, 8, 8)
+LARGER = {"spark": (8, 32, 32)}  # views of methods that need more than one place in the coarsest map
 MAPS = {"backbone": "tiny", "backbone_config": {"norm": "group"}}
 TOKENS = {"backbone": "vit3d_tiny", "backbone_config": {"patch": (2, 4, 4)}}
 FEW: dict[str, Any] = {"local_crops": 2, "grid": (1, 2, 2)}  # settings that multiply the views or crops of a method
@@ -199,7 +200,7 @@ def begin(name: str, source: Knees, steps: int = STEPS) -> Training:
     task = toy_task("binary") if "labels" in kind.needs else None
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        method = kind(backbone, config, Augment(AugmentRecipe(), VIEW), task, budget_of(pretrain, VOLUMES))
+        method = kind(backbone, config, Augment(AugmentRecipe(), LARGER.get(name, VIEW)), task, budget_of(pretrain, VOLUMES))
     method = method.double().train()
     training = Training(method, build_optimizer(method, pretrain), Schedule.of(pretrain, VOLUMES), source)
     training.train(range(WARMUP), whole)
