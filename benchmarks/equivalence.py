@@ -198,9 +198,10 @@ def begin(name: str, source: Knees, steps: int = STEPS) -> Training:
     backbone = build_backbone(recipe, initialise=False)
     backbone.min_size = VIEW  # type: ignore[misc]  # of this network: it accepts less than its class declares
     task = toy_task("binary") if "labels" in kind.needs else None
+    augment = Augment(AugmentRecipe(), LARGER.get(name, VIEW))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        method = kind(backbone, config, Augment(AugmentRecipe(), LARGER.get(name, VIEW)), task, budget_of(pretrain, VOLUMES))
+        method = kind(backbone, config, augment, task, budget_of(pretrain, VOLUMES))
     method = method.double().train()
     training = Training(method, build_optimizer(method, pretrain), Schedule.of(pretrain, VOLUMES), source)
     training.train(range(WARMUP), whole)
