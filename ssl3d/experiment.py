@@ -21,7 +21,7 @@ MAY_GROW: dict[str, Any] = {  # fields that may differ between calls on one run:
 }
 TUNED_LR = {"pretrain.tune_lr": (0.25, 1.0, 4.0)}
 TUNED = {f"pretrain.{name}": "auto" for name in ("micro_batch", "precision", "channels_last", "compile")}
-LAUNCHER = "launcher"  # section of a recipe file that is no part of the request: where workers run
+LAUNCHER = "launcher"  # section of a recipe file that says where workers run, and is not part of the experiment
 ALL = "all"  # every task, plane or control
 NONE = "none"  # no control
 SEEDS = (0, 1, 2)  # fewer say nothing about methods

@@ -39,6 +39,12 @@ def test_the_launcher_section_is_read_and_decides_no_number(tmp_path: Path) -> N
         read_launcher(None, ["launcher.minute=1"])
 
 
+def test_a_name_that_is_no_variable_never_reaches_a_shell() -> None:
+    assert read_launcher(None, ['launcher.environment={HF_HOME="/x y"}']).environment == {"HF_HOME": "/x y"}
+    with pytest.raises(RecipeError, match=r"launcher\.environment"):
+        read_launcher(None, ['launcher.environment={"A=1; B"="x"}'])
+
+
 def test_a_dry_run_prints_what_would_be_submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text("[launcher]\naccount = 'knees'\n")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ssl3d.config import Config
 from ssl3d.experiment import LAUNCHER, read_section
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # it becomes part of a shell line
 
 
 class LauncherSettings(Config):
@@ -27,7 +29,7 @@ class LauncherSettings(Config):
     gpus: int | None = Field(None, ge=1, le=1, description="1 for a worker with a GPU")
     memory_gb: float | None = Field(None, gt=0, description="memory of a worker in GB")
     at_once: int | None = Field(None, ge=1, description="most workers that run at the same time")
-    environment: dict[str, str] = Field(default_factory=dict, description="environment variables of a worker, by name")
+    environment: dict[VariableName, str] = Field(default_factory=dict, description="environment of a worker")
     setup: tuple[str, ...] = Field((), description="shell lines before a worker starts, such as 'module load cuda'")
     further: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch, by name")
 
