@@ -164,7 +164,7 @@ def read_section(name: str, file: Path | None, sets: Iterable[str]) -> dict[str,
     """Return a section of a recipe file as plain values, with settings ``NAME.KEY=VALUE`` on top.
 
     Raises:
-        RecipeError: the file cannot be read, or the section is none.
+        RecipeError: the file cannot be read, or the name is a value, not a section.
     """
     section = _read_toml(file).get(name, {}) if file else {}
     if not isinstance(section, dict):

@@ -6,7 +6,6 @@ import json
 import shlex
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -16,12 +15,12 @@ from ssl3d.cli.show_run import run_and_show
 from ssl3d.errors import RecipeError, printable
 from ssl3d.experiment import Experiment
 from ssl3d.run.execute import execute
-from ssl3d.run.launch.command import code_allowed, worker_command
+from ssl3d.run.launch.command import code_allowed, names_code, worker_command
 from ssl3d.run.launch.settings import LauncherSettings
-from ssl3d.run.launch.slurm import parameters, submit
+from ssl3d.run.launch.slurm import check_slurm, parameters, submit
 from ssl3d.run.options import Options
 from ssl3d.run.planning.estimate import run_folder
-from ssl3d.run.planning.plan import make_plan
+from ssl3d.run.planning.plan import Plan, make_plan
 
 
 def launch_and_show(
@@ -45,10 +44,11 @@ def launch_and_show(
         raise RecipeError("--launcher and --devices cannot be combined: workers take an artifact each")
     plan = make_plan(experiment, options)
     if dry_run:
-        run_and_show(experiment, replace(options, jobs=1), dry_run=True, as_json=as_json)
-        return _show_submission(run_folder(plan, options).path, options, launcher, settings, as_json)
+        run_and_show(experiment, replace(options, jobs=0), dry_run=True, as_json=as_json)
+        return _show_submission(plan, options, launcher, settings, as_json)
+    check_slurm()
     with ExitStack() as stack:
-        progress = progress_for(Console(stderr=False), quiet=quiet, as_json=as_json)
+        progress = progress_for(Console(), quiet=quiet, as_json=as_json)
         if isinstance(progress, BarProgress):
             stack.enter_context(progress)
         run = execute(plan, replace(options, jobs=0), progress).folder
@@ -63,10 +63,10 @@ def launch_and_show(
     return 0
 
 
-def _show_submission(run: Path, options: Options, launcher: str, settings: LauncherSettings, as_json: bool) -> int:
+def _show_submission(plan: Plan, options: Options, launcher: str, settings: LauncherSettings, as_json: bool) -> int:
     """Print what would be submitted."""
-    given = parameters(settings)
-    command = shlex.join(worker_command(run, options, options.device))
+    given, run = parameters(settings), run_folder(plan, options).path
+    command = shlex.join(worker_command(run, options, options.device, allow_code=names_code(plan)))
     if as_json:
         line = {"event": "submission", "launcher": launcher, "jobs": options.jobs, "command": command, **given}
         click.echo(json.dumps(line))

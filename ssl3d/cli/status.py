@@ -29,7 +29,7 @@ def status(*, run: Path, watch: bool, as_json: bool) -> None:
     """Show what of a run is done, running, waiting or failed, and what it has cost.
 
     It reads the plan, the records and the leases, from any machine that sees the folder, and starts nothing. Features
-    are not counted. The time to come is that of similar artifacts that are done, on one worker.
+    are not counted. The time left is that of similar artifacts that are done, on one worker.
     """
     from ssl3d.run.status import read_status  # noqa: PLC0415  # help must not wait for pandas
 
@@ -58,7 +58,7 @@ def lines(found: Status) -> Iterator[str]:
         yield f"  failed: {label}: {reason}"
     if len(found.failed) > MOST:
         yield f"  and {len(found.failed) - MOST} more failures; --json lists all"
-    to_come = f", about {duration(found.to_come)} to come on one worker" if found.to_come is not None else ""
+    to_come = f", about {duration(found.to_come)} left on one worker" if found.to_come is not None else ""
     unknown = f", and {found.unknown} artifacts of unknown cost" if found.unknown else ""
     yield f"spent: {duration(found.spent)}{to_come}{unknown}"
 
@@ -81,7 +81,7 @@ def _doing(one: Running) -> str:
 
 
 def _where(one: Running) -> str:
-    dead = "; it has ended, and another worker takes over" if one.alive is False else ""
+    dead = "; it has ended; the next worker resumes it" if one.alive is False else ""
     return f"{one.host or 'unknown'}, process {one.pid}{dead}"
 
 

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
 from ssl3d.parts.norm import groups
+from ssl3d.parts.tokens import Size
 
-Size = tuple[int, int, int]
 DecoderWidth = Annotated[int, Field(ge=8)] | Literal["auto"]
 WIDEST, NARROWEST = 512, 8  # channels at the coarsest map, chosen automatically, and at the finest
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.config import Config
+from ssl3d.config import Config, Ordered
 from ssl3d.parts.parameters import ParameterGroup, split_by_decay
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -20,10 +20,12 @@ class SelfDistillationConfig(Config):
 
     local_crops: int = Field(8, ge=0, description="small crops, which only the student sees")
     local_size: float = Field(0.43, gt=0, le=1, description="their size along each axis, as a share of a large crop's")
-    local_crop: tuple[Share, Share] = Field(
+    local_crop: Annotated[tuple[Share, Share], Ordered] = Field(
         (0.05, 0.4), description="range of the share of the in-plane area they keep"
     )
-    local_depth: tuple[Share, Share] = Field((0.3, 0.6), description="range of the share of the slices they keep")
+    local_depth: Annotated[tuple[Share, Share], Ordered] = Field(
+        (0.3, 0.6), description="range of the share of the slices they keep"
+    )
     hidden_dim: int = Field(2048, ge=1, description="width of a head's two hidden layers")
     bottleneck_dim: int = Field(256, ge=1, description="width of the layer before the prototypes")
     prototypes: int = Field(65536, ge=2, description="width of a head's output")

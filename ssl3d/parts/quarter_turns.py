@@ -1,7 +1,7 @@
 """Square views, for methods that predict quarter turns in the plane of the slices (Gidaris et al. 2018).
 
-Whatever tells a view from its turn without anatomy must go: the shape of a rectangle, its stretch to a square, and
-flips and rotations that resemble a turn.
+Anything but anatomy that reveals the turn is removed: the shape of a rectangle, its stretch to a square, and flips and
+rotations that resemble a turn.
 """
 
 from __future__ import annotations

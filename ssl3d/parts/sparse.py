@@ -80,7 +80,7 @@ def check_sparse(backbone: Backbone, size: tuple[int, int, int], grid: tuple[int
 def mask_at(visible: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     """Return a mask (B, d, h, w) at another size, as float32 (B, 1, D, H, W): 1 where visible.
 
-    Each cell becomes a block of voxels; if the sizes are no multiples of each other, blocks differ by a voxel.
+    Each cell becomes a block of voxels; if the sizes are not multiples of each other, blocks differ by a voxel.
     """
     return F.interpolate(visible[:, None].float(), size=tuple(size))
 

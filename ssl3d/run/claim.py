@@ -79,7 +79,7 @@ def joined(run: Path, progress: Progress) -> Iterator[RunFolder]:
         progress: notified if the call has to wait.
 
     Raises:
-        RunError: it is no run, cannot be written, or has a symbolic link in place of one of its folders.
+        RunError: the folder is not a run, cannot be written, or has a symbolic link in place of one of its folders.
     """
     RunFolder(run).require_real()
     leases = Leases(RunFolder(run).leases)

@@ -28,6 +28,7 @@ from ssl3d.run.planning.rates import with_rate
 from ssl3d.run.pretraining import Made, Pretraining, pretrained
 from ssl3d.train import checkpoint
 from ssl3d.train.build import build_backbone, build_method
+from ssl3d.weights.load import PARTIAL
 
 if TYPE_CHECKING:
     from ssl3d.results.rate_record import RateRecord
@@ -199,7 +200,7 @@ def loaded_encoder(encoder: Encoder, context: Context) -> tuple[Backbone, Encode
 
 def _started_from(recipe: EncoderRecipe, loaded: str | None) -> list[str]:
     """Return what the reader of a row should know of weights: that training went on from them, or lacked a part."""
-    if loaded is None or recipe.init is None or (recipe.pretrain is None and "partial" not in loaded):
+    if loaded is None or recipe.init is None or (recipe.pretrain is None and PARTIAL not in loaded):
         return []
     return [f"started from {loaded}"]
 

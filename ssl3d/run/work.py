@@ -68,7 +68,7 @@ def work(
         progress: receives progress reports.
 
     Raises:
-        RunError: it is no run, is not planned yet, or names code that is not allowed.
+        RunError: the folder is not a run, is not planned yet, or names code that is not allowed.
         UserError: the device or the folder cannot be used.
         Interrupted, KeyboardInterrupt: a signal asked to stop; any worker goes on from the checkpoint.
     """

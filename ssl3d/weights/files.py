@@ -61,7 +61,7 @@ def local(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise WeightsError(f"{quoted(name)} begins with the home folder of nobody; correct it") from None
+        raise WeightsError(f"{quoted(name)}: there is no such user on this machine; write the path in full") from None
 
 
 def require_file(path: Path) -> None:
@@ -157,6 +157,8 @@ def _is_mapping(state: Mapping[str, Any], key: str) -> bool:
 
 def _fault(path: Path, error: Exception) -> str:
     """Return what is wrong with a file. The reader's own message would explain how to run the code in it anyway."""
+    if isinstance(error, OSError):
+        return f"{path} cannot be read ({error.strerror or error}); check its permissions, or fetch it again"
     with path.open("rb") as file:
         pickled = file.read(2).startswith((b"PK", b"\x80"))  # a zip archive, as torch writes them, or a bare pickle
     if isinstance(error, pickle.UnpicklingError) and pickled:

@@ -17,9 +17,10 @@ from ssl3d.weights.files import published_file, read_state, recipe_of, weights_f
 __all__ = ["load_matching", "load_weights", "read_state", "weights_folder"]
 
 # Modules around a network in published checkpoints. Where names begin with some of them, these are left out.
-AROUND = frozenset({"module", "model", "backbone", "encoder", "net", "network", "base_encoder", "swinViT", "swin_vit"})
+AROUND = frozenset({"module", "model", "backbone", "encoder", "net", "network", "base_encoder"})
 OTHER_NETWORK = 0.5  # with a smaller share, a file is said to be of another network
 LISTED = 3
+PARTIAL = ", partial: without"  # in the line on a load that left tensors out
 
 
 def load_weights(
@@ -43,7 +44,7 @@ def load_weights(
         One line on what was loaded: "kinetics400: matched 102 of 102 tensors (100%) of r3d_18-b3b3357e.pth".
 
     Raises:
-        WeightsError: the name is unknown; the file is missing, cannot be downloaded or read, holds not all of the
+        WeightsError: the name is unknown; the file is missing, cannot be downloaded or read, lacks some of the
             network's tensors, or holds batch norm statistics that the network has no place for.
     """
     if name is not None and name not in backbone.weights:
@@ -63,7 +64,7 @@ def load_weights(
     if found[0] < found[1]:
         if not (allow_partial and found[0]):
             raise WeightsError(_refusal(backbone, found, path))
-        said += f", partial: without {_some(found.missing)}"
+        said += f"{PARTIAL} {_some(found.missing)}"
     return f"{name}: {said}" if name is not None else said
 
 
@@ -97,7 +98,7 @@ def _load(backbone: Backbone, state: dict[str, Tensor], path: Path, prefix: str 
     counts = {one: _match(backbone, _without(state, one))[0] for one in ["", *_prefixes(state)]}
     best = max(counts, key=lambda one: (counts[one], -len(one)))
     rivals = [one for one, count in counts.items() if count == counts[best] and not (one in best or best in one)]
-    if rivals and counts[best]:
+    if rivals and counts[best] >= OTHER_NETWORK * len(own):
         raise WeightsError(
             f"{path} holds {backbone.card.name} twice, below {best!r} and {rivals[0]!r}; choose one with "
             f"--set init.prefix={best}"
@@ -155,7 +156,7 @@ def _refusal(backbone: Backbone, found: Match, path: Path) -> str:
         what = f"an encoder of backbone {made_of!r}" if made_of else "of another network"
         return f"{share}, and all are needed: this file is {what}; give one of this backbone. {_differences(found)}"
     return (
-        f"{share}, and all are needed: {_differences(found)}; give the file of this very network, or allow it with "
+        f"{share}, and all are needed: {_differences(found)}; give the file for exactly this network, or allow it with "
         "--set init.allow_partial=true"
     )
 

@@ -41,7 +41,7 @@ def portable_state(encoder: Backbone, channels: Literal[1, 3] = 3) -> dict[str, 
     kind = type(encoder)
     if kind.load_pretrained is not Backbone.load_pretrained and kind.published_state is Backbone.published_state:
         raise WeightsError(
-            f"{encoder.card.name} names and arranges its tensors otherwise than the published network, and does not "
+            f"{encoder.card.name} names and arranges its tensors differently from the published network, and does not "
             "say how to undo that; load it with ssl3d.load_encoder"
         )
     stem = _stem(encoder) if channels == 3 else None

@@ -260,7 +260,7 @@ PLACES = [
     bench("--init none of this backbone", "has no weights 'kinetics400' (it has: none)", "--init=kinetics400"),
     bench("--init folder", "is a folder", "--init={}/folder"),
     bench("--init text", "holds no weights", "--init={}/file"),
-    bench("--init nobody", "the home folder of nobody", "--init=~nobody_at_all/a.pth"),
+    bench("--init nobody", "there is no such user on this machine", "--init=~nobody_at_all/a.pth"),
     bench("--init long", "(5,000 characters)", f"--init={LONG}"),
     bench("--init NUL", "\\x00", "--init=a\0b.pth"),
     bench("--init empty", "init.weights = ''", "--init="),

@@ -9,14 +9,15 @@ import torch
 from torch.nn import functional as F
 
 from ssl3d.backbone import Backbone
+from ssl3d.data.augment import Augment
 from ssl3d.data.rng import Rng
 from ssl3d.parts.tokens import to_patches
+from ssl3d.recipe import AugmentRecipe
 from ssl3d_plugins.backbones.tiny import Tiny
 from ssl3d_plugins.methods.swinunetr_pretext import (
     SwinUNETRPretext,
     SwinUNETRPretextConfig,
     cut_out,
-    map_patch,
     shuffle,
 )
 from tests.plugins.small import SMALL, VOLUMES, SmallViT, batch_of, views_of
@@ -75,7 +76,9 @@ def test_pixel_shuffle_undoes_the_cut_into_patches() -> None:
 def test_patches_cover_the_view_of_any_backbone() -> None:
     cases: list[tuple[Backbone, tuple[int, int, int], int]] = [(Tiny(), (8, 14, 14), 128), (SmallViT(), (2, 3, 2), 12)]
     for backbone, patch, width in cases:
-        assert map_patch(backbone.train(), (8, 28, 28)) == (patch, width)
+        method = SwinUNETRPretext(backbone.train(), augment=Augment(AugmentRecipe(), (8, 28, 28)))
+        assert method.patch == patch
+        assert method.restoration_head.in_channels == width
         assert backbone.training
 
 

@@ -91,5 +91,5 @@ def test_loss_does_not_depend_on_where_voxels_are_and_vanishes_for_certain_truth
 
 
 def test_the_order_of_the_numbers_of_boxes_is_checked() -> None:
-    with pytest.raises(RecipeError, match=r"boxes = \(9, 2\): the first must not be larger than the second"):
+    with pytest.raises(RecipeError, match=r"boxes: the first of \(9, 2\) must not be larger than the second"):
         VolumeFusionConfig.checked({"boxes": [9, 2]}, "volume_fusion")

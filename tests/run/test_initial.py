@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.error import URLError
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ssl3d.backbone import Weights
 from ssl3d.errors import RecipeError, UserError, WeightsError
@@ -133,6 +134,25 @@ def test_asked_weights_that_cannot_be_had_are_refused_before_anything_is_packed(
     with pytest.raises(WeightsError, match=f"put it at {tmp_path}/weights/r3d_18-b3b3357e.pth"):
         small_run(knees, tmp_path / "run", ("pretrained:kinetics400",), backbones=("r3d_18",), view_size=[8, 32, 32])
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_for_files_do_not_touch_published_weights(tmp_path: Path) -> None:
+    torch.save(build_backbone(EncoderRecipe(backbone="r3d_18")).state_dict(), tmp_path / "w.pth")
+    fields = {"init__weights": str(tmp_path / "w.pth"), "init__prefix": "net.", "init__allow_partial": True}
+    found = recipes(plan(methods=("pretrained:kinetics400", "byol"), backbones=("r3d_18",), **fields))
+    published, own = found["pretrained:kinetics400"].init, found["byol"].init
+    assert published == InitialWeights(name="kinetics400", corpora=("kinetics400",))
+    assert own is not None
+    assert (own.prefix, own.allow_partial) == ("net.", True)
+
+
+@pytest.mark.parametrize("recipe", [{"corpus": "brains", "init": "x"}, {"corpus": ["a", 1], "init": {"corpora": 2}}])
+def test_a_recipe_in_a_file_of_somebody_else_may_have_any_structure(tmp_path: Path, recipe: object) -> None:
+    state = {key: value.contiguous() for key, value in build_backbone(EncoderRecipe()).state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors", {"recipe": json.dumps(recipe)})
+    (found,) = recipes(plan(methods=(f"pretrained:{tmp_path}/w.safetensors",))).values()
+    assert found.init is not None
+    assert found.init.corpora == ()
 
 
 # Overlap

@@ -41,7 +41,7 @@ def test_an_artifact_is_reported_once_as_its_maker_reports_it() -> None:
 def test_a_worker_that_is_killed_is_announced_and_the_others_go_on() -> None:
     listener = Listener()
     assert jobs("import os; os.kill(os.getpid(), 9)", WORKED, listener=listener).work() == {}
-    assert listener.notes == ["worker 1 was ended by SIGKILL, out of memory perhaps; the others take over what it held"]
+    assert listener.notes == ["worker 1 was ended (Killed, out of memory perhaps); the others take over what it held"]
 
 
 def test_workers_that_can_do_nothing_stop_the_run_with_their_reason() -> None:

@@ -59,10 +59,27 @@ def test_a_dry_run_prints_what_would_be_submitted(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "run").exists()
 
 
-def test_without_slurm_the_launcher_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_needs_no_device_of_the_workers_and_shows_that_code_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("from ssl3d_plugins.methods.controls import Random\nclass Mine(Random): pass\n")
+    more = ("--launcher=slurm", "--dry-run", "--device=cuda:7", "--json")
+    knees = write_knees(tmp_path / "knees", (4, 2))
+    line = arguments(knees, tmp_path / "run", *more, methods=f"{tmp_path}/mine.py:Mine", controls="none")
+    assert command([text for text in line if text != "--device=cpu"]) == 0
+    submission = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "--device cuda:7 --allow-code" in submission["command"]
+
+
+def test_without_slurm_the_launcher_says_what_is_missing_before_it_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(RecipeError, match="needs submitit"):
         submit(tmp_path, ["true"], 1, LauncherSettings())
+    assert command(["bench", f"--out={tmp_path}/run", "--launcher=slurm"]) == 2
+    assert "needs submitit" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 # On a cluster

@@ -72,7 +72,7 @@ def test_a_worker_that_was_killed_is_shown_as_ended(planned: Path, tmp_path: Pat
     (tmp_path / "ab.lease").rename(tmp_path / "leases/ab.lease")
     (running,) = read_status(tmp_path).running
     assert running.alive is False
-    assert "it has ended, and another worker takes over" in "\n".join(lines(read_status(tmp_path)))
+    assert "it has ended; the next worker resumes it" in "\n".join(lines(read_status(tmp_path)))
 
 
 def test_the_state_as_json_has_every_number(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:

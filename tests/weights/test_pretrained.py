@@ -214,6 +214,23 @@ def test_of_two_networks_in_a_file_the_user_names_one(tmp_path: Path) -> None:
     assert same(backbone, {key: value + 2 for key, value in state.items()})
 
 
+def test_a_stray_match_below_two_names_is_no_second_network(tmp_path: Path) -> None:
+    name, value = next(iter(build("tiny").state_dict().items()))
+    torch.save({f"net.{name}": value, f"encoder.{name}": value}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="this file is of another network"):
+        load_weights(toy(), None, tmp_path / "w.pth")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "w.pth").write_bytes(b"")
+    monkeypatch.setattr(torch, "load", denied)
+    with pytest.raises(WeightsError, match=r"w\.pth cannot be read \(Permission denied\)"):
+        read_state(tmp_path / "w.pth")
+
+
 def test_a_part_of_a_network_is_refused_with_the_first_names_unless_it_is_allowed(tmp_path: Path) -> None:
     state = {f"module.{key}": value + 1 for key, value in build("tiny").state_dict().items()}
     lost = list(state)[-1]

@@ -28,7 +28,7 @@ STAGE_ENDS = (0, 2, 13, 15)  # the last block of each stage
 
 
 class MViTBase16x4(Backbone):
-    """MViT-B 16x4. Its modules bear pytorchvideo's names."""
+    """MViT-B 16x4. Its modules have pytorchvideo's names."""
 
     card: ClassVar[Card] = Card(
         name="MViT-B 16x4",

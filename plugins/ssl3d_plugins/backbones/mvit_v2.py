@@ -24,7 +24,7 @@ STAGE_ENDS = (0, 2, 13, 15)  # the last block of each stage
 
 
 class MViTV2S(Backbone):
-    """MViTv2-S. Its modules bear torchvision's names."""
+    """MViTv2-S. Its modules have torchvision's names."""
 
     card: ClassVar[Card] = Card(
         name="MViTv2-S",

@@ -42,7 +42,7 @@ def _kinetics(file: str) -> dict[str, Weights]:
 
 
 class R3D18(Backbone):
-    """3D ResNet-18. Its modules bear torchvision's names."""
+    """3D ResNet-18. Its modules have torchvision's names."""
 
     card: ClassVar[Card] = _card("R3D-18", "3D ResNet-18 of torchvision, the encoder of BYOLMed3D")
     weights = _kinetics("r3d_18-b3b3357e.pth")

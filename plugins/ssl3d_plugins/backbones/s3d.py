@@ -22,7 +22,7 @@ STAGE_ENDS = (3, 6, 12, 15)  # the modules before a max pool, and the last one
 
 
 class S3D(Backbone):
-    """S3D. Its modules bear torchvision's names."""
+    """S3D. Its modules have torchvision's names."""
 
     card: ClassVar[Card] = Card(
         name="S3D",

@@ -27,7 +27,7 @@ WINDOW = (8, 7, 7)  # tokens along D, H, W
 
 
 class Swin3DT(Backbone):
-    """Swin3D-T. Its modules bear torchvision's names."""
+    """Swin3D-T. Its modules have torchvision's names."""
 
     card: ClassVar[Card] = Card(
         name="Swin3D-T",

@@ -20,7 +20,7 @@ from ssl3d.matching import load_matching
 
 
 class SwinUNETR(Backbone):
-    """The encoder of SwinUNETR, 48 features wide. Its modules bear MONAI's names."""
+    """The encoder of SwinUNETR, 48 features wide. Its modules have MONAI's names."""
 
     card: ClassVar[Card] = Card(
         name="SwinUNETR",
@@ -55,7 +55,10 @@ class SwinUNETR(Backbone):
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """Load the published weights, which call the layers of an MLP fc1 and fc2, without their pretext heads."""
-        found = {key.removeprefix("module.").replace(".fc", ".linear"): value for key, value in state.items()}
+        found = {}
+        for key, value in state.items():
+            name = key.removeprefix("module.").removeprefix("swinViT.").removeprefix("swin_vit.")
+            found[name.replace(".fc", ".linear")] = value
         return load_matching(self.model, found)
 
 

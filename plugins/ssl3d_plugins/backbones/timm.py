@@ -62,7 +62,6 @@ class Timm(Backbone):
             size=(1, 224, 224),
             licence="see https://huggingface.co/timm",
             normalisation="by the mean and deviation of each colour, see the model's page",
-            corpora=("imagenet",),
         )
     }
     min_size = (1, 32, 32)

@@ -79,7 +79,8 @@ class IJEPA(Method[IJEPAConfig]):
             "The context has as many patches as always remain outside of the target blocks, drawn from its block; in "
             "the paper as many as remain in every image of a batch.",
             "The predictor is that of the paper's smallest encoder, six blocks.",
-            "Views have the recipe's intensity changes and flips besides the crop; the paper has none.",
+            "Views have the recipe's crops (40% of the plane to all of it, in the paper 30%), intensity changes and "
+            "flips; the paper has no such changes and no flips.",
             "Optimiser, learning rate and batch are the recipe's, not the paper's (AdamW, batches of 2,048).",
             AUTO_MOMENTUM,
         ),

@@ -48,7 +48,9 @@ class SparK(Method[SparKConfig]):
             "Optimiser, learning rate and batch are the recipe's, not the paper's (LAMB, batches of 4,096).",
         ),
     )
-    preset: ClassVar[Mapping[str, Any]] = {"pretrain": {"weight_decay": 0.04, "clip_gradient": 5.0}}
+    preset: ClassVar[Mapping[str, Any]] = {
+        "pretrain": {"weight_decay": 0.04, "weight_decay_end": 0.2, "clip_gradient": 5.0}
+    }
     coupled = False
 
     def build(self) -> None:

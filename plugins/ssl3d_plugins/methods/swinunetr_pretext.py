@@ -18,7 +18,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl3d.method import Backbone, Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
+from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
+from ssl3d.parts.decoder import map_shapes
 from ssl3d.parts.quarter_turns import TURNS, square_slices, square_views
 
 BLOCKS = 512  # drawn for a view, and used until enough is cut out
@@ -68,7 +69,9 @@ class SwinUNETRPretext(Method[SwinUNETRPretextConfig]):
     def build(self) -> None:
         """Make square views and the three heads."""
         self.augment = square_views(self.augment, self.backbone)
-        self.patch, width = map_patch(self.backbone, self.augment.size)
+        width, *places = map_shapes(self.backbone, self.augment.size)[-1]
+        d, h, w = (-(-n // count) for n, count in zip(self.augment.size, places, strict=True))
+        self.patch = (d, h, w)  # voxels of a view behind one position of the last map, rounded up
         self.rotation_head = nn.Linear(width, TURNS)
         self.contrast_head = nn.Linear(width, self.config.projection_dim)
         self.restoration_head = nn.Conv3d(width, math.prod(self.patch), 1)
@@ -128,16 +131,6 @@ def cut_out(rng: Rng, size: tuple[int, int, int], config: SwinUNETRPretextConfig
         for (d, h, w), (D, H, W) in zip(low[i, : count[i]].tolist(), high[i, : count[i]].tolist(), strict=True):
             mask[i, d:D, h:H, w:W] = True
     return mask
-
-
-def map_patch(backbone: Backbone, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
-    """Return the voxels (D, H, W) of a view behind one position of the backbone's last map, and the map's channels."""
-    training = backbone.training
-    with torch.no_grad():
-        last = backbone.eval().forward_features(torch.zeros(1, 1, *size).to(next(backbone.parameters())))[-1]
-    backbone.train(training)
-    d, h, w = (-(-n // places) for n, places in zip(size, last.shape[2:], strict=True))
-    return (d, h, w), last.shape[1]
 
 
 def shuffle(maps: Tensor, patch: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:

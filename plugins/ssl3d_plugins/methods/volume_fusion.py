@@ -1,21 +1,21 @@
 """Volume Fusion: pretraining by segmenting a fused volume (Wang et al. 2023), https://arxiv.org/abs/2306.16925.
 
 Boxes of a foreground crop are blended into a background crop, each box with one of K weights. Encoder and decoder find
-the weight of every voxel, a segmentation without labels, for which they must tell anatomy that belongs from anatomy
-that does not.
+the weight of every voxel, a segmentation without labels, for which they must distinguish inserted from original
+anatomy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl3d.config import Ordered
 from ssl3d.method import Batch, Card, Config, Field, Loss, Method, Rng, Rows, Views, Volumes
 from ssl3d.parts.decoder import DecoderWidth, UNetDecoder, map_shapes
 
@@ -28,16 +28,10 @@ class VolumeFusionConfig(Config):
     """Settings of Volume Fusion."""
 
     weights: int = Field(4, ge=1, le=255, description="weights K of the foreground: 1/K, 2/K, ..., 1")
-    boxes: tuple[Count, Count] = Field((10, 40), description="smallest and largest number of boxes")
+    boxes: Annotated[tuple[Count, Count], Ordered] = Field((10, 40), description="smallest and largest number of boxes")
     decoder_width: DecoderWidth = Field(
         "auto", description="channels of the decoder at the coarsest map; auto: the map's own, at most 512"
     )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.boxes[0] > self.boxes[1]:
-            raise ValueError(f"boxes = {self.boxes}: the first must not be larger than the second")
-        return self
 
 
 class VolumeFusion(Method[VolumeFusionConfig]):

@@ -1,1 +1,1 @@
-"""Starting workers: on this machine, under Slurm, or on a Ray cluster."""
+"""Starting workers: on this machine or under Slurm."""

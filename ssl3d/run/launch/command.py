@@ -51,6 +51,11 @@ def code_allowed(plan: Plan, run: Path) -> bool:
     return bool(own)
 
 
+def names_code(plan: Plan) -> bool:
+    """Return whether a plan names plugins that are not registered, by file or module."""
+    return bool(unregistered(_named(plan)))
+
+
 def _named(plan: Plan) -> list[Named]:
     found = [one for request in plan.requests for one in named_by_encoder(request.recipe)]
     return [*found, *(one for request in plan.requests for e in request.evaluations for one in named_by_evaluation(e))]

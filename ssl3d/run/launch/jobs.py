@@ -62,7 +62,8 @@ def devices_of(options: Options, cuda_devices: int | None = None) -> list[str]:
 
 def threads_of(jobs: int) -> int:
     """Return the threads of each worker: the cores are shared evenly."""
-    return max(1, len(os.sched_getaffinity(0)) // jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // jobs)
 
 
 @dataclass
@@ -174,8 +175,9 @@ def jobs_here(
 def _why(number: int, code: int, error: str) -> str:
     """Return why a worker ended early."""
     if code < 0:
-        name = signal.Signals(-code).name
-        return f"worker {number} was ended by {name}, out of memory perhaps; the others take over what it held"
+        guess = ", out of memory perhaps" if -code == signal.SIGKILL else ""
+        name = signal.strsignal(-code) or f"signal {-code}"
+        return f"worker {number} was ended ({name}{guess}); the others take over what it held"
     return f"worker {number} ended early: {error.removeprefix('Error: ') or f'exit code {code}'}"
 
 

@@ -6,8 +6,10 @@ is queued again. A preempted job is queued again by Slurm itself. A worker on an
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -27,6 +29,18 @@ REQUEUE_SECONDS = 60.0  # that Slurm may take to end a job that is queued again
 POLL_SECONDS = 0.2  # between two looks at the worker's process
 
 
+def check_slurm() -> None:
+    """Check that jobs can be submitted from here, before anything is packed.
+
+    Raises:
+        RecipeError: submitit is not installed, or this machine is not part of a cluster.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise RecipeError("--launcher slurm needs submitit: pip install 'ssl3d[slurm]'")
+    if shutil.which("srun") is None:
+        raise RecipeError("--launcher slurm: this machine has no srun; start it where `sbatch` works")
+
+
 def submit(run: Path, command: list[str], jobs: int, settings: LauncherSettings) -> list[str]:
     """Submit workers, and return the ids of their jobs.
 
@@ -40,14 +54,10 @@ def submit(run: Path, command: list[str], jobs: int, settings: LauncherSettings)
         RecipeError: submitit is not installed, or this machine is not part of a cluster.
         RunError: Slurm refuses the jobs.
     """
-    try:
-        import submitit  # noqa: PLC0415  # an optional dependency
-    except ImportError:
-        raise RecipeError("--launcher slurm needs submitit: pip install 'ssl3d[slurm]'") from None
-    try:
-        executor = submitit.SlurmExecutor(folder=run.resolve() / LOGS / "%j", max_num_timeout=REQUEUES)
-    except RuntimeError:
-        raise RecipeError("--launcher slurm: this machine has no srun; start it where `sbatch` works") from None
+    check_slurm()
+    import submitit  # noqa: PLC0415  # an optional dependency
+
+    executor = submitit.SlurmExecutor(folder=run.resolve() / LOGS / "%j", max_num_timeout=REQUEUES)
     executor.update_parameters(**parameters(settings))
     try:
         with executor.batch():
@@ -108,7 +118,7 @@ class SlurmWorker:
         threading.Thread(target=self._wait, args=(process,), daemon=True).start()
         while not self._ended:  # a signal handler may wait for the same, so neither holds a lock
             time.sleep(POLL_SECONDS)
-        if process.returncode == INTERRUPTED and _runs():
+        if process.returncode in (INTERRUPTED, -signal.SIGTERM) and _runs():  # the latter while it was starting
             subprocess.run(["scontrol", "requeue", _job()], check=True)  # noqa: S603, S607  # found as users find it
             time.sleep(REQUEUE_SECONDS)  # Slurm ends this job
         if process.returncode not in (0, 1):  # 1: some artifacts failed, which is recorded

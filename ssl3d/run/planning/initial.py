@@ -53,16 +53,21 @@ def initial_weights(
         name = experiment.init.weights if starts else None
     if name is None:
         return None
-    chosen = {"name": name, "prefix": experiment.init.prefix, "allow_partial": experiment.init.allow_partial}
     if name in network.weights:
-        return InitialWeights(**chosen, corpora=network.weights[name].corpora)
+        return InitialWeights(name=name, corpora=network.weights[name].corpora)
     file = local(name)
     if not (os.path.lexists(file) or file.suffix or len(file.parts) > 1):
         raise RecipeError(
             f"backbone {backbone!r} has no weights {quoted(name)}{nearest(name, network.weights)} (it has: "
             f"{_known(network)}); correct the name, or give the path of a file"
         )
-    return InitialWeights(**chosen, sha256=file_hash(file), corpora=tuple(_seen(recipe_of(file))))
+    return InitialWeights(
+        name=name,
+        prefix=experiment.init.prefix,
+        allow_partial=experiment.init.allow_partial,
+        sha256=file_hash(file),
+        corpora=tuple(_seen(recipe_of(file))),
+    )
 
 
 def check_init(experiment: Experiment) -> None:
@@ -140,8 +145,11 @@ def _known(network: type[Backbone]) -> str:
 
 def _seen(recipe: Mapping[str, Any]) -> Iterator[str]:
     """Yield the data sets that an encoder of ssl3d was pretrained on, and those of the weights that it started from."""
-    yield from (str(part.get("data")) for part in recipe.get("corpus") or ())
-    yield from map(str, (recipe.get("init") or {}).get("corpora") or ())
+    parts, init = recipe.get("corpus"), recipe.get("init")  # from the file, so of any type
+    if isinstance(parts, list):
+        yield from (str(part["data"]) for part in parts if isinstance(part, dict) and "data" in part)
+    if isinstance(init, dict) and isinstance(init.get("corpora"), list):
+        yield from map(str, init["corpora"])
 
 
 def _plain(name: str) -> str:

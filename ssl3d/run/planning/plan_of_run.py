@@ -1,4 +1,4 @@
-"""The plan of a run again, from its plan.json: what any number of workers start from. Reads no volumes."""
+"""Rebuild the plan of a run from its plan.json, from which any number of workers start. Reads no volumes."""
 
 from __future__ import annotations
 

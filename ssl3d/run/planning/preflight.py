@@ -32,7 +32,8 @@ def check_inputs(plan: Plan, options: Options, fetch: bool = True) -> None:
     """
     for data_plane in plan.planes:
         checked_cases(data_plane.dataset, needed_splits(plan, data_plane))
-    check_device(plan, options)
+    if options.jobs > 0:  # otherwise nothing is computed here: each worker checks its own device
+        check_device(plan, options)
     for request in _different(plan):
         _check_builds(plan, request)
     for recipe in _starting(plan, options, fetch):
